@@ -1,0 +1,34 @@
+"""From a data config to arrays: every source ends in an HDF5 file of one layout, read by one reader."""
+
+from pathlib import Path
+
+from svhn_sweep.config import AutoConfig, DataConfig, StanfordConfig, SvhnConfig, SyntheticConfig
+from svhn_sweep.data import hdf5, synthetic
+from svhn_sweep.data.splits import Images, Labels, Splits
+
+__all__ = ["Images", "Labels", "Splits", "load", "resolve"]
+
+
+def resolve(config: DataConfig) -> DataConfig:
+    """The source that a config stands for on this machine, with an absolute path: never `AutoConfig`."""
+    if isinstance(config, AutoConfig):
+        return resolve(SvhnConfig(config.path) if Path(config.path).exists() else config.synthetic)
+    if isinstance(config, SvhnConfig):
+        return SvhnConfig(str(Path(config.path).absolute()))
+    return config
+
+
+def load(config: DataConfig, *, test: bool) -> Splits:
+    """The digits of a resolved config; builds or downloads them first where needed.
+
+    Raises:
+        DataError: the file is missing or malformed, or a download failed.
+    """
+    match config:
+        case SvhnConfig():
+            return hdf5.read(Path(config.path), "svhn", test=test)
+        case StanfordConfig():
+            return hdf5.read(stanford.build(config), "stanford", test=test)
+        case SyntheticConfig():
+            return hdf5.read(synthetic.build(config), "synthetic", test=test)
+    raise TypeError(f"{type(config).__name__} is not a resolved data source")

@@ -1,0 +1,113 @@
+"""Read and write the course file's layout: X_train, y_train, X_test, y_test in one HDF5 file."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from svhn_sweep.data.splits import Images, Labels, Splits
+from svhn_sweep.errors import DataError
+
+
+def read(path: Path, source: str, *, test: bool) -> Splits:
+    """Read and check a file; `X_test` and `y_test` are opened only if `test`.
+
+    Images may be `(N, 32, 32)` or `(N, 32, 32, 1)`, uint8 or float, 0..255.
+
+    Raises:
+        DataError: the file is missing, malformed, or holds anything but digits in that layout.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            x_train, y_train = _split(file, "train")
+            x_test, y_test = _split(file, "test") if test else (None, None)
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} does not exist; set data.path to an HDF5 file, or take data=synthetic or data=stanford."
+        ) from None
+    except OSError as error:  # also what h5py raises for a file that is cut short or of another kind
+        raise DataError(f"{path} cannot be read as HDF5: {error}.") from error
+    with path.open("rb") as raw:
+        sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
+    return Splits(x_train, y_train, x_test, y_test, source, path, sha256)
+
+
+def write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
+    """Write the datasets to `path` as one atomic step: a reader sees the whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with h5py.File(unfinished, "w") as file:
+            for name, array in arrays.items():
+                file.create_dataset(name, data=array)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _split(file: h5py.File, split: str) -> tuple[Images, Labels]:
+    images = _images(file, f"X_{split}")
+    labels = _labels(file, f"y_{split}")
+    if len(images) != len(labels):
+        raise DataError(
+            f"{file.filename}: X_{split} and y_{split} must hold equally many digits "
+            f"but hold {len(images)} and {len(labels)}."
+        )
+    return images, labels
+
+
+def _dataset(file: h5py.File, name: str) -> NDArray[np.generic]:
+    """The dataset's values, if they are in this very file."""
+    where = f"{file.filename}: {name}"
+    if name not in file and not isinstance(file.get(name, getlink=True), h5py.SoftLink | h5py.ExternalLink):
+        raise DataError(f"{where} is missing; the file holds {', '.join(file) or 'nothing'}.")
+    link = file.get(name, getlink=True)
+    if not isinstance(link, h5py.HardLink):
+        raise DataError(f"{where} must be stored in the file itself but is a {type(link).__name__} to {link.path}.")
+    dataset = file[name]
+    if not isinstance(dataset, h5py.Dataset):
+        raise DataError(f"{where} must be a dataset but is a {type(dataset).__name__}.")
+    if dataset.external or dataset.is_virtual:
+        raise DataError(f"{where} must be stored in the file itself but points at other files.")
+    if not np.issubdtype(dataset.dtype, np.number) or np.issubdtype(dataset.dtype, np.complexfloating):
+        raise DataError(f"{where} must hold numbers but its type is {dataset.dtype}.")
+    if dataset.size == 0:
+        raise DataError(f"{where} must not be empty but its shape is {dataset.shape}.")
+    values: NDArray[np.generic] = dataset[()]
+    return values
+
+
+def _images(file: h5py.File, name: str) -> Images:
+    where = f"{file.filename}: {name}"
+    values = _dataset(file, name)
+    if values.shape[1:] not in ((32, 32), (32, 32, 1)):
+        raise DataError(f"{where} must have the shape (N, 32, 32) or (N, 32, 32, 1) but has {values.shape}.")
+    images = values.astype(np.float32).reshape(-1, 32, 32, 1)
+    if not np.isfinite(images).all():
+        raise DataError(f"{where} must be finite but {np.sum(~np.isfinite(images))} pixels are NaN or infinite.")
+    low, high = images.min(), images.max()
+    if low < 0 or high > 255:
+        raise DataError(f"{where} must have pixels in 0..255 but they are in {low:g}..{high:g}.")
+    if high <= 1:
+        raise DataError(
+            f"{where} must have pixels in 0..255 but they are in {low:g}..{high:g}: they look already scaled "
+            "to 0..1; store them unscaled, the model divides by 255 itself."
+        )
+    return images
+
+
+def _labels(file: h5py.File, name: str) -> Labels:
+    where = f"{file.filename}: {name}"
+    values = _dataset(file, name)
+    if values.ndim != 1 and values.shape != (len(values), 1):
+        raise DataError(f"{where} must have the shape (N,) but has {values.shape}.")
+    labels = values.reshape(-1)
+    wrong = np.asarray((labels != np.floor(labels)) | (labels < 0) | (labels > 9) | ~np.isfinite(labels))
+    if (labels == 10).any() and not (labels == 0).any():
+        raise DataError(f"{where} has label 10: Stanford's label for the digit 0; write it as 0.")
+    if wrong.any():
+        raise DataError(f"{where} must be whole numbers in 0..9 but {wrong.sum()} are not, {labels[wrong][0]} first.")
+    return labels.astype(np.uint8)

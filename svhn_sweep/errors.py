@@ -1,0 +1,21 @@
+"""The errors that end a command with a message instead of a traceback."""
+
+
+class UserError(Exception):
+    """The input or the config is at fault; the command prints the message and exits with 2."""
+
+
+class ConfigError(UserError):
+    """A key, a type or a value in the config is not allowed."""
+
+
+class DataError(UserError):
+    """A data file is missing, malformed or not what it should be."""
+
+
+class Diverged(Exception):
+    """The loss of a training run was not finite; the command prints the message and exits with 1."""
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Like KeyboardInterrupt, not an Exception: only what ends a run catches it."""

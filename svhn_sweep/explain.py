@@ -1,0 +1,49 @@
+"""One sentence for what Hydra and OmegaConf say in many lines: the key, the rule, the value."""
+
+import difflib
+
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig
+from omegaconf.errors import (
+    ConfigAttributeError,
+    ConfigKeyError,
+    OmegaConfBaseException,
+    ValidationError,
+)
+
+from svhn_sweep.errors import UserError
+
+SAID_BY_THE_USER = (UserError, HydraException, OmegaConfBaseException)
+
+
+def explain(error: Exception) -> str:
+    """What to print for an error that is one of `SAID_BY_THE_USER`."""
+    if isinstance(error, OverrideParseException):
+        return (
+            f"{error.override!r} is not an override ({_first_line(error.message)}): "
+            "write key=value, for example model=model1, or a command: ui, sync."
+        )
+    if isinstance(error, MissingConfigException) and error.options is not None:
+        group, _, option = (error.missing_cfg_file or "").rpartition("/")
+        return f"{group} must be one of {', '.join(error.options)} but got {option}."
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return _unknown_key(cause)
+    if isinstance(cause, ValidationError) and cause.full_key:
+        return f"{cause.full_key}: {_first_line(str(cause))}."
+    if isinstance(cause, OmegaConfBaseException):
+        return f"{_first_line(str(error))}: {_first_line(str(cause))}."
+    return str(error)
+
+
+def _unknown_key(error: OmegaConfBaseException) -> str:
+    key = error.full_key or str(error.key)
+    siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
+    names = [str(name) for name in siblings if name != "hydra"]
+    near = difflib.get_close_matches(str(error.key), names, n=1)
+    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
+    return f"{key} is not a key of the config; {hint}"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().splitlines()[0].rstrip(".")

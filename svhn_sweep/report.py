@@ -1,0 +1,41 @@
+"""What the terminal says before and after a run."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from svhn_sweep.config import Config, SyntheticConfig
+from svhn_sweep.tracking.ui import links
+from svhn_sweep.trial import Outcome
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def before(config: Config, experiment: str) -> None:
+    """Says loudly when the digits are not real."""
+    if isinstance(config.data, SyntheticConfig):
+        Console(highlight=False).print(
+            Panel(
+                f"There is no SVHN file here, so this run uses synthetic digits: its accuracies say nothing about SVHN.\n"
+                f"They go to the MLflow experiment {experiment}. For real digits: data=svhn data.path=FILE, or data=stanford.",
+                title="SYNTHETIC DIGITS",
+                border_style="yellow",
+            )
+        )
+
+
+def after(outcome: Outcome, folder: Path) -> None:
+    """The accuracies, and where everything is."""
+    finals = outcome.finals
+    table = Table("", "accuracy")
+    table.add_row(f"validation, best epoch ({finals['val/best_epoch']:.0f})", f"{finals['val/best_accuracy']:.4f}")
+    table.add_row("validation, last epoch", f"{finals['val/final_accuracy']:.4f}")
+    if "test/accuracy" in finals:
+        table.add_row("test", f"{finals['test/accuracy']:.4f}")
+    console.print(table)
+    console.print(f"Everything about this run: {folder}")
+    if outcome.sent:
+        for line in links(folder):
+            console.print(line)

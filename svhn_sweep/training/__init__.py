@@ -1,0 +1,1 @@
+"""From arrays to a judged model. Knows neither MLflow nor Optuna."""

@@ -1,0 +1,98 @@
+"""The pictures of a run. Each function draws one figure; none needs a display."""
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+from svhn_sweep.data.splits import Images, Labels
+from svhn_sweep.training.evaluation import DIGITS, Evaluation
+from svhn_sweep.training.fit import TrainResult
+
+TRAIN, VALIDATION = sns.color_palette("colorblind")[:2]
+DPI = 150
+
+
+def samples(images: Images, labels: Labels) -> Figure:
+    """The first ten images with their labels, as the notebook shows them."""
+    figure = Figure(figsize=(10, 1.7), layout="constrained", dpi=DPI)
+    for axes, image, label in zip(figure.subplots(1, 10), images[:10], labels[:10], strict=False):
+        _draw_digit(axes, image)
+        axes.set_title(str(label), fontsize=11)
+    figure.suptitle("First ten training images and their labels", fontsize=10)
+    return figure
+
+
+def curves(result: TrainResult, title: str) -> Figure:
+    """Accuracy and loss by epoch, training and validation, the best epoch marked."""
+    figure = Figure(figsize=(10, 4), layout="constrained", dpi=DPI)
+    epochs = range(1, len(result.history) + 1)
+    for axes, metric in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        for split, color, marker in (("train", TRAIN, "o"), ("val", VALIDATION, "s")):
+            values = [epoch[f"{split}/{metric}"] for epoch in result.history]
+            label = "training" if split == "train" else "validation"
+            axes.plot(epochs, values, color=color, marker=marker, markersize=3, linewidth=1.6, label=label)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(metric)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        if result.best_epoch:
+            best = result.history[result.best_epoch - 1]
+            note = f"best validation accuracy {best['val/accuracy']:.1%}, epoch {result.best_epoch}"
+            axes.axvline(result.best_epoch, color="0.5", linewidth=1, linestyle=":", label=note)
+        axes.legend(frameon=False, fontsize=9)
+    figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
+    """Counts in the cells; the colour is the share of the row, so rare digits are as readable as frequent ones."""
+    figure = Figure(figsize=(6.6, 5.8), layout="constrained", dpi=DPI)
+    axes = figure.subplots()
+    counts = evaluation.confusion
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    sns.heatmap(
+        shares,
+        ax=axes,
+        annot=counts,
+        fmt="d",
+        cmap="Blues",
+        norm=Normalize(0, 1),
+        square=True,
+        linewidths=0.5,
+        annot_kws={"size": 8},
+        cbar_kws={"label": "share of the true digit", "format": PercentFormatter(1, decimals=0)},
+    )
+    axes.set_yticklabels([f"{digit}  ({recall:.0%})" for digit, recall in zip(DIGITS, evaluation.recall, strict=True)])
+    axes.tick_params(axis="y", rotation=0)
+    axes.set_xlabel("predicted digit")
+    axes.set_ylabel("true digit (recall)")
+    axes.set_title(title, fontsize=11)
+    return figure
+
+
+def mistakes(images: Images, evaluation: Evaluation, title: str) -> Figure:
+    """The wrong predictions that the model was surest of, at most twenty, surest first."""
+    wrong = np.flatnonzero(evaluation.predictions != evaluation.labels)
+    surest = wrong[np.argsort(-evaluation.probabilities[wrong].max(axis=1))][:20]
+    figure = Figure(figsize=(10, 3.4), layout="constrained", dpi=DPI)
+    figure.suptitle(title, fontsize=11)
+    if len(surest) == 0:
+        figure.text(0.5, 0.45, "no mistakes", ha="center")
+    for axes, index in zip(figure.subplots(2, 10).flat, surest, strict=False):
+        _draw_digit(axes, images[index])
+        confidence = evaluation.probabilities[index].max()
+        axes.set_title(
+            f"{evaluation.labels[index]} \N{RIGHTWARDS ARROW} {evaluation.predictions[index]}\n{confidence:.0%}", fontsize=9
+        )
+    for axes in figure.axes[len(surest) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _draw_digit(axes: Axes, image: Images) -> None:
+    axes.imshow(image[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axes.set_axis_off()

@@ -1,0 +1,220 @@
+"""The story of one trial: arrays are loaded, a model is fitted on them, the fit is judged, everything is written down."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import OmegaConf
+
+from svhn_sweep import __version__, data
+from svhn_sweep.config import Config, flatten, source_of
+from svhn_sweep.data.splits import Splits
+from svhn_sweep.errors import Terminated
+from svhn_sweep.native_messages import native_messages_to
+from svhn_sweep.provenance import git_commit
+from svhn_sweep.tracking import store
+from svhn_sweep.tracking.journal import Journal, Scalar
+from svhn_sweep.tracking.live import Live
+from svhn_sweep.tracking.sync import RUN_FOLDERS
+
+if TYPE_CHECKING:  # these import TensorFlow, which takes 5 s: bad data is reported before
+    import keras
+    from matplotlib.figure import Figure
+
+    from svhn_sweep.training.fit import TrainResult
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished trial.
+
+    Attributes:
+        state: complete, pruned or diverged.
+        finals: the metrics that belong to the whole run, as MLflow holds them; accuracies in 0..1.
+        sent: whether MLflow has all of it.
+    """
+
+    state: str
+    finals: dict[str, float]
+    sent: bool
+
+
+def run_trial(config: Config, folder: Path, command: str) -> Outcome:
+    """Train and judge the config's model, with everything about it in `folder`.
+
+    Args:
+        config: checked, with a resolved data source and `evaluation.test` decided.
+        folder: the trial's own; there is no journal in it yet.
+        command: reproduces the trial.
+
+    Raises:
+        DataError: before anything is recorded.
+    """
+    splits = data.load(config.data, test=bool(config.evaluation.test))
+    journal = Journal(folder)
+    journal.start(
+        name=f"{config.model.name} seed {config.seed}",
+        experiment=experiment_name(config),
+        store=store.redacted(store.store_uri()),
+        tags=_tags(splits),
+    )
+    live = Live(folder, RUN_FOLDERS)
+    try:
+        with native_messages_to(folder / "trial.log"), _recorded(journal):
+            state, finals = _train_and_judge(config, splits, journal, command)
+    finally:
+        sent = live.close()
+        journal.close()
+    return Outcome(state, finals, sent)
+
+
+def experiment_name(config: Config) -> str:
+    """The MLflow experiment: synthetic digits never share one with real ones."""
+    suffix = "-synthetic" if source_of(config.data) == "synthetic" else ""
+    return config.tracking.experiment + suffix
+
+
+def _train_and_judge(config: Config, splits: Splits, journal: Journal, command: str) -> tuple[str, dict[str, float]]:
+    from svhn_sweep.training import figures
+    from svhn_sweep.training.fit import State, fit, split_validation
+    from svhn_sweep.training.model import build_model
+
+    training = config.training
+    x_train, y_train, x_val, y_val = split_validation(splits.x_train, splits.y_train, training.validation_split)
+    model = build_model(config.model, training.augmentation, training.precision, config.seed)
+    _describe(config, splits, model, journal, command)
+    _save(journal, "figures/samples.png", figures.samples(x_train, y_train))
+
+    result = fit(
+        model,
+        (x_train, y_train),
+        (x_val, y_val),
+        training,
+        config.seed,
+        log=lambda epoch, metrics: journal.metrics(metrics, step=epoch),
+    )
+    _save(journal, "figures/curves.png", figures.curves(result, f"{config.model.name}, seed {config.seed}"))
+    if result.state == State.diverged:
+        reason = f"the loss was not finite in epoch {len(result.history) + 1}"
+        _end(journal, "FAILED", {"trial.state": "diverged", "trial.reason": reason})
+        return result.state, {}
+
+    finals = _judge(model, config, splits, (x_val, y_val), result, journal)
+    journal.metrics(finals)
+    journal.tags({"mlflow.note.content": _note(finals, command)})
+    if config.tracking.log_model:
+        from svhn_sweep.tracking.model import save_model
+
+        save_model(model, journal.folder / "model")
+        journal.model("model")
+    _end(journal, "FINISHED", {"trial.state": result.state.value})
+    return result.state, finals
+
+
+def _describe(config: Config, splits: Splits, model: "keras.Model", journal: Journal, command: str) -> None:
+    """What is known before training: how to reproduce it, on what, with which parameters."""
+    from svhn_sweep.training.device import current_device
+    from svhn_sweep.training.model import summary
+
+    device = current_device()
+    _write(journal, "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
+    _write(journal, "command.txt", command + "\n")
+    _write(journal, "model_summary.txt", summary(model))
+    journal.dataset(name=splits.path.name, digest=splits.sha256, source=str(splits.path))
+    journal.tags({"device": device.name, "precision": config.training.precision.value})
+    sections = {"model": config.model, "training": config.training, "data": config.data}
+    params = {key: value for name, section in sections.items() for key, value in flatten(section, f"{name}.")}
+    facts = {"data.sha256": splits.sha256, "parameters": model.count_params(), "threads": device.threads}
+    journal.params({"seed": config.seed} | params | facts)
+
+
+def _judge(
+    model: "keras.Model",
+    config: Config,
+    splits: Splits,
+    validation: tuple[data.Images, data.Labels],
+    result: "TrainResult",
+    journal: Journal,
+) -> dict[str, float]:
+    """Evaluate on validation and, if it was loaded, on test; returns the finals."""
+    from svhn_sweep.training import figures
+    from svhn_sweep.training.evaluation import evaluate
+
+    splits_to_judge = [("validation", *validation)]
+    if splits.x_test is not None and splits.y_test is not None:
+        splits_to_judge.append(("test", splits.x_test, splits.y_test))
+    finals: dict[str, float] = {
+        "val/best_accuracy": result.history[result.best_epoch - 1]["val/accuracy"],
+        "val/best_epoch": result.best_epoch,
+        "val/final_accuracy": result.history[-1]["val/accuracy"],
+    }
+    for split, images, labels in splits_to_judge:
+        evaluation = evaluate(model, images, labels, split)
+        title = f"{config.model.name} on {split}: accuracy {evaluation.accuracy:.1%}, macro F1 {evaluation.macro_f1:.3f}"
+        for path in evaluation.write(journal.folder):
+            journal.artifact(path)
+        _save(journal, f"confusion_matrix/{split}.png", figures.confusion_heatmap(evaluation, title))
+        if split == "validation":
+            finals["val/macro_f1"] = evaluation.macro_f1
+        else:
+            finals |= {"test/accuracy": evaluation.accuracy, "test/macro_f1": evaluation.macro_f1}
+            finals |= {f"test/recall_{digit}": recall for digit, recall in enumerate(evaluation.recall)}
+    _save(
+        journal,
+        "figures/mistakes.png",
+        figures.mistakes(images, evaluation, f"Surest mistakes on {split}: true \N{RIGHTWARDS ARROW} predicted, confidence"),
+    )
+    return finals
+
+
+def _tags(splits: Splits) -> dict[str, Scalar]:
+    tags: dict[str, Scalar] = {
+        "role": "baseline",
+        "trial.state": "running",
+        "data.source": splits.source,
+        "data.sha256": splits.sha256,
+        "version": __version__,
+    }
+    commit = git_commit()
+    return tags | {"git.commit": commit} if commit else tags
+
+
+def _note(finals: dict[str, float], command: str) -> str:
+    """The run's description in MLflow, as Markdown."""
+    rows = "".join(f"| {name} | {value:.4g} |\n" for name, value in finals.items() if "recall" not in name)
+    return f"| | |\n|---|---|\n{rows}\nReproduce it:\n\n```\n{command}\n```\n"
+
+
+@contextmanager
+def _recorded(journal: Journal) -> Iterator[None]:
+    """Whatever ends the trial early ends its run as well, with the reason."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        reason = "Ctrl-C" if isinstance(stop, KeyboardInterrupt) else "SIGTERM"
+        _end(journal, "KILLED", {"trial.state": "interrupted", "trial.reason": reason})
+        raise
+    except BaseException as error:
+        _write(journal, "traceback.txt", traceback.format_exc())
+        _end(journal, "FAILED", {"trial.state": "failed", "trial.reason": repr(error)})
+        raise
+
+
+def _end(journal: Journal, status: str, tags: dict[str, Scalar]) -> None:
+    if (journal.folder / "trial.log").exists():
+        journal.artifact("trial.log")
+    journal.end(status, tags)
+
+
+def _write(journal: Journal, path: str, text: str) -> None:
+    (journal.folder / path).write_text(text)
+    journal.artifact(path)
+
+
+def _save(journal: Journal, path: str, figure: "Figure") -> None:
+    (journal.folder / path).parent.mkdir(exist_ok=True)
+    figure.savefig(journal.folder / path)
+    journal.artifact(path)
