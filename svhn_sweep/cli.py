@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from svhn_sweep.config import EvaluationConfig, conf_dir, from_composed, register_schema
-from svhn_sweep.errors import Diverged, Terminated
+from svhn_sweep.errors import DivergedError, Terminated
 from svhn_sweep.explain import SAID_BY_THE_USER, explain
 
 
@@ -31,7 +31,7 @@ def main() -> int:
     except (KeyboardInterrupt, Terminated) as stop:
         print("svhn_sweep: interrupted", file=sys.stderr)
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
-    except (*SAID_BY_THE_USER, Diverged, ConnectionError) as error:
+    except (*SAID_BY_THE_USER, DivergedError, ConnectionError) as error:
         if show_traceback:
             traceback.print_exc()
         print(f"svhn_sweep: {explain(error)}", file=sys.stderr)
@@ -64,7 +64,7 @@ def _run_hydra() -> None:
     def task(composed: DictConfig) -> None:
         try:
             _train(composed)
-        except Exception as error:  # raised below: for one raised here Hydra prints lines of its own
+        except Exception as error:  # noqa: BLE001  # raised below: for one raised here Hydra prints lines of its own
             if errors:
                 print(f"svhn_sweep: {explain(errors[-1])}", file=sys.stderr)
             errors.append(error)
@@ -90,7 +90,7 @@ def _train(composed: DictConfig) -> None:
     report.before(config, experiment_name(config))
     outcome = run_trial(config, folder, provenance.command(job.overrides.task, config.data, test))
     if outcome.state == "diverged":
-        raise Diverged(
+        raise DivergedError(
             f"training diverged: the loss is not finite at training.learning_rate={config.training.learning_rate:g}; "
             f"try a smaller one. The run is kept in {folder}."
         )

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
@@ -35,8 +36,8 @@ class Range:
         return " and ".join(f"{word} {bound:g}" for word, bound in words if math.isfinite(bound))
 
 
-def number(**bounds: float):  # type: ignore[no-untyped-def]  # dataclasses.field is as untyped
-    """A mandatory number (or dict of numbers) that `check` holds to these bounds."""
+def number(**bounds: float) -> Any:
+    """A mandatory number, or dict of numbers, that `from_composed` holds to these bounds."""
     return field(default=MISSING, metadata={"range": Range(**bounds)})
 
 

@@ -13,7 +13,7 @@ class DataError(UserError):
     """A data file is missing, malformed or not what it should be."""
 
 
-class Diverged(Exception):
+class DivergedError(Exception):
     """The loss of a training run was not finite; the command prints the message and exits with 1."""
 
 

@@ -25,7 +25,7 @@ def explain(error: Exception) -> str:
         )
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        return f"{group} must be one of {', '.join(error.options)} but got {option}."
+        return f"{group} must be one of {', '.join(_options(error))} but got {option}."
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(cause)
@@ -43,6 +43,11 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     near = difflib.get_close_matches(str(error.key), names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
     return f"{key} is not a key of the config; {hint}"
+
+
+def _options(error: MissingConfigException) -> list[str]:
+    """What can be chosen; the schemas of the data sources stand beside them under names of their own."""
+    return [option for option in error.options or [] if not option.endswith("_schema")]
 
 
 def _first_line(text: str) -> str:

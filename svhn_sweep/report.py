@@ -18,8 +18,9 @@ def before(config: Config, experiment: str) -> None:
     if isinstance(config.data, SyntheticConfig):
         Console(highlight=False).print(
             Panel(
-                f"There is no SVHN file here, so this run uses synthetic digits: its accuracies say nothing about SVHN.\n"
-                f"They go to the MLflow experiment {experiment}. For real digits: data=svhn data.path=FILE, or data=stanford.",
+                "This run draws its own digits: its accuracies say nothing about SVHN, "
+                f"and go to an MLflow experiment of their own, {experiment}.\n"
+                "For real digits: data=svhn data.path=FILE, or data=stanford to download them.",
                 title="SYNTHETIC DIGITS",
                 border_style="yellow",
             )

@@ -1,4 +1,4 @@
-"""The story of one trial: arrays are loaded, a model is fitted on them, the fit is judged, everything is written down."""
+"""The story of one trial: data is loaded, a model fitted on it, the fit judged, and everything written down."""
 
 import traceback
 from collections.abc import Iterator
@@ -153,7 +153,9 @@ def _judge(
     }
     for split, images, labels in splits_to_judge:
         evaluation = evaluate(model, images, labels, split)
-        title = f"{config.model.name} on {split}: accuracy {evaluation.accuracy:.1%}, macro F1 {evaluation.macro_f1:.3f}"
+        title = (
+            f"{config.model.name} on {split}: accuracy {evaluation.accuracy:.1%}, macro F1 {evaluation.macro_f1:.3f}"
+        )
         for path in evaluation.write(journal.folder):
             journal.artifact(path)
         _save(journal, f"confusion_matrix/{split}.png", figures.confusion_heatmap(evaluation, title))
@@ -165,7 +167,9 @@ def _judge(
     _save(
         journal,
         "figures/mistakes.png",
-        figures.mistakes(images, evaluation, f"Surest mistakes on {split}: true \N{RIGHTWARDS ARROW} predicted, confidence"),
+        figures.mistakes(
+            images, evaluation, f"Surest mistakes on {split}: true \N{RIGHTWARDS ARROW} predicted, confidence"
+        ),
     )
     return finals
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from svhn_sweep.config import AutoConfig, DataConfig, StanfordConfig, SvhnConfig, SyntheticConfig
-from svhn_sweep.data import hdf5, synthetic
+from svhn_sweep.data import hdf5, stanford, synthetic
 from svhn_sweep.data.splits import Images, Labels, Splits
 
 __all__ = ["Images", "Labels", "Splits", "load", "resolve"]

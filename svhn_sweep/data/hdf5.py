@@ -102,12 +102,12 @@ def _images(file: h5py.File, name: str) -> Images:
 def _labels(file: h5py.File, name: str) -> Labels:
     where = f"{file.filename}: {name}"
     values = _dataset(file, name)
-    if values.ndim != 1 and values.shape != (len(values), 1):
+    if values.ndim == 0 or values.shape[1:] not in ((), (1,)):
         raise DataError(f"{where} must have the shape (N,) but has {values.shape}.")
-    labels = values.reshape(-1)
-    wrong = np.asarray((labels != np.floor(labels)) | (labels < 0) | (labels > 9) | ~np.isfinite(labels))
+    labels = values.reshape(-1).astype(np.float64)
+    wrong = ~np.isin(labels, np.arange(10))
     if (labels == 10).any() and not (labels == 0).any():
         raise DataError(f"{where} has label 10: Stanford's label for the digit 0; write it as 0.")
     if wrong.any():
-        raise DataError(f"{where} must be whole numbers in 0..9 but {wrong.sum()} are not, {labels[wrong][0]} first.")
+        raise DataError(f"{where} must be whole numbers in 0..9 but {wrong.sum()} are not, {labels[wrong][0]:g} first.")
     return labels.astype(np.uint8)

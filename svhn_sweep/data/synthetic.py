@@ -1,7 +1,7 @@
 """Street numbers drawn by rule, for a first run without a download.
 
-What makes SVHN hard is imitated: many typefaces, neighbouring digits cut by the edge, light on dark and dark on light, low
-contrast, shading, texture, blur, noise and compression. How far that goes is measured: a model2 trained on
+What makes SVHN hard is imitated: many typefaces, neighbouring digits cut by the edge, light on dark and dark on
+light, low contrast, shading, texture, blur, noise and compression. How far that goes is measured: a model2 trained on
 these digits alone is tested on real ones (benchmarks/synthetic_to_real.py).
 """
 

@@ -15,7 +15,7 @@ Scalar = str | int | float | bool
 
 
 class Event(TypedDict, total=False):
-    """One line of a journal. `kind` and `time` (milliseconds since 1970) are always there, the rest as the kind needs."""
+    """One line of a journal. `kind` and `time` (milliseconds since 1970) are always there, the rest as listed."""
 
     kind: str  # start, params, tags, metrics, dataset, artifact, model, end
     time: int

@@ -49,7 +49,7 @@ class Live:
             try:
                 self._send_all()
                 self.error, self._failures = None, 0
-            except Exception as error:  # whatever it is, the journal has the data and training goes on
+            except Exception as error:  # noqa: BLE001  # whatever it is, the journal has the data and training goes on
                 self.error = error
                 self._failures += 1
                 logger.warning("not sent to MLflow: %s", store.redacted(repr(error)))

@@ -4,6 +4,10 @@ import logging
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # importing it takes 2 s
+    from mlflow import MlflowClient
 
 # Before mlflow is imported: no telemetry, and a call to a dead server ends in seconds, not in its default four minutes.
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -33,7 +37,7 @@ def is_local(uri: str) -> bool:
     return uri.startswith("sqlite:")
 
 
-def connect():  # type: ignore[no-untyped-def]  # mlflow takes 2 s to import, and is untyped
+def connect() -> "MlflowClient":
     """A client of the store; creates the tables of a new SQLite store."""
     for noisy in ("mlflow", "alembic", "urllib3"):
         logging.getLogger(noisy).setLevel(logging.ERROR)

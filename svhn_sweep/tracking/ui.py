@@ -34,4 +34,4 @@ def ui(options: list[str]) -> None:
         return
     print(f"{ADDRESS}/#/experiments?{MODE}", flush=True)
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--port", str(PORT), *options]
-    os.execv(sys.executable, command)
+    os.execv(sys.executable, command)  # noqa: S606

@@ -1,4 +1,4 @@
-"""What a model is trained on. Another device, thread count or precision gives other numbers, so each run says its own."""
+"""What a model is trained on: another device or thread count gives other numbers, so each run says its own."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ import tensorflow as tf
 
 @dataclass(frozen=True)
 class Device:
-    """The name of the first GPU if TensorFlow sees one, else of the processor, and TensorFlow's threads per operation."""
+    """The first GPU that TensorFlow sees, else the processor, and TensorFlow's threads per operation."""
 
     name: str
     threads: int

@@ -32,7 +32,7 @@ class Evaluation:
     @property
     def predictions(self) -> NDArray[np.int64]:
         """The most probable digit of each image, int64 [N]."""
-        return np.argmax(self.probabilities, axis=1)
+        return np.asarray(np.argmax(self.probabilities, axis=1), dtype=np.int64)
 
     @property
     def accuracy(self) -> float:
@@ -41,7 +41,7 @@ class Evaluation:
 
     @property
     def macro_f1(self) -> float:
-        """The mean over digits of F1 = 2 precision recall / (precision + recall), 0..1; 0 for a digit never predicted."""
+        """The mean over digits of 2 precision recall / (precision + recall), 0..1; 0 for a digit never predicted."""
         return float(f1_score(self.labels, self.predictions, labels=DIGITS, average="macro", zero_division=0))
 
     @property

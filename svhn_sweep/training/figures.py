@@ -86,7 +86,8 @@ def mistakes(images: Images, evaluation: Evaluation, title: str) -> Figure:
         _draw_digit(axes, images[index])
         confidence = evaluation.probabilities[index].max()
         axes.set_title(
-            f"{evaluation.labels[index]} \N{RIGHTWARDS ARROW} {evaluation.predictions[index]}\n{confidence:.0%}", fontsize=9
+            f"{evaluation.labels[index]} \N{RIGHTWARDS ARROW} {evaluation.predictions[index]}\n{confidence:.0%}",
+            fontsize=9,
         )
     for axes in figure.axes[len(surest) :]:
         axes.set_axis_off()

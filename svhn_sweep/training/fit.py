@@ -36,8 +36,8 @@ class TrainResult:
 
     Attributes:
         state: how it ended.
-        history: one entry per epoch whose loss was finite: train/loss, train/accuracy, val/loss, val/accuracy (accuracies in
-            0..1), learning_rate (that the epoch used) and epoch_seconds (training and validation).
+        history: one entry per epoch whose loss was finite: train/loss, train/accuracy, val/loss, val/accuracy
+            (accuracies in 0..1), learning_rate (that the epoch used) and epoch_seconds (training and validation).
     """
 
     state: State = State.complete
@@ -67,7 +67,8 @@ def fit(
 ) -> TrainResult:
     """Train as the notebook does: Adam, categorical cross-entropy, a new order of the images in each epoch.
 
-    The order of the batches and the noise of dropout and augmentation depend on (seed, epoch) alone, not on the epochs before.
+    The order of the batches and the noise of dropout and augmentation depend on (seed, epoch) alone, so a fit that
+    goes on from an epoch's weights continues as one that was never stopped.
 
     Args:
         model: untrained; holds the last epoch's weights afterwards, or the best one's with `restore_best_weights`.

@@ -14,9 +14,9 @@ def build_model(
 ) -> keras.Sequential:
     """An untrained classifier from raw pixels to probabilities.
 
-    Convolutions come in pairs, each pair followed by a 2x2 max pool and, if `batch_norm`, a batch normalisation; then one
-    dense layer, dropout, and a softmax over the digits. The precision is set on each layer, never globally,
-    because one process builds many models; rescaling and softmax stay float32 (in bfloat16 probabilities round to 1.0).
+    Convolutions come in pairs, each pair followed by a 2x2 max pool and, if `batch_norm`, a batch normalisation; then
+    one dense layer, dropout, and a softmax over the digits. The precision is set on each layer, never globally, because
+    one process builds many models; rescaling and softmax stay float32 (in bfloat16 probabilities round to 1.0).
 
     Args:
         config: filters by name, conv1 first; at `dropout` 0 there is no dropout layer.

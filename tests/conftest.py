@@ -1,0 +1,80 @@
+"""What several tests need: a small data set, the composed config, and the command as a user types it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+
+from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
+from svhn_sweep.data.synthetic import draw
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def small_h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """300 synthetic digits to train on and 100 to test on, as an HDF5 file in the course file's layout."""
+    path = tmp_path_factory.mktemp("data") / "small.h5"
+    with h5py.File(path, "w") as file:
+        for split, size in (("train", 300), ("test", 100)):
+            images, labels = draw(size, seed=(7, size))
+            file[f"X_{split}"], file[f"y_{split}"] = images, labels
+    return path
+
+
+@pytest.fixture(scope="session")
+def real_h5() -> Path:
+    """Real digits, where there are some: SVHN_H5=FILE."""
+    path = os.environ.get("SVHN_H5")
+    if not path:
+        pytest.skip("set SVHN_H5 to a file of real digits to run this test")
+    return Path(path)
+
+
+@pytest.fixture
+def composed() -> Iterator[Callable[..., Config]]:
+    """The checked config for some overrides, as the command composes it."""
+    register_schema()
+
+    def compose_checked(*overrides: str) -> Config:
+        return from_composed(compose("config", overrides=list(overrides)))
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield compose_checked
+
+
+@pytest.fixture
+def plain_environment() -> dict[str, str]:
+    """The environment without what would send runs elsewhere or change how errors look."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_"))}
+
+
+@pytest.fixture
+def svhn_sweep(tmp_path: Path, plain_environment: dict[str, str]) -> Command:
+    """`svhn_sweep("model=model1")` is `python -m svhn_sweep model=model1` in an empty folder."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "svhn_sweep", *arguments],
+            cwd=tmp_path,
+            env=plain_environment | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def digits() -> tuple[np.ndarray, np.ndarray]:
+    """64 random images, float32 [64, 32, 32, 1] in 0..255, and their labels, uint8."""
+    random = np.random.default_rng(0)
+    images = random.uniform(0, 255, (64, 32, 32, 1)).astype(np.float32)
+    return images, (np.arange(64) % 10).astype(np.uint8)

@@ -1,0 +1,157 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from svhn_sweep.data import hdf5
+from svhn_sweep.errors import DataError
+
+N = 20
+IMAGES = np.random.default_rng(0).uniform(0, 255, (N, 32, 32)).astype(np.float32)
+LABELS = (np.arange(N) % 10).astype(np.uint8)
+
+
+def written(path: Path, **changed: object) -> Path:
+    """A good file but for the datasets in `changed`; None leaves one out."""
+    datasets: dict[str, object] = {"X_train": IMAGES, "y_train": LABELS, "X_test": IMAGES, "y_test": LABELS}
+    with h5py.File(path, "w") as file:
+        for name, value in (datasets | changed).items():
+            if value is not None:
+                file[name] = value
+    return path
+
+
+def pixel(value: float) -> np.ndarray:
+    changed = IMAGES.copy()
+    changed[3, 4, 5] = value
+    return changed
+
+
+def label(value: float) -> np.ndarray:
+    changed = LABELS.astype(np.float64)
+    changed[3] = value
+    return changed
+
+
+BAD_DATASETS = [
+    ("X_train", None, "X_train is missing; the file holds X_test, y_test, y_train."),
+    ("y_train", None, "y_train is missing"),
+    ("X_train", IMAGES[:, :31], r"X_train must have the shape \(N, 32, 32\) or .* but has \(20, 31, 32\)"),
+    ("X_train", IMAGES[0], r"X_train must have the shape .* but has \(32, 32\)"),
+    ("X_train", np.repeat(IMAGES[..., None], 3, axis=3), r"but has \(20, 32, 32, 3\)"),
+    ("y_train", LABELS[:19], "X_train and y_train must hold equally many digits but hold 20 and 19"),
+    ("X_train", IMAGES[:0], "X_train must not be empty"),
+    ("X_train", pixel(np.nan), "X_train must be finite but 1 pixels are NaN or infinite"),
+    ("X_train", pixel(np.inf), "X_train must be finite but 1 pixels are NaN or infinite"),
+    ("X_train", pixel(256), r"X_train must have pixels in 0..255 but they are in \S+\.\.256"),
+    ("X_train", pixel(-1), r"X_train must have pixels in 0..255 but they are in -1\.\."),
+    ("X_train", IMAGES / 255, "look already scaled to 0..1; store them unscaled"),
+    ("X_train", IMAGES.astype("S8"), "X_train must hold numbers but its type is"),
+    ("y_train", label(11), "y_train must be whole numbers in 0..9 but 1 are not, 11 first"),
+    ("y_train", label(-1), "y_train must be whole numbers in 0..9 but 1 are not, -1 first"),
+    ("y_train", label(2.5), "y_train must be whole numbers in 0..9 but 1 are not, 2.5 first"),
+    ("y_train", label(np.nan), "y_train must be whole numbers in 0..9 but 1 are not, nan first"),
+    ("y_train", np.where(LABELS == 0, 10, LABELS), "y_train has label 10: Stanford's label for the digit 0"),
+    ("y_train", np.eye(10)[LABELS], r"y_train must have the shape \(N,\) but has \(20, 10\)"),
+    ("X_test", pixel(300), "X_test must have pixels in 0..255"),
+    ("X_train", h5py.SoftLink("/X_test"), "X_train must be stored in the file itself but is a SoftLink to /X_test"),
+    ("X_train", h5py.ExternalLink("/etc/x.h5", "X"), "must be stored in the file itself but is a ExternalLink to X"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "message"), BAD_DATASETS)
+def test_bad_dataset_is_named(tmp_path: Path, name: str, value: object, message: str) -> None:
+    path = written(tmp_path / "digits.h5", **{name: value})
+    with pytest.raises(DataError, match=message) as caught:
+        hdf5.read(path, "svhn", test=True)
+    assert str(path) in str(caught.value)
+    assert name in str(caught.value)
+
+
+def missing(path: Path) -> None:
+    pass
+
+
+def text(path: Path) -> None:
+    path.write_text("these are no digits")
+
+
+def truncated(path: Path) -> None:
+    written(path)
+    path.write_bytes(path.read_bytes()[:50_000])
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def external_storage(path: Path) -> None:
+    with h5py.File(written(path, X_train=None), "a") as file:
+        file.create_dataset("X_train", shape=IMAGES.shape, dtype="f4", external=[(str(path.parent / "raw"), 0, 2**30)])
+
+
+def virtual(path: Path) -> None:
+    layout = h5py.VirtualLayout(shape=IMAGES.shape, dtype="f4")
+    layout[:] = h5py.VirtualSource(str(path.parent / "other.h5"), "X", shape=IMAGES.shape)
+    with h5py.File(written(path, X_train=None), "a") as file:
+        file.create_virtual_dataset("X_train", layout)
+
+
+def group(path: Path) -> None:
+    with h5py.File(written(path, X_train=None), "a") as file:
+        file.create_group("X_train")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (missing, "does not exist; set data.path to an HDF5 file, or take data=synthetic or data=stanford"),
+        (text, "cannot be read as HDF5: .*file signature not found"),
+        (truncated, "cannot be read as HDF5: .*truncated file"),
+        (folder, "cannot be read as HDF5"),
+        (external_storage, "X_train must be stored in the file itself but points at other files"),
+        (virtual, "X_train must be stored in the file itself but points at other files"),
+        (group, "X_train must be a dataset but is a Group"),
+    ],
+)
+def test_bad_file_is_named(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+    path = tmp_path / "digits.h5"
+    make(path)
+    with pytest.raises(DataError, match=message) as caught:
+        hdf5.read(path, "svhn", test=True)
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize("images", [IMAGES, IMAGES[..., None], IMAGES.astype(np.uint8), IMAGES.astype(np.float64)])
+@pytest.mark.parametrize("labels", [LABELS, LABELS[:, None], LABELS.astype(np.float32)])
+def test_accepted_layouts(tmp_path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+    splits = hdf5.read(written(tmp_path / "digits.h5", X_train=images, y_train=labels), "svhn", test=True)
+    assert splits.x_train.dtype == np.float32
+    assert splits.x_train.shape == (N, 32, 32, 1)
+    assert (splits.x_train == images.astype(np.float32).reshape(N, 32, 32, 1)).all()
+    assert splits.y_train.dtype == np.uint8
+    assert (splits.y_train == LABELS).all()
+
+
+def test_the_test_split_is_not_touched_unless_asked_for(tmp_path: Path) -> None:
+    path = written(tmp_path / "digits.h5", X_test=None, y_test=None)
+    splits = hdf5.read(path, "svhn", test=False)
+    assert splits.x_test is None
+    assert splits.y_test is None
+    with pytest.raises(DataError, match="X_test is missing"):
+        hdf5.read(path, "svhn", test=True)
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="Object dtype"):
+        hdf5.write(tmp_path / "digits.h5", {"X_train": IMAGES, "y_train": np.array([object()])})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_real_digits_are_read(real_h5: Path) -> None:
+    splits = hdf5.read(real_h5, "svhn", test=True)
+    assert splits.x_test is not None
+    assert len(splits.x_train) > len(splits.x_test) > 0
+    assert set(splits.y_train) == set(range(10))

@@ -1,0 +1,181 @@
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.io import savemat
+
+from svhn_sweep.config import StanfordConfig
+from svhn_sweep.data import download, load
+from svhn_sweep.errors import DataError
+
+NAMES = ("train_32x32.mat", "test_32x32.mat", "extra_32x32.mat")
+
+
+@dataclass
+class Server:
+    """Serves files from memory, in pieces if asked to; can be told to misbehave."""
+
+    files: dict[str, bytes]
+    url: str = ""
+    cut_after: list[int] = field(default_factory=list)  # bytes to send of each next answer before hanging up
+    ranges: bool = True  # whether it knows how to continue
+    requests: list[tuple[str, str | None]] = field(default_factory=list)  # path, Range
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    state = Server({})
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name, asked = self.path.lstrip("/"), self.headers["Range"]
+            state.requests.append((name, asked))
+            if name not in state.files:
+                self.send_error(404)
+                return
+            whole = state.files[name]
+            start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and state.ranges else 0
+            if start and start >= len(whole):
+                self.send_error(416)
+                return
+            body = whole[start:]
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body[: state.cut_after.pop(0)] if state.cut_after else body)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    monkeypatch.setattr(download, "PAUSE_SECONDS", 0)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever)
+        thread.start()
+        state.url = f"http://127.0.0.1:{http.server_port}/"
+        yield state
+        http.shutdown()
+        thread.join()
+
+
+def mat(path: Path, per_digit: list[int], shade: int) -> bytes:
+    """A .mat file like Stanford's: colour crops, the digit 0 labelled 10; the blue of each crop is its `shade`."""
+    labels = np.repeat(np.arange(10), per_digit)
+    images = np.random.default_rng(shade).integers(2, 255, (32, 32, 3, len(labels)), dtype=np.uint8)
+    images[0, 0] = shade
+    savemat(path, {"X": images, "y": np.where(labels == 0, 10, labels)[:, None]})
+    return path.read_bytes()
+
+
+@pytest.fixture
+def stanford(server: Server, tmp_path: Path) -> StanfordConfig:
+    """A config for a small Stanford: 12 of each digit to train on, 4 of each (3 of the 9) to test on, 20 extra."""
+    source = tmp_path / "source"
+    source.mkdir()
+    counts = {NAMES[0]: [12] * 10, NAMES[1]: [4] * 9 + [3], NAMES[2]: [20] * 10}
+    server.files = {name: mat(source / name, counts[name], shade) for shade, name in enumerate(NAMES, start=100)}
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in server.files.items()}
+    return StanfordConfig(
+        folder=str(tmp_path / "stanford"),
+        extra=False,
+        train_size=100,
+        test_size=40,
+        seed=42,
+        base_url=server.url,
+        sha256=digests,
+    )
+
+
+def test_a_balanced_subset_in_grey(stanford: StanfordConfig) -> None:
+    splits = load(stanford, test=True)
+    assert splits.source == "stanford"
+    assert (np.bincount(splits.y_train) == 10).all()
+    assert splits.y_test is not None
+    assert (np.bincount(splits.y_test) == 4).all()
+    assert splits.x_train.shape == (100, 32, 32, 1)
+    assert np.allclose(splits.x_train[:, 0, 0, 0], (0.2989 + 0.5870 + 0.1140) * 100)  # 0.9999 of the shade 100
+
+
+def test_test_digits_come_from_the_test_file_as_far_as_it_goes(stanford: StanfordConfig) -> None:
+    splits = load(stanford, test=True)
+    assert splits.x_test is not None
+    assert splits.y_test is not None
+    from_training_file = np.isclose(splits.x_test[:, 0, 0, 0], 99.99)
+    assert splits.y_test[from_training_file].tolist() == [9]
+    in_training = {image.tobytes() for image in splits.x_train}
+    assert not any(image.tobytes() in in_training for image in splits.x_test)
+
+
+def test_extra_digits_are_drawn_if_asked_for(stanford: StanfordConfig, server: Server) -> None:
+    load(stanford, test=True)
+    assert NAMES[2] not in [name for name, _ in server.requests]
+    splits = load(replace(stanford, extra=True, train_size=300), test=True)
+    shades = set(np.round(splits.x_train[:, 0, 0, 0]))
+    assert shades == {100.0, 102.0}
+
+
+def test_too_few_of_a_digit_is_an_error(stanford: StanfordConfig) -> None:
+    with pytest.raises(DataError, match=r"data.train_size=130 needs 1 more of the digit 0 than there are"):
+        load(replace(stanford, train_size=130), test=True)
+
+
+def test_downloaded_once(stanford: StanfordConfig, server: Server) -> None:
+    load(stanford, test=True)
+    load(stanford, test=True)
+    load(replace(stanford, train_size=50), test=True)
+    assert len(server.requests) == 2
+
+
+def test_a_cut_download_goes_on_where_it_stopped(stanford: StanfordConfig, server: Server) -> None:
+    server.cut_after = [100_000, 50_000]
+    load(stanford, test=True)
+    first, second, third = [asked for name, asked in server.requests if name == NAMES[0]]
+    assert first is None
+    assert second == f"bytes={100_000 // download.BLOCK * download.BLOCK}-"
+    assert third is not None
+    assert third > second
+
+
+def test_a_server_that_cannot_continue_starts_again(stanford: StanfordConfig, server: Server) -> None:
+    server.ranges, server.cut_after = False, [100_000]
+    load(stanford, test=True)
+
+
+def test_a_complete_part_file_is_only_checked(stanford: StanfordConfig, server: Server) -> None:
+    folder = Path(stanford.folder)
+    folder.mkdir()
+    (folder / f"{NAMES[0]}.part").write_bytes(server.files[NAMES[0]])
+    load(stanford, test=True)
+    assert (folder / NAMES[0]).exists()
+
+
+def test_a_dead_server_is_given_up_and_what_arrived_is_kept(stanford: StanfordConfig, server: Server) -> None:
+    server.cut_after = [100_000] + [0] * 10
+    with pytest.raises(DataError, match=r"cannot be downloaded after 5 attempts.*98,304 bytes are kept in"):
+        load(stanford, test=True)
+    assert (Path(stanford.folder) / f"{NAMES[0]}.part").stat().st_size == 98_304
+    assert not (Path(stanford.folder) / NAMES[0]).exists()
+
+
+def test_a_wrong_checksum_is_refused(stanford: StanfordConfig, server: Server) -> None:
+    server.files[NAMES[0]] = server.files[NAMES[0]][:-1] + b"?"
+    with pytest.raises(DataError, match="must have the SHA-256 .* thrown away"):
+        load(stanford, test=True)
+    assert list(Path(stanford.folder).iterdir()) == []
+
+
+def test_a_missing_file_is_an_error(stanford: StanfordConfig, server: Server) -> None:
+    del server.files[NAMES[1]]
+    with pytest.raises(DataError, match="test_32x32.mat cannot be downloaded: 404"):
+        load(stanford, test=True)
+
+
+def test_a_file_of_another_kind_is_an_error(stanford: StanfordConfig, server: Server) -> None:
+    server.files[NAMES[0]] = b"no matlab"
+    digests = {**stanford.sha256, NAMES[0]: hashlib.sha256(b"no matlab").hexdigest()}
+    with pytest.raises(DataError, match=r"must be a \.mat file with X and y but cannot be read"):
+        load(replace(stanford, sha256=digests), test=True)

@@ -1,0 +1,68 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from svhn_sweep.training import figures
+from svhn_sweep.training.evaluation import Evaluation
+from svhn_sweep.training.fit import TrainResult
+
+LABELS = (np.arange(40) % 10).astype(np.uint8)
+IMAGES = np.random.default_rng(0).uniform(0, 255, (40, 32, 32, 1)).astype(np.float32)
+EPOCH = {"train/loss": 1.0, "train/accuracy": 0.5, "val/loss": 1.1, "val/accuracy": 0.4}
+
+
+def judged(predicted: np.ndarray) -> Evaluation:
+    return Evaluation("test", np.eye(10, dtype=np.float32)[predicted], LABELS)
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        figures.samples(IMAGES, LABELS),
+        figures.curves(TrainResult(history=[EPOCH] * 3), "three epochs"),
+        figures.curves(TrainResult(history=[EPOCH]), "one epoch"),
+        figures.curves(TrainResult(), "diverged in the first epoch"),
+        figures.confusion_heatmap(judged(LABELS), "all right"),
+        figures.confusion_heatmap(judged(np.zeros(40, int)), "all zero"),
+        figures.mistakes(IMAGES, judged(LABELS), "no mistakes"),
+        figures.mistakes(IMAGES, judged(np.roll(LABELS, 1)), "all wrong"),
+    ],
+)
+def test_figure_is_drawn(figure: Figure, tmp_path: Path) -> None:
+    figure.savefig(tmp_path / "figure.png")
+    pixels = np.asarray(Image.open(tmp_path / "figure.png").convert("L"))
+    assert pixels.shape[1] > 900
+    assert pixels.std() > 1
+
+
+def test_curves_show_both_splits_and_the_best_epoch() -> None:
+    history = [EPOCH, {**EPOCH, "val/accuracy": 0.9}, EPOCH]
+    accuracy, loss = figures.curves(TrainResult(history=history), "").axes
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == [
+        "training",
+        "validation",
+        "best validation accuracy 90.0%, epoch 2",
+    ]
+    assert list(accuracy.lines[1].get_ydata()) == [0.4, 0.9, 0.4]
+    assert list(loss.lines[0].get_xdata()) == [1, 2, 3]
+
+
+def test_heatmap_shows_counts_and_recall() -> None:
+    heatmap = figures.confusion_heatmap(judged(np.where(LABELS == 3, 5, LABELS)), "").axes[0]
+    cells = np.array([text.get_text() for text in heatmap.texts]).reshape(10, 10)
+    assert cells[3, 5] == "4"
+    assert cells[3, 3] == "0"
+    assert heatmap.get_yticklabels()[3].get_text() == "3  (0%)"
+
+
+def test_the_surest_mistakes_come_first() -> None:
+    probabilities = np.full((40, 10), 0.01, dtype=np.float32)
+    probabilities[:, 0] = np.linspace(0.5, 0.9, 40)
+    evaluation = Evaluation("test", probabilities, LABELS)
+    titles = [axes.get_title() for axes in figures.mistakes(IMAGES, evaluation, "").axes]
+    assert titles[0] == "9 \N{RIGHTWARDS ARROW} 0\n90%"
+    assert len(titles) == 20
+    assert not any(title.startswith("0 ") for title in titles)

@@ -1,0 +1,133 @@
+from collections.abc import Callable
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from svhn_sweep.config import Config, TrainingConfig
+from svhn_sweep.training.fit import Metrics, State, TrainResult, _batches, fit, split_validation
+from svhn_sweep.training.model import build_model
+
+Composed = Callable[..., Config]
+Arrays = tuple[np.ndarray, np.ndarray]
+METRICS = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "learning_rate", "epoch_seconds"}
+
+
+@pytest.fixture
+def config(composed: Composed) -> Config:
+    """A model small enough to fit in a moment."""
+    small = ("model.filters.conv1=2", "model.filters.conv2=2", "model.dense_units=4")
+    return composed("model=model1", *small, "training.epochs=3", "training.batch_size=16")
+
+
+def fitted(
+    config: Config, digits: Arrays, training: TrainingConfig | None = None, **callables: Callable[..., object]
+) -> tuple[keras.Model, TrainResult]:
+    training = training or config.training
+    model = build_model(config.model, training.augmentation, training.precision, config.seed)
+    return model, fit(model, digits, digits, training, config.seed, **callables)  # type: ignore[arg-type]
+
+
+def test_every_epoch_is_logged_once_in_order(config: Config, digits: Arrays) -> None:
+    seen: list[tuple[int, Metrics]] = []
+    _, result = fitted(config, digits, log=lambda epoch, metrics: seen.append((epoch, metrics)))
+    assert [epoch for epoch, _ in seen] == [1, 2, 3]
+    assert [metrics for _, metrics in seen] == result.history
+    assert all(set(metrics) == METRICS for metrics in result.history)
+    assert result.state is State.complete
+    assert all(metrics["learning_rate"] == pytest.approx(1e-3) for metrics in result.history)
+
+
+def test_asked_to_stop_it_stops_after_that_epoch(config: Config, digits: Arrays) -> None:
+    asked: list[tuple[int, float]] = []
+
+    def should_stop(epoch: int, value: float) -> bool:
+        asked.append((epoch, value))
+        return epoch == 2
+
+    _, result = fitted(config, digits, should_stop=should_stop)
+    assert result.state is State.pruned
+    assert asked == [(1, result.history[0]["val/accuracy"]), (2, result.history[1]["val/accuracy"])]
+
+
+def test_a_loss_that_is_not_finite_ends_it(config: Config, digits: Arrays) -> None:
+    _, result = fitted(config, digits, replace(config.training, learning_rate=1e30))
+    assert result.state is State.diverged
+    assert len(result.history) < 3
+    assert all(np.isfinite(list(metrics.values())).all() for metrics in result.history)
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_weights_are_the_last_epochs_or_the_best_ones(config: Config, digits: Arrays, restore: bool) -> None:
+    training = replace(config.training, learning_rate=0.01, epochs=6, restore_best_weights=restore)
+    other_digits = digits[0][::-1], digits[1]  # what is learnt from `digits` does not help on these
+    weights: list[list[np.ndarray]] = []
+    model = build_model(config.model, training.augmentation, training.precision, config.seed)
+    result = fit(
+        model,
+        digits,
+        other_digits,
+        training,
+        config.seed,
+        log=lambda epoch, metrics: weights.append(model.get_weights()),
+    )
+    assert result.best_epoch != 6  # else the test would show nothing
+    expected = weights[result.best_epoch - 1] if restore else weights[-1]
+    assert all((a == b).all() for a, b in zip(model.get_weights(), expected, strict=True))
+
+
+def test_the_best_epoch_is_the_first_of_equals() -> None:
+    accuracies = [0.1, 0.3, 0.2, 0.3]
+    result = TrainResult(history=[{"val/accuracy": accuracy} for accuracy in accuracies])
+    assert result.best_epoch == 2
+    assert TrainResult().best_epoch == 0
+
+
+def test_fits_with_one_seed_are_equal(config: Config, digits: Arrays) -> None:
+    def losses(seed: int) -> list[float]:
+        _, result = fitted(replace(config, seed=seed), digits)
+        return [metrics["train/loss"] for metrics in result.history]
+
+    assert losses(1) == losses(1)
+    assert losses(1) != losses(2)
+
+
+def epoch_orders(labels: np.ndarray, seed: int) -> list[list[int]]:
+    """Which image comes when, in each of three epochs."""
+    images = np.zeros((len(labels), 32, 32, 1), np.float32)
+    images[:, 0, 0, 0] = np.arange(len(labels))
+    seen = [int(pixel) for x, _ in _batches(images, labels, 10, seed, 3) for pixel in x[:, 0, 0, 0]]
+    return [seen[start : start + len(labels)] for start in range(0, len(seen), len(labels))]
+
+
+def test_each_epoch_shows_every_image_once_in_its_own_order(digits: Arrays) -> None:
+    orders = epoch_orders(digits[1], seed=1)
+    assert all(sorted(order) == list(range(64)) for order in orders)
+    assert orders[0] != orders[1] != orders[2]
+    assert orders == epoch_orders(digits[1], seed=1)
+    assert orders != epoch_orders(digits[1], seed=2)
+
+
+def test_images_keep_their_labels(digits: Arrays) -> None:
+    images = np.broadcast_to(digits[1].astype(np.float32)[:, None, None, None], (64, 32, 32, 1)).copy()
+    for x, y in _batches(images, digits[1], 10, 1, 1):
+        assert (np.argmax(y, axis=1) == np.asarray(x)[:, 0, 0, 0]).all()
+
+
+def test_the_learning_rate_falls_on_a_plateau(config: Config, digits: Arrays) -> None:
+    plateau = replace(config.training.reduce_on_plateau, enabled=True, patience=0, factor=0.1, min_learning_rate=1e-6)
+    training = replace(config.training, epochs=4, learning_rate=0.5, reduce_on_plateau=plateau)
+    _, result = fitted(config, digits, training)
+    rates = [metrics["learning_rate"] for metrics in result.history]
+    assert rates[0] == pytest.approx(0.5)
+    assert rates[-1] < 0.5
+
+
+@pytest.mark.parametrize(("count", "fraction", "train"), [(42000, 0.2, 33600), (18888, 0.2, 15110), (10, 0.25, 7)])
+def test_validation_is_the_end_of_the_arrays_as_in_keras(count: int, fraction: float, train: int) -> None:
+    images, labels = np.zeros((count, 1, 1, 1), np.float32), np.arange(count).astype(np.uint8)
+    x_train, y_train, x_val, y_val = split_validation(images, labels, fraction)
+    assert len(x_train) == len(y_train) == train
+    assert len(x_val) == len(y_val) == count - train
+    assert (np.concatenate([y_train, y_val]) == labels).all()
