@@ -1,6 +1,7 @@
 """One sentence for what Hydra and OmegaConf say in many lines: the key, the rule, the value."""
 
 import difflib
+import re
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
@@ -20,7 +21,7 @@ def explain(error: Exception) -> str:
     """What to print for an error that is one of `SAID_BY_THE_USER`."""
     if isinstance(error, OverrideParseException):
         return (
-            f"{error.override!r} is not an override ({_first_line(error.message)}): "
+            f"{error.override!r} is not an override ({_rule(error.message)}): "
             "write key=value, for example model=model1, or a command: ui, sync."
         )
     if isinstance(error, MissingConfigException) and error.options is not None:
@@ -33,7 +34,7 @@ def explain(error: Exception) -> str:
         return f"{cause.full_key}: {_first_line(str(cause))}."
     if isinstance(cause, OmegaConfBaseException):
         return f"{_first_line(str(error))}: {_first_line(str(cause))}."
-    return str(error)
+    return " ".join(line for line in str(error).splitlines() if line and not line.startswith(" "))
 
 
 def _unknown_key(error: OmegaConfBaseException) -> str:
@@ -43,6 +44,11 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     near = difflib.get_close_matches(str(error.key), names, n=1)
     hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
     return f"{key} is not a key of the config; {hint}"
+
+
+def _rule(message: str) -> str:
+    """What the parser missed, without its own heading and advice."""
+    return _first_line(re.sub(r"Error parsing override .*|See https?:.*", "", message))
 
 
 def _options(error: MissingConfigException) -> list[str]:

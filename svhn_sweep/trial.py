@@ -54,20 +54,19 @@ def run_trial(config: Config, folder: Path, command: str) -> Outcome:
         DataError: before anything is recorded.
     """
     splits = data.load(config.data, test=bool(config.evaluation.test))
-    journal = Journal(folder)
-    journal.start(
-        name=f"{config.model.name} seed {config.seed}",
-        experiment=experiment_name(config),
-        store=store.redacted(store.store_uri()),
-        tags=_tags(splits),
-    )
-    live = Live(folder, RUN_FOLDERS)
-    try:
-        with native_messages_to(folder / "trial.log"), _recorded(journal):
-            state, finals = _train_and_judge(config, splits, journal, command)
-    finally:
-        sent = live.close()
-        journal.close()
+    with Journal(folder) as journal:
+        journal.start(
+            name=f"{config.model.name} seed {config.seed}",
+            experiment=experiment_name(config),
+            store=store.redacted(store.store_uri()),
+            tags=_tags(splits),
+        )
+        live = Live(folder, RUN_FOLDERS)
+        try:
+            with native_messages_to(folder / "trial.log"), _recorded(journal):
+                state, finals = _train_and_judge(config, splits, journal, command)
+        finally:
+            sent = live.close()
     return Outcome(state, finals, sent)
 
 

@@ -44,7 +44,13 @@ class Journal:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._file = (folder / JOURNAL).open("a", encoding="utf-8")
-        fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise
+        content = (folder / JOURNAL).read_bytes()
+        self._file.truncate(content.rfind(b"\n") + 1)  # a line that a crash cut short was never sent
 
     def start(self, *, name: str, experiment: str, store: str, tags: dict[str, Scalar]) -> None:
         self._append({"kind": "start", "key": uuid.uuid4().hex, "name": name, "experiment": experiment, "store": store})
@@ -76,8 +82,11 @@ class Journal:
         self.tags(tags)
         self._append({"kind": "end", "status": status})
 
-    def close(self) -> None:
-        """Let go of the lock; closing twice is harmless."""
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Let go of the lock."""
         self._file.close()
 
     def _append(self, event: Event) -> None:
@@ -112,6 +121,6 @@ def has_ended(folder: Path) -> bool:
         journal = Journal(folder)
     except BlockingIOError:
         return False
-    journal.end("KILLED", {"trial.state": "interrupted", "trial.reason": "the process died"})
-    journal.close()
+    with journal:
+        journal.end("KILLED", {"trial.state": "interrupted", "trial.reason": "the process died"})
     return True

@@ -1,0 +1,77 @@
+"""The door: exit codes, messages, and what it does not import."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from svhn_sweep.config import conf_dir
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "numpy"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["model.dropout=2"], "svhn_sweep: model.dropout must be at least 0 and less than 1 but got 2.0."),
+        (["modle=model2"], "svhn_sweep: modle is not a key of the config; did you mean model?"),
+        (["data=svhn", "data.path=nowhere.h5"], "nowhere.h5 does not exist; set data.path to an HDF5 file"),
+        (["trian"], "svhn_sweep: 'trian' is not an override (missing EQUAL at '<EOF>'): write key=value"),
+        (["sync", "nowhere"], "svhn_sweep: sync takes folders of runs, but there is no nowhere."),
+    ],
+)
+def test_the_users_mistake_is_one_line_and_exit_code_2(
+    svhn_sweep: Command, arguments: list[str], message: str
+) -> None:
+    result = svhn_sweep(*arguments)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert not result.stdout
+
+
+def test_a_traceback_comes_on_demand(svhn_sweep: Command) -> None:
+    result = svhn_sweep("modle=model2", HYDRA_FULL_ERROR="1")
+    assert result.returncode == 2
+    assert "Traceback" in result.stderr
+
+
+def test_a_misspelt_key_inside_a_yaml_file_is_named(svhn_sweep: Command, tmp_path: Path) -> None:
+    own = tmp_path / "own" / "model"
+    own.mkdir(parents=True)
+    (own / "wide.yaml").write_text("defaults: [model2]\nfilterz: {conv1: 8}\n")
+    result = svhn_sweep("--config-dir", "own", "model=wide", "training=model2", "search_space=model2")
+    assert result.returncode == 2
+    assert "filterz" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"], ["model.dropout=2"]])
+def test_a_quick_answer_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+    script = (
+        "import sys; from svhn_sweep.cli import main; sys.argv = ['svhn_sweep', *sys.argv[1:]]\n"
+        "try: main()\n"
+        "finally: print('HEAVY', *sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    command = [sys.executable, "-c", script, *arguments]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    imported = set(result.stdout.splitlines()[-1].removeprefix("HEAVY ").split())
+    assert not imported & HEAVY
+
+
+def test_help_tells_the_commands(svhn_sweep: Command) -> None:
+    result = svhn_sweep("--help")
+    assert result.returncode == 0
+    for command in ("svhn_sweep ui ", "svhn_sweep sync ", "svhn_sweep -m model=model1,model2 "):
+        assert command in result.stdout
+    assert "model=model1|model2, data=auto|svhn|stanford|synthetic" in result.stdout
+    assert {option.stem for option in (conf_dir() / "data").iterdir()} == {"auto", "svhn", "stanford", "synthetic"}
+
+
+def test_cfg_job_shows_the_composed_config(svhn_sweep: Command) -> None:
+    result = svhn_sweep("--cfg", "job", "model=model1")
+    assert result.returncode == 0
+    assert "name: model1" in result.stdout
