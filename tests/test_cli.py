@@ -23,9 +23,7 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
         (["sync", "nowhere"], "svhn_sweep: sync takes folders of runs, but there is no nowhere."),
     ],
 )
-def test_the_users_mistake_is_one_line_and_exit_code_2(
-    svhn_sweep: Command, arguments: list[str], message: str
-) -> None:
+def test_the_users_mistake_is_one_line_and_exit_code_2(svhn_sweep: Command, arguments: list[str], message: str) -> None:
     result = svhn_sweep(*arguments)
     assert result.returncode == 2
     assert message in result.stderr

@@ -65,7 +65,13 @@ def test_bad_override_is_named(composed: Composed, overrides: str, message: str)
     ],
 )
 def test_baseline_is_the_notebooks(
-    composed: Composed, model: str, filters: dict[str, int], epochs: int, batch_size: int, dropout: float, batch_norm: bool
+    composed: Composed,
+    model: str,
+    filters: dict[str, int],
+    epochs: int,
+    batch_size: int,
+    dropout: float,
+    batch_norm: bool,
 ) -> None:
     config = composed(f"model={model}")
     assert (config.model.name, config.model.filters) == (model, filters)

@@ -12,7 +12,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 from scipy import ndimage
 
@@ -24,13 +24,16 @@ VERSION = 1  # part of the file's name: raise it when a crop with the same seed 
 SIZE = 32  # pixels, of a finished crop
 CANVAS = 2 * SIZE  # pixels, while drawing
 FONTS = (  # in matplotlib's own font folder
-    *("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-Oblique.ttf", "DejaVuSans-BoldOblique.ttf"),
-    *("DejaVuSansMono.ttf", "DejaVuSansMono-Bold.ttf", "DejaVuSansMono-Oblique.ttf"),
-    *("DejaVuSerif.ttf", "DejaVuSerif-Bold.ttf", "DejaVuSerif-Italic.ttf", "DejaVuSerif-BoldItalic.ttf"),
+    *("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-BoldOblique.ttf"),
+    *("DejaVuSansMono.ttf", "DejaVuSansMono-Bold.ttf"),
+    *("DejaVuSerif.ttf", "DejaVuSerif-Bold.ttf", "DejaVuSerif-BoldItalic.ttf"),
     *("STIXGeneral.ttf", "STIXGeneralBol.ttf", "STIXGeneralItalic.ttf", "STIXGeneralBolIta.ttf"),
-    *("cmr10.ttf", "cmb10.ttf", "cmss10.ttf", "cmtt10.ttf"),
+    *("cmr10.ttf", "cmb10.ttf", "cmss10.ttf", "cmss10.ttf", "cmtt10.ttf"),
 )
+MEDIAN_CONTRAST = 85  # grey levels: the crops' standard deviations then lie as the real ones' do, median 29
 Canvas = NDArray[np.float64]
+ACROSS = np.broadcast_to(np.linspace(-1, 1, CANVAS), (CANVAS, CANVAS))
+SOFTEN = ndimage.zoom(np.eye(4), (CANVAS / 4, 1), order=1)  # [64, 4]: four values, interpolated
 
 
 def build(config: SyntheticConfig) -> Path:
@@ -58,19 +61,16 @@ def _crop(digit: int, random: np.random.Generator) -> NDArray[np.uint8]:
     surface = wall + _shading(random, strength=10) + _texture(random)
     ink = paint + _shading(random, strength=6)
     coverage = _coverage(digit, random)
-    if random.random() < 0.15:  # a raised digit throws a shadow
+    if random.random() < 0.2:  # a raised digit throws a shadow
         shadow = ndimage.shift(coverage, random.uniform(-4, 4, size=2), order=1)
         surface = surface - random.uniform(10, 50) * shadow
     return _photograph(surface * (1 - coverage) + ink * coverage, random)
 
 
 def _two_levels(random: np.random.Generator) -> tuple[float, float]:
-    """Grey levels of wall and paint; either may be the lighter one.
-
-    Contrasts are log-normal around 65: so the crops' standard deviations match the real ones' (median 29, 5..95 % 16..54).
-    """
-    contrast = float(np.clip(random.lognormal(np.log(65), 0.5), 18, 215))
-    darker = random.uniform(5, max(10, 245 - contrast)) * random.uniform(0.5, 1)
+    """Grey levels of wall and paint; either may be the lighter one."""
+    contrast = float(np.clip(random.lognormal(np.log(MEDIAN_CONTRAST), 0.5), 22, 225))
+    darker = random.uniform(5, 250 - contrast)
     levels = (darker + contrast, darker)
     return levels if random.random() < 0.5 else levels[::-1]
 
@@ -82,48 +82,50 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 def _coverage(digit: int, random: np.random.Generator) -> Canvas:
     """How much of each pixel is paint, 0..1, [64, 64]: the digit in the middle, its neighbours beside it."""
-    height = random.uniform(0.62, 0.95) * CANVAS
+    height = random.uniform(0.6, 0.95) * CANVAS
     font = _font(str(random.choice(FONTS)), int(height / 0.73))  # a digit is about 0.73 em high
-    stroke = int(random.choice([0, 0, 0, 1, 2, 3]))
-    gap = random.uniform(-0.02, 0.22) * height
+    stroke = int(random.choice([0, 0, 1, 1, 2, 3, 4]))
+    outlined = stroke > 0 and random.random() < 0.12
     image = Image.new("L", (3 * CANVAS, 3 * CANVAS))
     pen = ImageDraw.Draw(image)
 
-    left, top, right, bottom = font.getbbox(str(digit), stroke_width=stroke)
+    def write(text: str, left: float) -> None:
+        pen.text((left, top), text, fill=255, font=font, stroke_width=stroke)
+        if outlined:
+            pen.text((left, top), text, fill=0, font=font)
+
+    box = font.getbbox(str(digit), stroke_width=stroke)
     middle = 1.5 * CANVAS
-    baseline = (middle - (top + bottom) / 2, middle - (left + right) / 2)
-    pen.text((baseline[1], baseline[0]), str(digit), fill=255, font=font, stroke_width=stroke)
+    top = middle - (box[1] + box[3]) / 2
+    write(str(digit), middle - (box[0] + box[2]) / 2)
+    gap = random.uniform(-0.04, 0.2) * height
     for side in (-1, 1):
         if random.random() < 0.6:
             neighbour = str(random.integers(10))
-            box = font.getbbox(neighbour, stroke_width=stroke)
-            edge = middle + side * ((right - left) / 2 + gap)
-            start = edge - box[0] if side > 0 else edge - box[2]
-            pen.text((start, baseline[0]), neighbour, fill=255, font=font, stroke_width=stroke)
-    if random.random() < 0.12 and stroke:  # outlined digits
-        image = Image.fromarray(np.asarray(image) - np.asarray(image.filter(ImageFilter.MinFilter(3 + 2 * stroke))))
-    return _tilt(image, random)
+            near, _, far, _ = font.getbbox(neighbour, stroke_width=stroke)
+            edge = middle + side * ((box[2] - box[0]) / 2 + gap)
+            write(neighbour, edge - near if side > 0 else edge - far)
+    return _seen_from_the_street(image, random)
 
 
-def _tilt(image: Image.Image, random: np.random.Generator) -> Canvas:
-    """Seen from where the car stood: rotated, sheared, stretched, off centre; cut to the canvas."""
-    angle, shear = random.normal(0, 0.07), random.normal(0, 0.12)
-    widen = np.exp(random.normal(-0.08, 0.2))
-    rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    matrix = np.array([[1 / widen, shear], [0, 1]]) @ rotation
-    shift = random.normal(0, 0.035, size=2) * CANVAS
-    offset = 1.5 * CANVAS - matrix @ (np.array([CANVAS / 2, CANVAS / 2]) + shift)
-    coefficients = (*matrix[0], offset[0], *matrix[1], offset[1])
-    tilted = image.transform((CANVAS, CANVAS), Image.Transform.AFFINE, coefficients, Image.Resampling.BILINEAR)
-    return np.asarray(tilted, dtype=np.float64) / 255
+def _seen_from_the_street(image: Image.Image, random: np.random.Generator) -> Canvas:
+    """The middle of the picture, [64, 64]: rotated, sheared, stretched, a little bent and off centre."""
+    angle, shear = random.normal(0, 0.07), random.normal(0, 0.13)
+    widen = np.exp(random.normal(-0.15, 0.22))
+    matrix = np.array([[1 / widen, shear], [0, 1]])
+    matrix = matrix @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    offset = 1.5 * CANVAS - matrix @ (CANVAS / 2 + random.normal(0, 0.04 * CANVAS, size=2))
+    bend = random.normal(0, 0.0012, size=2)  # perspective: lines that meet
+    scale = 1 + bend.sum() * CANVAS / 2
+    coefficients = (*matrix[0] * scale, offset[0], *matrix[1] * scale, offset[1], *bend)
+    seen = image.transform((CANVAS, CANVAS), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR)
+    return np.asarray(seen, dtype=np.float64) / 255
 
 
 def _shading(random: np.random.Generator, strength: float) -> Canvas:
     """Light that falls unevenly, [64, 64]: a slope and a few soft clouds."""
-    across, down = np.meshgrid(np.linspace(-1, 1, CANVAS), np.linspace(-1, 1, CANVAS))
-    slope = random.normal(0, strength) * across + random.normal(0, strength) * down
-    clouds = ndimage.zoom(random.normal(0, strength / 2, (4, 4)), CANVAS / 4, order=1)
-    return np.asarray(slope + clouds)
+    slope = random.normal(0, strength) * ACROSS + random.normal(0, strength) * ACROSS.T
+    return np.asarray(slope + SOFTEN @ random.normal(0, strength / 2, (4, 4)) @ SOFTEN.T)
 
 
 def _texture(random: np.random.Generator) -> Canvas:
@@ -138,14 +140,16 @@ def _texture(random: np.random.Generator) -> Canvas:
         edges = random.integers(1, 10, size=4)
         surface += random.normal(0, 35)
         surface[edges[0] : -edges[1], edges[2] : -edges[3]] = 0
+    if kind < 0.4:
+        surface = ndimage.rotate(surface, random.normal(0, 4), reshape=False, order=1, mode="nearest")
     if random.random() < 0.5:  # rough plaster
-        surface = surface + ndimage.gaussian_filter(random.normal(0, random.uniform(2, 25), surface.shape), 1.2)
-    return np.asarray(ndimage.rotate(surface, random.normal(0, 4), reshape=False, order=1, mode="nearest"))
+        surface = surface + ndimage.gaussian_filter(random.normal(0, random.uniform(2, 30), surface.shape), 1.2)
+    return np.asarray(surface)
 
 
 def _photograph(scene: Canvas, random: np.random.Generator) -> NDArray[np.uint8]:
     """Out of focus, sampled, noisy and compressed, [32, 32]."""
-    blur = random.uniform(0.5, 1.2) if random.random() < 0.4 else random.uniform(1.2, 5.0)
+    blur = random.uniform(0.6, 1.5) if random.random() < 0.3 else random.uniform(1.5, 5.5)
     blurred = ndimage.gaussian_filter(scene, (blur, blur * random.uniform(0.7, 1.4)))
     sampled = blurred.reshape(SIZE, 2, SIZE, 2).mean(axis=(1, 3))
     noisy = sampled + random.normal(0, random.uniform(0.5, 4), sampled.shape)

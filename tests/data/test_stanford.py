@@ -160,14 +160,14 @@ def test_a_dead_server_is_given_up_and_what_arrived_is_kept(stanford: StanfordCo
 
 def test_a_wrong_checksum_is_refused(stanford: StanfordConfig, server: Server) -> None:
     server.files[NAMES[0]] = server.files[NAMES[0]][:-1] + b"?"
-    with pytest.raises(DataError, match="must have the SHA-256 .* thrown away"):
+    with pytest.raises(DataError, match=r"must have the SHA-256 .* thrown away"):
         load(stanford, test=True)
     assert list(Path(stanford.folder).iterdir()) == []
 
 
 def test_a_missing_file_is_an_error(stanford: StanfordConfig, server: Server) -> None:
     del server.files[NAMES[1]]
-    with pytest.raises(DataError, match="test_32x32.mat cannot be downloaded: 404"):
+    with pytest.raises(DataError, match=r"test_32x32\.mat cannot be downloaded: 404"):
         load(stanford, test=True)
 
 

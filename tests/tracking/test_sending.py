@@ -154,7 +154,11 @@ def test_a_new_store_at_the_same_place_knows_nothing(
     ("uri", "redacted", "bare"),
     [
         ("http://user:secret@host:5000", "http://***@host:5000", "http://host:5000"),
-        ("error at https://u:p@ss@host/x, sorry", "error at https://***@host/x, sorry", "error at https://host/x, sorry"),
+        (
+            "error at https://u:p@ss@host/x, sorry",
+            "error at https://***@host/x, sorry",
+            "error at https://host/x, sorry",
+        ),
         ("postgresql+psycopg://me:pw@db/x", "postgresql+psycopg://***@db/x", "postgresql+psycopg://db/x"),
         ("sqlite:////tmp/a@b/mlflow.db", "sqlite:////tmp/a@b/mlflow.db", "sqlite:////tmp/a@b/mlflow.db"),
         ("http://host", "http://host", "http://host"),

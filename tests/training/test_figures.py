@@ -41,13 +41,10 @@ def test_figure_is_drawn(figure: Figure, tmp_path: Path) -> None:
 def test_curves_show_both_splits_and_the_best_epoch() -> None:
     history = [EPOCH, {**EPOCH, "val/accuracy": 0.9}, EPOCH]
     accuracy, loss = figures.curves(TrainResult(history=history), "").axes
-    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == [
-        "training",
-        "validation",
-        "best validation accuracy 90.0%, epoch 2",
-    ]
-    assert list(accuracy.lines[1].get_ydata()) == [0.4, 0.9, 0.4]
-    assert list(loss.lines[0].get_xdata()) == [1, 2, 3]
+    _, labels = accuracy.get_legend_handles_labels()
+    assert labels == ["training", "validation", "best validation accuracy 90.0%, epoch 2"]
+    assert np.array_equal(accuracy.lines[1].get_ydata(), [0.4, 0.9, 0.4])
+    assert np.array_equal(loss.lines[0].get_xdata(), [1, 2, 3])
 
 
 def test_heatmap_shows_counts_and_recall() -> None:

@@ -1,0 +1,388 @@
+"""The command as a user types it, and the result as MLflow's own client reads it."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import keras
+import mlflow
+import mlflow.pyfunc
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # MLflow's SQLite connections
+    pytest.mark.filterwarnings(
+        "ignore:.*Any type hint is inferred as AnyType:UserWarning"
+    ),  # on importing mlflow.pyfunc
+]
+
+TINY = ("model=model1", "model.filters.conv1=2", "model.filters.conv2=2", "training.epochs=2")
+ENDLESS = ("model=model1", "training.epochs=10000")
+
+
+@dataclass
+class Folder:
+    """A folder in which the command is run."""
+
+    path: Path
+    environment: dict[str, str]
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "svhn_sweep", *arguments]
+
+    def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            cwd=self.path,
+            env=self.environment | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self.command(*arguments),
+            cwd=self.path,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @property
+    def client(self) -> MlflowClient:
+        return MlflowClient(f"sqlite:///{self.path}/mlflow.db")
+
+    def runs(self, experiment: str = "svhn") -> list[Run]:
+        found = self.client.get_experiment_by_name(experiment)
+        return list(self.client.search_runs([found.experiment_id])) if found else []
+
+    def history(self, run: Run, key: str) -> list[tuple[int, float]]:
+        return [(metric.step, metric.value) for metric in self.client.get_metric_history(run.info.run_id, key)]
+
+    def artifacts(self, run: Run, folder: str = "") -> set[str]:
+        found = self.client.list_artifacts(run.info.run_id, folder)
+        inside = [self.artifacts(run, entry.path) for entry in found if entry.is_dir]
+        return {entry.path for entry in found if not entry.is_dir}.union(*inside)
+
+    @property
+    def only_output(self) -> Path:
+        (journal,) = (self.path / "outputs").rglob("journal.jsonl")
+        return journal.parent
+
+
+@pytest.fixture
+def folder(tmp_path: Path, plain_environment: dict[str, str]) -> Folder:
+    return Folder(tmp_path, plain_environment)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, small_h5: Path) -> tuple[Folder, str]:
+    """A folder with one finished run, and what the terminal showed."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_"))}
+    folder = Folder(tmp_path_factory.mktemp("it's a folder"), environment)
+    result = folder.run(*TINY, "data=svhn", f"data.path={small_h5}")
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr
+    return folder, result.stdout
+
+
+def test_curves_and_finals(finished: tuple[Folder, str]) -> None:
+    folder, _ = finished
+    (run,) = folder.runs()
+    for key in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "learning_rate", "epoch_seconds"):
+        assert [step for step, _ in folder.history(run, key)] == [1, 2]
+    accuracies = [value for _, value in folder.history(run, "val/accuracy")]
+    finals = run.data.metrics
+    assert finals["val/best_accuracy"] == max(accuracies)
+    assert finals["val/best_epoch"] == accuracies.index(max(accuracies)) + 1
+    assert finals["val/final_accuracy"] == accuracies[-1]
+    for key in ("val/macro_f1", "test/accuracy", "test/macro_f1", *(f"test/recall_{digit}" for digit in range(10))):
+        assert 0 <= finals[key] <= 1
+        assert len(folder.history(run, key)) == 1
+
+
+def test_params_and_tags(finished: tuple[Folder, str], small_h5: Path) -> None:
+    folder, _ = finished
+    (run,) = folder.runs()
+    assert run.info.status == "FINISHED"
+    params, tags = run.data.params, run.data.tags
+    assert params["model.filters.conv1"] == "2"
+    assert params["training.learning_rate"] == "0.001"
+    assert params["seed"] == "42"
+    assert int(params["parameters"]) > 0
+    assert int(params["threads"]) > 0
+    assert "training.augmentation.zoom" not in params  # it is off
+    assert len(params["data.sha256"]) == 64
+    assert params["data.sha256"] == tags["data.sha256"]
+    expected = {"role": "baseline", "trial.state": "complete", "data.source": "svhn", "precision": "float32"}
+    assert expected.items() <= tags.items()
+    assert tags["device"].startswith(("CPU: ", "GPU: "))
+    assert "python -m svhn_sweep" in tags["mlflow.note.content"]
+    (dataset,) = run.inputs.dataset_inputs
+    assert (dataset.dataset.name, dataset.dataset.digest) == (small_h5.name, params["data.sha256"][:36])
+
+
+def test_artifacts(finished: tuple[Folder, str]) -> None:
+    folder, _ = finished
+    (run,) = folder.runs()
+    assert folder.artifacts(run) == {
+        "command.txt",
+        "config.yaml",
+        "model_summary.txt",
+        "trial.log",
+        "figures/curves.png",
+        "figures/mistakes.png",
+        "figures/samples.png",
+        *(f"confusion_matrix/{split}.{kind}" for split in ("validation", "test") for kind in ("png", "json")),
+        *(f"classification_report/{split}.{kind}" for split in ("validation", "test") for kind in ("txt", "json")),
+    }
+    matrix = json.loads((folder.only_output / "confusion_matrix" / "test.json").read_text())["counts"]
+    assert np.trace(matrix) / np.sum(matrix) == pytest.approx(run.data.metrics["test/accuracy"])
+
+
+def test_the_terminal_tells_the_accuracies_and_where_the_run_is(finished: tuple[Folder, str]) -> None:
+    folder, shown = finished
+    (run,) = folder.runs()
+    assert [line[:9] for line in shown.splitlines() if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+    assert f"{run.data.metrics['test/accuracy']:.4f}" in shown
+    assert str(folder.only_output) in shown
+    assert run.info.run_id in shown
+    assert "\x1b" not in shown  # no terminal, no control codes
+
+
+def served_and_local(folder: Folder, run: Run) -> tuple[mlflow.pyfunc.PyFuncModel, keras.Model]:
+    """The logged model as MLflow loads it, and Keras' own from the run's folder."""
+    mlflow.set_tracking_uri(f"sqlite:///{folder.path}/mlflow.db")
+    served = mlflow.pyfunc.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
+    return served, keras.models.load_model(folder.only_output / "model" / "data" / "model.keras")
+
+
+def test_the_model_takes_raw_pixels(finished: tuple[Folder, str], small_h5: Path) -> None:
+    folder, _ = finished
+    (run,) = folder.runs()
+    with h5py.File(small_h5) as file:
+        images, labels = file["X_test"][:][..., None], file["y_test"][:]
+    served, local = served_and_local(folder, run)
+    assert served.metadata.signature.inputs.inputs[0].shape == (-1, 32, 32, 1)
+    probabilities = served.predict(images)
+    assert (probabilities == local.predict(images, verbose=0)).all()
+    assert (np.argmax(probabilities, axis=1) == labels).mean() == pytest.approx(run.data.metrics["test/accuracy"])
+
+
+def test_real_digits_are_learnt(folder: Folder, real_h5: Path) -> None:
+    result = folder.run("model=model1", "training.epochs=1", "data=svhn", f"data.path={real_h5}")
+    assert result.returncode == 0, result.stderr
+    (run,) = folder.runs()
+    assert run.data.metrics["val/final_accuracy"] > 0.5  # guessing the most frequent digit gives 0.2
+    with h5py.File(real_h5) as file:
+        images = file["X_test"][:200].reshape(-1, 32, 32, 1).astype(np.float32)
+    served, local = served_and_local(folder, run)
+    assert (served.predict(images) == local.predict(images, verbose=0)).all()
+
+
+def test_the_recorded_command_gives_the_same_numbers_in_another_process(
+    finished: tuple[Folder, str], folder: Folder
+) -> None:
+    first, _ = finished
+    command = shlex.split((first.only_output / "command.txt").read_text())
+    assert command[:3] == ["python", "-m", "svhn_sweep"]
+    assert folder.run(*command[3:]).returncode == 0
+    (one,), (other,) = first.runs(), folder.runs()
+    assert one.data.params == other.data.params
+    for key in ("train/loss", "train/accuracy", "val/loss", "val/accuracy"):
+        assert first.history(one, key) == folder.history(other, key)
+    times = ("epoch_seconds",)
+    assert {k: v for k, v in one.data.metrics.items() if k not in times} == {
+        k: v for k, v in other.data.metrics.items() if k not in times
+    }
+
+
+def test_model2_is_deterministic_too(folder: Folder, small_h5: Path) -> None:
+    """Batch normalisation, dropout and augmentation draw from the seed alone."""
+    extras = ("training.epochs=2", "training.augmentation.enabled=true", f"data.path={small_h5}")
+    result = folder.run("-m", "data=svhn", "hydra.sweeper.max_batch_size=1", "seed=5,5", *extras)
+    assert result.returncode == 0, result.stderr
+    one, other = folder.runs()
+    assert folder.history(one, "train/loss") == folder.history(other, "train/loss")
+
+
+def test_a_multirun_never_reads_the_test_split(folder: Folder, small_h5: Path) -> None:
+    with h5py.File(small_h5) as whole, h5py.File(folder.path / "train.h5", "w") as train:
+        for name in ("X_train", "y_train"):
+            train[name] = whole[name][:]
+    result = folder.run("-m", *TINY, "data=svhn", "data.path=train.h5", "training.learning_rate=1e-3,1e-4,1e30")
+    assert result.returncode == 1
+    assert "the loss is not finite at training.learning_rate=1e+30; try a smaller one" in result.stderr
+    states = sorted(run.data.tags["trial.state"] for run in folder.runs())
+    assert states == ["complete", "complete", "diverged"]
+    assert not any(key.startswith("test/") for run in folder.runs() for key in run.data.metrics)
+
+
+def test_a_diverged_run_failed(folder: Folder, small_h5: Path) -> None:
+    result = folder.run(*TINY, "data=svhn", f"data.path={small_h5}", "training.learning_rate=1e30")
+    assert result.returncode == 1
+    assert len(result.stderr.splitlines()) == 1
+    assert "training diverged" in result.stderr
+    (run,) = folder.runs()
+    assert run.info.status == "FAILED"
+    assert run.data.tags["trial.state"] == "diverged"
+    assert "not finite in epoch" in run.data.tags["trial.reason"]
+
+
+def test_without_a_file_the_digits_are_synthetic_and_it_says_so(folder: Folder) -> None:
+    result = folder.run(*TINY, "data.synthetic.train_size=100", "data.synthetic.test_size=50")
+    assert result.returncode == 0, result.stderr
+    assert "SYNTHETIC DIGITS" in result.stdout
+    assert folder.runs("svhn") == []
+    (run,) = folder.runs("svhn-synthetic")
+    assert run.data.tags["data.source"] == "synthetic"
+
+
+def in_training(process: subprocess.Popen[str], folder: Folder) -> None:
+    """Return once an epoch is over."""
+    for _ in range(600):
+        journals = list(folder.path.rglob("journal.jsonl"))
+        if journals and '"step": 2' in journals[0].read_text():
+            return
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.1)
+    raise TimeoutError("no epoch was finished in a minute")
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_ends_properly_with_what_it_has(
+    folder: Folder, small_h5: Path, number: signal.Signals, exit_code: int
+) -> None:
+    process = folder.start(*ENDLESS, "data=svhn", f"data.path={small_h5}")
+    in_training(process, folder)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=30)
+    assert process.returncode == exit_code
+    assert told == "svhn_sweep: interrupted\n"
+    (run,) = folder.runs()
+    assert run.info.status == "KILLED"
+    assert run.data.tags["trial.state"] == "interrupted"
+    assert [step for step, _ in folder.history(run, "val/accuracy")][:2] == [1, 2]
+
+
+def test_a_killed_run_does_not_stay_running(folder: Folder, small_h5: Path) -> None:
+    process = folder.start(*ENDLESS, "data=svhn", f"data.path={small_h5}")
+    in_training(process, folder)
+    while_running = folder.run("sync")
+    assert "still running" in while_running.stdout
+    process.kill()
+    process.communicate()
+    assert folder.run("sync").returncode == 0
+    (run,) = folder.runs()
+    assert run.info.status == "KILLED"
+    assert run.data.tags["trial.state"] == "interrupted"
+
+
+@pytest.fixture
+def port() -> int:
+    """A port on which nobody listens."""
+    import socket
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture
+def start_server(folder: Folder, port: int) -> Iterator[Callable[[], None]]:
+    """Starts a real MLflow server when called."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start() -> None:
+        light = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        server = folder.path / "server"
+        server.mkdir()
+        command = [sys.executable, "-m", "mlflow", "server", "--port", str(port), "--workers", "1"]
+        log = (server / "log").open("w")
+        with log:
+            processes.append(
+                subprocess.Popen(command, cwd=server, env=folder.environment | light, stdout=log, stderr=log)
+            )
+        for _ in range(600):
+            try:
+                MlflowClient(f"http://127.0.0.1:{port}").search_experiments()
+                return
+            except mlflow.MlflowException:
+                time.sleep(0.2)
+        raise TimeoutError((server / "log").read_text())
+
+    yield start
+    for process in processes:
+        process.terminate()
+        process.wait()
+
+
+def test_a_dead_server_costs_a_warning_and_no_data_and_no_password_is_written(
+    folder: Folder, small_h5: Path, port: int, start_server: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    uri = f"http://someone:xyzzy-secret@127.0.0.1:{port}"
+    result = folder.run(*TINY, "data=svhn", f"data.path={small_h5}", MLFLOW_TRACKING_URI=uri)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("cannot be told about this run") == 1
+    assert "`python -m svhn_sweep sync` sends it later" in result.stderr
+    assert folder.run("sync", MLFLOW_TRACKING_URI=uri).returncode == 1
+
+    start_server()
+    client = MlflowClient(f"http://127.0.0.1:{port}")
+    for expected in ("sent to run", "nothing new"):
+        synced = folder.run("sync", MLFLOW_TRACKING_URI=uri)
+        assert synced.returncode == 0, synced.stderr
+        assert expected in synced.stdout
+        (run,) = client.search_runs([client.get_experiment_by_name("svhn").experiment_id])
+        assert run.info.status == "FINISHED"
+        assert len(client.get_metric_history(run.info.run_id, "val/accuracy")) == 2
+        assert [entry.path for entry in client.list_artifacts(run.info.run_id, "figures")]
+
+    for shown in (result.stdout, result.stderr, synced.stdout, synced.stderr):
+        assert "xyzzy-secret" not in shown
+    for path in folder.path.rglob("*"):
+        assert not path.is_file() or b"xyzzy-secret" not in path.read_bytes(), path
+
+
+def test_an_unexpected_error_is_a_failed_run_with_its_traceback(folder: Folder, small_h5: Path) -> None:
+    result = folder.run(
+        *TINY,
+        "data=svhn",
+        f"data.path={small_h5}",
+        "tracking.experiment=broken",
+        PYTHONPATH=str(_breaking_module(folder.path)),
+    )
+    assert result.returncode == 1
+    assert "RuntimeError: no more memory" in result.stderr
+    (run,) = folder.runs("broken")
+    assert run.info.status == "FAILED"
+    assert run.data.tags["trial.state"] == "failed"
+    assert "no more memory" in run.data.tags["trial.reason"]
+    assert "traceback.txt" in folder.artifacts(run)
+    assert "RuntimeError" in (folder.only_output / "traceback.txt").read_text()
+
+
+def _breaking_module(path: Path) -> Path:
+    """A folder for PYTHONPATH that makes the fit fail as it does when memory runs out."""
+    (path / "site").mkdir()
+    (path / "site" / "sitecustomize.py").write_text(
+        "import keras\n"
+        "def fit(*arguments, **options):\n"
+        "    raise RuntimeError('no more memory')\n"
+        "keras.Model.fit = fit\n"
+    )
+    return path / "site"
