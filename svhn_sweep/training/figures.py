@@ -17,7 +17,7 @@ DPI = 150
 
 def samples(images: Images, labels: Labels) -> Figure:
     """The first ten images with their labels, as the notebook shows them."""
-    figure = Figure(figsize=(10, 1.7), layout="constrained", dpi=DPI)
+    figure = Figure(figsize=(10, 1.5), layout="constrained", dpi=DPI)
     for axes, image, label in zip(figure.subplots(1, 10), images[:10], labels[:10], strict=False):
         _draw_digit(axes, image)
         axes.set_title(str(label), fontsize=11)
@@ -42,7 +42,7 @@ def curves(result: TrainResult, title: str) -> Figure:
             best = result.history[result.best_epoch - 1]
             note = f"best validation accuracy {best['val/accuracy']:.1%}, epoch {result.best_epoch}"
             axes.axvline(result.best_epoch, color="0.5", linewidth=1, linestyle=":", label=note)
-        axes.legend(frameon=False, fontsize=9)
+        axes.legend(edgecolor="none", fontsize=9)
     figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     figure.suptitle(title, fontsize=12)
     return figure
@@ -64,7 +64,7 @@ def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
         square=True,
         linewidths=0.5,
         annot_kws={"size": 8},
-        cbar_kws={"label": "share of the true digit", "format": PercentFormatter(1, decimals=0)},
+        cbar_kws={"label": "share of the true digit", "format": PercentFormatter(1, decimals=0), "shrink": 0.8},
     )
     axes.set_yticklabels([f"{digit}  ({recall:.0%})" for digit, recall in zip(DIGITS, evaluation.recall, strict=True)])
     axes.tick_params(axis="y", rotation=0)
@@ -78,7 +78,7 @@ def mistakes(images: Images, evaluation: Evaluation, title: str) -> Figure:
     """The wrong predictions that the model was surest of, at most twenty, surest first."""
     wrong = np.flatnonzero(evaluation.predictions != evaluation.labels)
     surest = wrong[np.argsort(-evaluation.probabilities[wrong].max(axis=1))][:20]
-    figure = Figure(figsize=(10, 3.4), layout="constrained", dpi=DPI)
+    figure = Figure(figsize=(10, 3.1), layout="constrained", dpi=DPI)
     figure.suptitle(title, fontsize=11)
     if len(surest) == 0:
         figure.text(0.5, 0.45, "no mistakes", ha="center")
@@ -86,7 +86,7 @@ def mistakes(images: Images, evaluation: Evaluation, title: str) -> Figure:
         _draw_digit(axes, images[index])
         confidence = evaluation.probabilities[index].max()
         axes.set_title(
-            f"{evaluation.labels[index]} \N{RIGHTWARDS ARROW} {evaluation.predictions[index]}\n{confidence:.0%}",
+            f"{evaluation.labels[index]} \N{RIGHTWARDS ARROW} {evaluation.predictions[index]}\n{confidence:.1%}",
             fontsize=9,
         )
     for axes in figure.axes[len(surest) :]:

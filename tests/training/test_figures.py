@@ -60,6 +60,6 @@ def test_the_surest_mistakes_come_first() -> None:
     probabilities[:, 0] = np.linspace(0.5, 0.9, 40)
     evaluation = Evaluation("test", probabilities, LABELS)
     titles = [axes.get_title() for axes in figures.mistakes(IMAGES, evaluation, "").axes]
-    assert titles[0] == "9 \N{RIGHTWARDS ARROW} 0\n90%"
+    assert titles[0] == "9 \N{RIGHTWARDS ARROW} 0\n90.0%"
     assert len(titles) == 20
     assert not any(title.startswith("0 ") for title in titles)
