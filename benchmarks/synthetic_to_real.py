@@ -13,9 +13,9 @@ from hydra import compose, initialize_config_dir
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from svhn_sweep.config import SyntheticConfig, conf_dir, from_composed, register_schema
-from svhn_sweep.data import Images, Labels, Splits, hdf5, load
+from svhn_sweep.data import Images, Labels, Splits, hdf5, load, split_validation
 from svhn_sweep.training.evaluation import evaluate
-from svhn_sweep.training.fit import fit, split_validation
+from svhn_sweep.training.fit import fit
 from svhn_sweep.training.model import build_model
 
 
@@ -25,9 +25,9 @@ def accuracies(model_name: str, seed: int, tests: list[tuple[Images, Labels]]) -
         config = from_composed(compose("config", [f"model={model_name}", f"seed={seed}", "data=synthetic"]))
     training = config.training
     digits = load(config.data, test=False)
-    x_train, y_train, x_val, y_val = split_validation(digits.x_train, digits.y_train, training.validation_split)
+    parts = split_validation(digits, training.validation_split)
     model = build_model(config.model, training.augmentation, training.precision, seed)
-    fit(model, (x_train, y_train), (x_val, y_val), training, seed)
+    fit(model, parts.train, parts.validation, training, seed)
     return [evaluate(model, images, labels, "test").accuracy for images, labels in tests]
 
 

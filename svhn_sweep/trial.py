@@ -54,6 +54,7 @@ def run_trial(config: Config, folder: Path, command: str) -> Outcome:
         DataError: before anything is recorded.
     """
     splits = data.load(config.data, test=bool(config.evaluation.test))
+    parts = data.split_validation(splits, config.training.validation_split)
     with Journal(folder) as journal:
         journal.start(
             name=f"{config.model.name} seed {config.seed}",
@@ -62,11 +63,13 @@ def run_trial(config: Config, folder: Path, command: str) -> Outcome:
             tags=_tags(splits),
         )
         live = Live(folder, RUN_FOLDERS)
+        patience = 5.0  # somebody who stopped the run waits for the end of it
         try:
             with native_messages_to(folder / "trial.log"), _recorded(journal):
-                state, finals = _train_and_judge(config, splits, journal, command)
+                state, finals = _train_and_judge(config, splits, parts, journal, command)
+            patience = 60.0
         finally:
-            sent = live.close()
+            sent = live.close(patience)
     return Outcome(state, finals, sent)
 
 
@@ -76,21 +79,22 @@ def experiment_name(config: Config) -> str:
     return config.tracking.experiment + suffix
 
 
-def _train_and_judge(config: Config, splits: Splits, journal: Journal, command: str) -> tuple[str, dict[str, float]]:
+def _train_and_judge(
+    config: Config, splits: Splits, parts: data.Parts, journal: Journal, command: str
+) -> tuple[str, dict[str, float]]:
     from svhn_sweep.training import figures
-    from svhn_sweep.training.fit import State, fit, split_validation
+    from svhn_sweep.training.fit import State, fit
     from svhn_sweep.training.model import build_model
 
     training = config.training
-    x_train, y_train, x_val, y_val = split_validation(splits.x_train, splits.y_train, training.validation_split)
     model = build_model(config.model, training.augmentation, training.precision, config.seed)
     _describe(config, splits, model, journal, command)
-    _save(journal, "figures/samples.png", figures.samples(x_train, y_train))
+    _save(journal, "figures/samples.png", figures.samples(*parts.train))
 
     result = fit(
         model,
-        (x_train, y_train),
-        (x_val, y_val),
+        parts.train,
+        parts.validation,
         training,
         config.seed,
         log=lambda epoch, metrics: journal.metrics(metrics, step=epoch),
@@ -101,7 +105,7 @@ def _train_and_judge(config: Config, splits: Splits, journal: Journal, command: 
         _end(journal, "FAILED", {"trial.state": "diverged", "trial.reason": reason})
         return result.state, {}
 
-    finals = _judge(model, config, splits, (x_val, y_val), result, journal)
+    finals = _judge(model, config, splits, parts.validation, result, journal)
     journal.metrics(finals)
     journal.tags({"mlflow.note.content": _note(finals, command)})
     if config.tracking.log_model:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from svhn_sweep.config import AutoConfig, DataConfig, StanfordConfig, SvhnConfig, SyntheticConfig
 from svhn_sweep.data import hdf5, stanford, synthetic
-from svhn_sweep.data.splits import Images, Labels, Splits
+from svhn_sweep.data.splits import Images, Labels, Parts, Splits, split_validation
 
-__all__ = ["Images", "Labels", "Splits", "load", "resolve"]
+__all__ = ["Images", "Labels", "Parts", "Splits", "load", "resolve", "split_validation"]
 
 
 def resolve(config: DataConfig) -> DataConfig:

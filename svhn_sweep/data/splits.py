@@ -1,10 +1,13 @@
 """What every data source ends in: arrays in memory."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from svhn_sweep.errors import DataError
 
 Images = NDArray[np.float32]  # [N, 32, 32, 1], 0..255
 Labels = NDArray[np.uint8]  # [N], 0..9
@@ -30,3 +33,30 @@ class Splits:
     source: str
     path: Path
     sha256: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """X_train and y_train in two: images and labels to learn from, and those to judge each epoch by."""
+
+    train: tuple[Images, Labels]
+    validation: tuple[Images, Labels]
+
+
+def split_validation(splits: Splits, fraction: float) -> Parts:
+    """Keras' `validation_split`: the last `fraction` of the training arrays, before any shuffling.
+
+    Raises:
+        DataError: one of the parts would be empty.
+    """
+    count = len(splits.x_train)
+    cut = math.floor(count * (1 - fraction))
+    if not 0 < cut < count:
+        raise DataError(
+            f"{splits.path}: X_train must be enough for training and validation "
+            f"but training.validation_split={fraction:g} cuts its {count} digits into {cut} and {count - cut}."
+        )
+    return Parts(
+        train=(splits.x_train[:cut], splits.y_train[:cut]),
+        validation=(splits.x_train[cut:], splits.y_train[cut:]),
+    )

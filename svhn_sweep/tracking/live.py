@@ -12,7 +12,6 @@ from svhn_sweep.tracking.journal import folders, has_ended, read
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-LAST_SECONDS = 60.0  # how long the end of a run waits for a slow store
 
 
 class Live:
@@ -32,10 +31,10 @@ class Live:
         self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
         self._thread.start()
 
-    def close(self) -> bool:
-        """Wait until everything is sent, at most a minute; returns whether it is."""
+    def close(self, patience: float) -> bool:
+        """Wait until everything is sent, at most `patience` seconds; returns whether it is."""
         self._closing.set()
-        self._thread.join(LAST_SECONDS)
+        self._thread.join(patience)
         if self._thread.is_alive():
             self._warn("it does not answer")
         elif self.error is not None:

@@ -99,10 +99,17 @@ def _find_or_create(client: MlflowClient, start: Event) -> Sent:
             experiment.experiment_id,
             start_time=start["time"],
             run_name=start["name"],
-            tags={KEY: start["key"], "mlflow.user": getpass.getuser(), "mlflow.source.name": "svhn_sweep"},
+            tags={KEY: start["key"], "mlflow.user": _user(), "mlflow.source.name": "svhn_sweep"},
         )
     )
     return {"run_id": run.info.run_id, "experiment_id": experiment.experiment_id, "position": 0}
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number that has no name
+        return "unknown"
 
 
 def _experiment(client: MlflowClient, name: str) -> Experiment:

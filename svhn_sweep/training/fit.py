@@ -50,12 +50,6 @@ class TrainResult:
         return accuracies.index(max(accuracies)) + 1 if accuracies else 0
 
 
-def split_validation(images: Images, labels: Labels, fraction: float) -> tuple[Images, Labels, Images, Labels]:
-    """Keras' `validation_split`: the last `fraction` of the arrays, before any shuffling."""
-    cut = math.floor(len(images) * (1 - fraction))
-    return images[:cut], labels[:cut], images[cut:], labels[cut:]
-
-
 def fit(
     model: keras.Model,
     train: tuple[Images, Labels],

@@ -1,5 +1,6 @@
 """What a person watching sees of a fit: a bar in a terminal, a line per epoch everywhere."""
 
+import logging
 import time
 from types import TracebackType
 
@@ -7,6 +8,8 @@ import keras
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
+
+logger = logging.getLogger(__name__)
 
 
 class Progress(keras.callbacks.Callback):
@@ -54,8 +57,9 @@ class Progress(keras.callbacks.Callback):
         seconds = time.perf_counter() - self.started
         self.bars.update(self.all_epochs, completed=epoch + 1)
         width = len(str(self.epochs))
-        self.console.print(
+        line = (
             f"epoch {epoch + 1:>{width}}/{self.epochs}  loss {logs['loss']:.3f} accuracy {logs['accuracy']:.3f}"
-            f"  validation {logs['val_loss']:.3f} {logs['val_accuracy']:.3f}  {seconds:.1f} s",
-            soft_wrap=True,
+            f"  validation {logs['val_loss']:.3f} {logs['val_accuracy']:.3f}  {seconds:.1f} s"
         )
+        logger.info(line)
+        self.console.print(line, soft_wrap=True)

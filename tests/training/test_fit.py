@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from svhn_sweep.config import Config, TrainingConfig
-from svhn_sweep.training.fit import Metrics, State, TrainResult, _batches, fit, split_validation
+from svhn_sweep.training.fit import Metrics, State, TrainResult, _batches, fit
 from svhn_sweep.training.model import build_model
 
 Composed = Callable[..., Config]
@@ -122,12 +122,3 @@ def test_the_learning_rate_falls_on_a_plateau(config: Config, digits: Arrays) ->
     rates = [metrics["learning_rate"] for metrics in result.history]
     assert rates[0] == pytest.approx(0.5)
     assert rates[-1] < 0.5
-
-
-@pytest.mark.parametrize(("count", "fraction", "train"), [(42000, 0.2, 33600), (18888, 0.2, 15110), (10, 0.25, 7)])
-def test_validation_is_the_end_of_the_arrays_as_in_keras(count: int, fraction: float, train: int) -> None:
-    images, labels = np.zeros((count, 1, 1, 1), np.float32), np.arange(count).astype(np.uint8)
-    x_train, y_train, x_val, y_val = split_validation(images, labels, fraction)
-    assert len(x_train) == len(y_train) == train
-    assert len(x_val) == len(y_val) == count - train
-    assert (np.concatenate([y_train, y_val]) == labels).all()
