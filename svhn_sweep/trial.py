@@ -107,7 +107,7 @@ def _train_and_judge(
 
     finals = _judge(model, config, splits, parts.validation, result, journal)
     journal.metrics(finals)
-    journal.tags({"mlflow.note.content": _note(finals, command)})
+    journal.tags({"mlflow.note.content": _note(config, splits, finals, command)})
     if config.tracking.log_model:
         from svhn_sweep.tracking.model import save_model
 
@@ -189,10 +189,14 @@ def _tags(splits: Splits) -> dict[str, Scalar]:
     return tags | {"git.commit": commit} if commit else tags
 
 
-def _note(finals: dict[str, float], command: str) -> str:
-    """The run's description in MLflow, as Markdown."""
-    rows = "".join(f"| {name} | {value:.4g} |\n" for name, value in finals.items() if "recall" not in name)
-    return f"| | |\n|---|---|\n{rows}\nReproduce it:\n\n```\n{command}\n```\n"
+def _note(config: Config, splits: Splits, finals: dict[str, float], command: str) -> str:
+    """The run's description in MLflow, as Markdown; its first line is what is seen without unfolding it."""
+    test = f", **{finals['test/accuracy']:.1%}** on test" if "test/accuracy" in finals else ""
+    return (
+        f"**{config.model.name}** on {splits.path.name}: **{finals['val/best_accuracy']:.1%}** on validation at best "
+        f"(epoch {finals['val/best_epoch']:.0f}), {finals['val/final_accuracy']:.1%} in the last epoch{test}.\n\n"
+        f"Curves: `figures/curves.png`; what it confuses: `confusion_matrix/`. Reproduce it:\n\n```\n{command}\n```\n"
+    )
 
 
 @contextmanager
