@@ -87,8 +87,9 @@ def _train(composed: DictConfig) -> None:
         test = job.mode == RunMode.RUN
     config = replace(config, data=data.resolve(config.data), evaluation=EvaluationConfig(test))
     folder = Path(job.runtime.output_dir)
-    report.before(config, experiment_name(config))
-    outcome = run_trial(config, folder, provenance.command(job.overrides.task, config.data, test))
+    splits = data.load(config.data, test=test)
+    report.before(config, splits, experiment_name(config))
+    outcome = run_trial(config, splits, folder, provenance.command(job.overrides.task, config.data, test))
     if outcome.state == "diverged":
         raise DivergedError(
             f"training diverged: the loss is not finite at training.learning_rate={config.training.learning_rate:g}; "

@@ -7,14 +7,15 @@ from rich.panel import Panel
 from rich.table import Table
 
 from svhn_sweep.config import Config, SyntheticConfig
+from svhn_sweep.data import Splits
 from svhn_sweep.tracking.ui import links
 from svhn_sweep.trial import Outcome
 
 console = Console(highlight=False, soft_wrap=True)
 
 
-def before(config: Config, experiment: str) -> None:
-    """Says loudly when the digits are not real."""
+def before(config: Config, splits: Splits, experiment: str) -> None:
+    """What is trained on what; says loudly when the digits are not real."""
     if isinstance(config.data, SyntheticConfig):
         Console(highlight=False).print(
             Panel(
@@ -25,6 +26,9 @@ def before(config: Config, experiment: str) -> None:
                 border_style="yellow",
             )
         )
+    test = f" and {len(splits.x_test):,} to test" if splits.x_test is not None else ""
+    digits = f"{len(splits.x_train):,} digits to train and validate{test}"
+    console.print(f"{config.model.name}: {digits}; starting TensorFlow")
 
 
 def after(outcome: Outcome, folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The story of one trial: data is loaded, a model fitted on it, the fit judged, and everything written down."""
+"""The story of one trial: a model is fitted on the digits, the fit is judged, and everything is written down."""
 
 import traceback
 from collections.abc import Iterator
@@ -42,18 +42,18 @@ class Outcome:
     sent: bool
 
 
-def run_trial(config: Config, folder: Path, command: str) -> Outcome:
+def run_trial(config: Config, splits: Splits, folder: Path, command: str) -> Outcome:
     """Train and judge the config's model, with everything about it in `folder`.
 
     Args:
-        config: checked, with a resolved data source and `evaluation.test` decided.
+        config: checked, with a resolved data source.
+        splits: the digits of that source; the model is judged on test if they have a test split.
         folder: the trial's own; there is no journal in it yet.
         command: reproduces the trial.
 
     Raises:
-        DataError: before anything is recorded.
+        DataError: too few digits to split; nothing is recorded then.
     """
-    splits = data.load(config.data, test=bool(config.evaluation.test))
     parts = data.split_validation(splits, config.training.validation_split)
     with Journal(folder) as journal:
         journal.start(
