@@ -23,9 +23,6 @@ from mlflow.entities import Run
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # MLflow's SQLite connections
-    pytest.mark.filterwarnings(
-        "ignore:.*Any type hint is inferred as AnyType:UserWarning"
-    ),  # on importing mlflow.pyfunc
 ]
 
 TINY = ("model=model1", "model.filters.conv1=2", "model.filters.conv2=2", "training.epochs=2")
