@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from svhn_sweep.config import EvaluationConfig, conf_dir, from_composed, register_schema
-from svhn_sweep.errors import DivergedError, Terminated
+from svhn_sweep.errors import ConfigError, DivergedError, Terminated, UserError
 from svhn_sweep.explain import SAID_BY_THE_USER, explain
 
 
@@ -27,61 +27,73 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra raise; else it prints a traceback and exits with 1
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
-        _dispatch(sys.argv[1:])
+        return _dispatch(sys.argv[1:], show_traceback)
     except (KeyboardInterrupt, Terminated) as stop:
         print("svhn_sweep: interrupted", file=sys.stderr)
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
-    except (*SAID_BY_THE_USER, DivergedError, ConnectionError) as error:
-        if show_traceback:
-            traceback.print_exc()
-        print(f"svhn_sweep: {explain(error)}", file=sys.stderr)
-        return 2 if isinstance(error, SAID_BY_THE_USER) else 1
-    return 0
+    except Exception as error:  # noqa: BLE001  # all of them become an exit code here
+        return _told(error, show_traceback)
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _dispatch(arguments: list[str]) -> None:
+def _told(error: Exception, show_traceback: bool, job: str = "") -> int:
+    """Print an error, with its traceback if nobody foresaw it or the user asked for it; returns the exit code."""
+    foreseen = isinstance(error, (*SAID_BY_THE_USER, DivergedError, ConnectionError))
+    if show_traceback or not foreseen:
+        traceback.print_exception(error)
+    if foreseen:
+        print(f"svhn_sweep: {job}{explain(error)}", file=sys.stderr)
+    return 2 if isinstance(error, SAID_BY_THE_USER) else 1
+
+
+def _dispatch(arguments: list[str], show_traceback: bool) -> int:
     match arguments:
-        case ["ui", *options]:
+        case ["ui"]:
             from svhn_sweep.tracking.ui import ui
 
-            ui(options)
+            ui()
+        case ["ui", *_]:
+            raise UserError("ui takes no options; for others start `mlflow ui` in the same folder.")
         case ["sync", *roots]:
             from svhn_sweep.tracking.sync import sync
 
             sync([Path(root) for root in roots])
         case _:
-            _run_hydra()
+            return _run_hydra(show_traceback)
+    return 0
 
 
-def _run_hydra() -> None:
+def _run_hydra(show_traceback: bool) -> int:
     """Let Hydra compose and train; an error in one run of a multirun does not stop the others."""
-    errors: list[Exception] = []
+    exit_codes = [0]
 
     def task(composed: DictConfig) -> None:
+        job = HydraConfig.get()
+        name = f"{' '.join(job.overrides.task)}: " if job.mode == RunMode.MULTIRUN else ""
         try:
             _train(composed)
-        except Exception as error:  # noqa: BLE001  # raised below: for one raised here Hydra prints lines of its own
-            if errors:
-                print(f"svhn_sweep: {explain(errors[-1])}", file=sys.stderr)
-            errors.append(error)
+        except Exception as error:  # noqa: BLE001  # for one raised here Hydra prints lines of its own
+            exit_codes.append(_told(error, show_traceback, name))
 
     register_schema()
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
-    if errors:
-        raise errors[-1]
+    return max(exit_codes)
 
 
 def _train(composed: DictConfig) -> None:
     """One run, or one of a multirun."""
     config = from_composed(composed)
     from svhn_sweep import data, provenance, report
+    from svhn_sweep.tracking import store
     from svhn_sweep.trial import experiment_name, run_trial
 
     job = HydraConfig.get()
+    if job.job.chdir:
+        raise ConfigError("hydra.job.chdir must be false: data, mlflow.db and runs are found from the current folder.")
+    store.check()
     test = config.evaluation.test
     if test is None:  # a sweep must not look at the test split
         test = job.mode == RunMode.RUN
@@ -89,7 +101,8 @@ def _train(composed: DictConfig) -> None:
     folder = Path(job.runtime.output_dir)
     splits = data.load(config.data, test=test)
     report.before(config, splits, experiment_name(config))
-    outcome = run_trial(config, splits, folder, provenance.command(job.overrides.task, config.data, test))
+    command, role = provenance.command(job, config.data, test), provenance.role(job.overrides.task)
+    outcome = run_trial(config, splits, folder, command, role)
     if outcome.state == "diverged":
         raise DivergedError(
             f"training diverged: the loss is not finite at training.learning_rate={config.training.learning_rate:g}; "

@@ -1,30 +1,40 @@
 """The schema of conf/: types and rules. The values stand in the YAML files, once."""
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from svhn_sweep.errors import ConfigError
 
+MAX_SEED = 2**32 - 1  # NumPy's
+
+
+class Rule(Protocol):
+    """What a value must be: `value in rule`, and `str(rule)` to say it."""
+
+    def __contains__(self, value: object) -> bool: ...
+
 
 @dataclass(frozen=True)
 class Range:
-    """The rule for a number: `at_least <= value`, `above < value`, `value <= at_most`, `value < below`."""
+    """The rule for a number; infinity and NaN are in no range."""
 
     at_least: float = -math.inf
     above: float = -math.inf
     at_most: float = math.inf
     below: float = math.inf
 
-    def __contains__(self, value: float) -> bool:
-        within_closed = self.at_least <= value <= self.at_most
-        return within_closed and (value > self.above) and (value < self.below)
+    def __contains__(self, value: object) -> bool:
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        return self.at_least <= value <= self.at_most and self.above < value < self.below
 
     def __str__(self) -> str:
         words = (
@@ -33,12 +43,27 @@ class Range:
             ("at most", self.at_most),
             ("less than", self.below),
         )
-        return " and ".join(f"{word} {bound:g}" for word, bound in words if math.isfinite(bound))
+        return " and ".join(f"{word} {bound}" for word, bound in words if math.isfinite(bound))
+
+
+class Identifier:
+    """The rule for what becomes part of a layer's, a file's or an experiment's name."""
+
+    def __contains__(self, value: object) -> bool:
+        return re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(value), re.ASCII) is not None
+
+    def __str__(self) -> str:
+        return "letters, digits, '.', '_' and '-', beginning with a letter or digit,"
 
 
 def number(**bounds: float) -> Any:
     """A mandatory number, or dict of numbers, that `from_composed` holds to these bounds."""
-    return field(default=MISSING, metadata={"range": Range(**bounds)})
+    return field(default=MISSING, metadata={"rule": Range(**bounds)})
+
+
+def identifier() -> Any:
+    """A mandatory name that `from_composed` checks."""
+    return field(default=MISSING, metadata={"rule": Identifier()})
 
 
 class Precision(StrEnum):
@@ -48,7 +73,7 @@ class Precision(StrEnum):
 
 @dataclass
 class ModelConfig:
-    name: str = MISSING
+    name: str = identifier()
     filters: dict[str, int] = number(at_least=1, at_most=1024)
     batch_norm: bool = MISSING
     dense_units: int = number(at_least=1, at_most=65536)
@@ -60,8 +85,8 @@ class ModelConfig:
 class PlateauConfig:
     enabled: bool = MISSING
     factor: float = number(above=0, below=1)
-    patience: int = number(at_least=0)
-    min_learning_rate: float = number(at_least=0, below=math.inf)
+    patience: int = number(at_least=0, at_most=1_000_000)
+    min_learning_rate: float = number(at_least=0)
 
 
 @dataclass
@@ -74,9 +99,9 @@ class AugmentationConfig:
 
 @dataclass
 class TrainingConfig:
-    epochs: int = number(at_least=1)
-    batch_size: int = number(at_least=1)
-    learning_rate: float = number(above=0, below=math.inf)
+    epochs: int = number(at_least=1, at_most=1_000_000)
+    batch_size: int = number(at_least=1, at_most=1_000_000)
+    learning_rate: float = number(above=0)
     validation_split: float = number(above=0, below=1)
     restore_best_weights: bool = MISSING
     precision: Precision = MISSING
@@ -97,20 +122,18 @@ class SvhnConfig(DataConfig):
 @dataclass
 class SyntheticConfig(DataConfig):
     folder: str = MISSING
-    train_size: int = number(at_least=10)
-    test_size: int = number(at_least=10)
-    seed: int = number(at_least=0, below=2**32)
+    train_size: int = number(at_least=10, at_most=1_000_000)
+    test_size: int = number(at_least=10, at_most=1_000_000)
+    seed: int = number(at_least=0, at_most=MAX_SEED)
 
 
 @dataclass
 class StanfordConfig(DataConfig):
     folder: str = MISSING
     extra: bool = MISSING
-    train_size: int = number(at_least=10)
-    test_size: int = number(at_least=10)
-    seed: int = number(at_least=0, below=2**32)
-    base_url: str = MISSING
-    sha256: dict[str, str] = MISSING
+    train_size: int = number(at_least=10, at_most=1_000_000)
+    test_size: int = number(at_least=10, at_most=1_000_000)
+    seed: int = number(at_least=0, at_most=MAX_SEED)
 
 
 @dataclass
@@ -139,7 +162,7 @@ class EvaluationConfig:
 
 @dataclass
 class TrackingConfig:
-    experiment: str = MISSING
+    experiment: str = identifier()
     log_model: bool = MISSING
 
 
@@ -153,7 +176,7 @@ class Config:
     search_space: dict[str, str] = field(default_factory=dict)
     tracking: TrackingConfig = field(default_factory=TrackingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    seed: int = number(at_least=0, below=2**32)
+    seed: int = number(at_least=0, at_most=MAX_SEED)
 
 
 def register_schema() -> None:
@@ -185,22 +208,29 @@ def from_composed(composed: DictConfig) -> Config:
 
 
 def _check_section(section: object, prefix: str) -> None:
-    """Hold every number below `section` to its range, and refuse attributes that the schema lacks."""
+    """Hold every value below `section` to its rule, and refuse attributes that the schema lacks."""
     assert is_dataclass(section)
     known = {entry.name: entry for entry in fields(section)}
     for name, value in vars(section).items():
         key = prefix + name
         if name not in known:
             raise ConfigError(f"{key} is not a key of the config; there are {', '.join(known)}.")
-        allowed = known[name].metadata.get("range")
         if is_dataclass(value):
             _check_section(value, f"{key}.")
-        elif allowed is not None:
-            numbers = value.items() if isinstance(value, dict) else [(None, value)]
-            for entry, entry_value in numbers:
-                if entry_value not in allowed:
-                    path = key if entry is None else f"{key}.{entry}"
-                    raise ConfigError(f"{path} must be {allowed} but got {entry_value}.")
+        elif isinstance(value, dict):
+            for entry, item in value.items():
+                _check_value(f"{key}.{entry}", item, known[name].metadata.get("rule"))
+        else:
+            _check_value(key, value, known[name].metadata.get("rule"))
+
+
+def _check_value(key: str, value: object, rule: Rule | None) -> None:
+    if value == MISSING:
+        raise ConfigError(f"{key} must have a value but has none.")
+    if rule is not None and value not in rule:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ConfigError(f"{key} must be a finite number {rule} but got {value!r}.")
+        raise ConfigError(f"{key} must be {rule} but got {value!r}.")
 
 
 def _check_filters(filters: dict[str, int]) -> None:

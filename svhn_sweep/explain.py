@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    MissingMandatoryValue,
     OmegaConfBaseException,
     ValidationError,
 )
@@ -20,19 +21,21 @@ SAID_BY_THE_USER = (UserError, HydraException, OmegaConfBaseException)
 def explain(error: Exception) -> str:
     """What to print for an error that is one of `SAID_BY_THE_USER`."""
     if isinstance(error, OverrideParseException):
-        return (
-            f"{error.override!r} is not an override ({_rule(error.message)}): "
-            "write key=value, for example model=model1, or a command: ui, sync."
-        )
+        what = f"{error.override!r} is not an override ({_rule(error.message)})"
+        if "=" in error.override:
+            return f"{what}; a value with anything special in it needs quotes within quotes: 'data.path=\"a (1).h5\"'."
+        return f"{what}; write key=value, for example model=model1, or a command: ui, sync."
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        return f"{group} must be one of {', '.join(_options(error))} but got {option}."
+        return f"{group} must be one of {', '.join(_options(error))} but got {option!r}."
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(cause)
     if isinstance(cause, ValidationError) and cause.full_key:
         return f"{cause.full_key}: {_first_line(str(cause))}."
-    if isinstance(cause, OmegaConfBaseException):
+    if isinstance(cause, MissingMandatoryValue):
+        return f"{cause.full_key or cause.key} must have a value but has none."
+    if isinstance(cause, OmegaConfBaseException) and cause is not error:
         return f"{_first_line(str(error))}: {_first_line(str(cause))}."
     return " ".join(line for line in str(error).splitlines() if line and not line.startswith(" "))
 

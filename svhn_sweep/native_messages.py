@@ -13,6 +13,9 @@ def native_messages_to(path: Path) -> Iterator[None]:
 
     TensorFlow 2.21 says on every start that it found no GPU and how it rounds, whatever TF_CPP_MIN_LOG_LEVEL is.
     """
+    if sys.stderr is None:  # started with 2>&-
+        yield
+        return
     sys.stderr.flush()
     python_stderr = sys.stderr
     terminal = os.dup(2)

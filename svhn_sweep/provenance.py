@@ -6,6 +6,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.conf import HydraConf
+from hydra.core.override_parser.types import Quote, QuotedString
+
 from svhn_sweep.config import DataConfig, flatten, source_of
 
 
@@ -25,24 +28,30 @@ def git_commit() -> str | None:
         return None
 
 
-def command(overrides: Sequence[str], data: DataConfig, test: bool) -> str:
+def command(job: HydraConf, data: DataConfig, test: bool) -> str:
     """The shell command for one trial: what the user typed, with the data source and the test evaluation spelt out.
 
     Args:
-        overrides: of this trial, as Hydra reports them.
+        job: what Hydra knows of this trial.
         data: resolved.
         test: whether the test split is read.
     """
-    typed = [override for override in overrides if not re.match(r"\+*(data[.=]|evaluation\.test=)", override)]
-    source = source_of(data)
-    spelt_out = [f"data={source}", *(f"data.{key}={_value(value)}" for key, value in flatten(data))]
-    words = [*typed, *spelt_out, f"evaluation.test={str(test).lower()}"]
+    folders = [source.path for source in job.runtime.config_sources if source.provider == "command-line"]
+    typed = [o for o in job.overrides.task if not re.match(r"[+~]*(data[.=]|evaluation\.test=)", o)]
+    spelt_out = [f"data={source_of(data)}", *(f"data.{key}={_quoted(value)}" for key, value in flatten(data))]
+    words = [*(f"--config-dir={folder}" for folder in folders), *typed, *spelt_out, f"evaluation.test={_quoted(test)}"]
     return shlex.join(["python", "-m", "svhn_sweep", *words])
 
 
-def _value(value: str | int | float | bool) -> str:
-    """A value in Hydra's override grammar; strings with anything special in them are quoted."""
+def role(overrides: Sequence[str]) -> str:
+    """`baseline` if the model and its training are a config of conf/ as it stands, else `trial`."""
+    changed = any(re.match(r"[+~]*((model|training)\.|training[=@])", override) for override in overrides)
+    return "trial" if changed else "baseline"
+
+
+def _quoted(value: str | int | float | bool) -> str:
+    """A value in Hydra's override grammar; text with anything special in it is quoted."""
     text = str(value).lower() if isinstance(value, bool) else str(value)
-    if re.fullmatch(r"[\w./:+-]+", text):
+    if re.fullmatch(r"[\w./:+-]+", text, re.ASCII):
         return text
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return QuotedString(text.replace("${", r"\${"), Quote.single).with_quotes()

@@ -12,11 +12,11 @@ from omegaconf import OmegaConf
 from svhn_sweep import __version__, data
 from svhn_sweep.config import Config, flatten, source_of
 from svhn_sweep.data.splits import Splits
-from svhn_sweep.errors import Terminated
+from svhn_sweep.errors import ConfigError, Terminated
 from svhn_sweep.native_messages import native_messages_to
 from svhn_sweep.provenance import git_commit
 from svhn_sweep.tracking import store
-from svhn_sweep.tracking.journal import Journal, Scalar
+from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar
 from svhn_sweep.tracking.live import Live
 from svhn_sweep.tracking.sync import RUN_FOLDERS
 
@@ -42,30 +42,34 @@ class Outcome:
     sent: bool
 
 
-def run_trial(config: Config, splits: Splits, folder: Path, command: str) -> Outcome:
+def run_trial(config: Config, splits: Splits, folder: Path, command: str, role: str) -> Outcome:
     """Train and judge the config's model, with everything about it in `folder`.
 
     Args:
         config: checked, with a resolved data source.
         splits: the digits of that source; the model is judged on test if they have a test split.
-        folder: the trial's own; there is no journal in it yet.
+        folder: the trial's own.
         command: reproduces the trial.
+        role: baseline or trial.
 
     Raises:
         DataError: too few digits to split; nothing is recorded then.
+        ConfigError: the folder holds a run already.
     """
     parts = data.split_validation(splits, config.training.validation_split)
+    if (folder / JOURNAL).exists():
+        raise ConfigError(f"hydra.run.dir must be a new folder but {folder} holds a run already.")
     with Journal(folder) as journal:
         journal.start(
             name=f"{config.model.name} seed {config.seed}",
             experiment=experiment_name(config),
-            store=store.redacted(store.store_uri()),
-            tags=_tags(splits),
+            store=store.address(),
+            tags=_tags(splits, role),
         )
         live = Live(folder, RUN_FOLDERS)
         patience = 5.0  # somebody who stopped the run waits for the end of it
         try:
-            with native_messages_to(folder / "trial.log"), _recorded(journal):
+            with _recorded(journal), native_messages_to(folder / "trial.log"):
                 state, finals = _train_and_judge(config, splits, parts, journal, command)
             patience = 60.0
         finally:
@@ -177,9 +181,9 @@ def _judge(
     return finals
 
 
-def _tags(splits: Splits) -> dict[str, Scalar]:
+def _tags(splits: Splits, role: str) -> dict[str, Scalar]:
     tags: dict[str, Scalar] = {
-        "role": "baseline",
+        "role": role,
         "trial.state": "running",
         "data.source": splits.source,
         "data.sha256": splits.sha256,
@@ -221,7 +225,7 @@ def _end(journal: Journal, status: str, tags: dict[str, Scalar]) -> None:
 
 
 def _write(journal: Journal, path: str, text: str) -> None:
-    (journal.folder / path).write_text(text)
+    (journal.folder / path).write_text(text, encoding="utf-8")
     journal.artifact(path)
 
 

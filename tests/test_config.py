@@ -16,9 +16,9 @@ BAD_OVERRIDES = [
     ("+training.momentum=0.9", "training.momentum is not a key of the config; there are epochs,"),
     ("+colour=true", "colour is not a key of the config"),
     # an option that does not exist
-    ("model=model3", "model must be one of model1, model2 but got model3."),
-    ("training=fast", "training must be one of model1, model2 but got fast."),
-    ("data=mnist", "data must be one of auto, stanford, svhn, synthetic but got mnist."),
+    ("model=model3", "model must be one of model1, model2 but got 'model3'."),
+    ("training=fast", "training must be one of model1, model2 but got 'fast'."),
+    ("data=mnist", "data must be one of auto, stanford, svhn, synthetic but got 'mnist'."),
     # a wrong type
     ("training.epochs=1.5", "training.epochs: Value '1.5' of type 'float' could not be converted to Integer."),
     ("training.learning_rate=fast", "training.learning_rate: Value 'fast' of type 'str' could not be converted"),
@@ -31,20 +31,28 @@ BAD_OVERRIDES = [
     ("model.dropout=-0.1", "model.dropout must be at least 0 and less than 1 but got -0.1."),
     ("model.filters.conv1=0", "model.filters.conv1 must be at least 1 and at most 1024 but got 0."),
     ("model.dense_units=0", "model.dense_units must be at least 1 and at most 65536 but got 0."),
-    ("training.epochs=0", "training.epochs must be at least 1 but got 0."),
-    ("training.batch_size=0", "training.batch_size must be at least 1 but got 0."),
+    ("training.epochs=0", "training.epochs must be at least 1 and at most 1000000 but got 0."),
+    ("training.batch_size=0", "training.batch_size must be at least 1 and at most 1000000 but got 0."),
     ("training.learning_rate=0", "training.learning_rate must be greater than 0 but got 0.0."),
-    ("training.learning_rate=nan", "training.learning_rate must be greater than 0 but got nan."),
-    ("training.learning_rate=inf", "training.learning_rate must be greater than 0 but got inf."),
+    ("training.learning_rate=nan", "training.learning_rate must be a finite number greater than 0 but got nan."),
+    ("training.learning_rate=inf", "training.learning_rate must be a finite number greater than 0 but got inf."),
     ("training.validation_split=1", "training.validation_split must be greater than 0 and less than 1 but got 1.0."),
     ("training.reduce_on_plateau.factor=1", "training.reduce_on_plateau.factor must be greater than 0 and less than 1"),
     ("training.augmentation.zoom=1", "training.augmentation.zoom must be at least 0 and less than 1 but got 1.0."),
-    ("seed=-1", "seed must be at least 0 and less than 4.29497e+09 but got -1."),
+    ("seed=-1", "seed must be at least 0 and at most 4294967295 but got -1."),
+    ("seed=4294967296", "seed must be at least 0 and at most 4294967295 but got 4294967296."),
+    ("training.epochs=99999999999999999999", "training.epochs must be at least 1 and at most 1000000 but got"),
+    ("model.name=a/b", "model.name must be letters, digits, '.', '_' and '-', beginning with a letter or digit"),
+    ("tracking.experiment=", "tracking.experiment must be letters, digits,"),
+    # no value at all
+    ("~seed", "seed must have a value but has none."),
+    ("data=svhn_schema", "data.path must have a value but has none."),
     # filters that are no stack of pairs
     ("~model.filters.conv4", "model.filters must name 2, 4, 6, 8 or 10 convolutions"),
     ("+model.filters.conv6=8", "model.filters must name 2, 4, 6, 8 or 10 convolutions"),
     # not an override at all
     ("modle2", "'modle2' is not an override"),
+    ("data.path=(1).h5", "a value with anything special in it needs quotes within quotes"),
 ]
 
 

@@ -125,7 +125,7 @@ def test_params_and_tags(finished: tuple[Folder, str], small_h5: Path) -> None:
     assert "training.augmentation.zoom" not in params  # it is off
     assert len(params["data.sha256"]) == 64
     assert params["data.sha256"] == tags["data.sha256"]
-    expected = {"role": "baseline", "trial.state": "complete", "data.source": "svhn", "precision": "float32"}
+    expected = {"role": "trial", "trial.state": "complete", "data.source": "svhn", "precision": "float32"}
     assert expected.items() <= tags.items()
     assert tags["device"].startswith(("CPU: ", "GPU: "))
     assert "python -m svhn_sweep" in tags["mlflow.note.content"]
@@ -223,10 +223,19 @@ def test_a_multirun_never_reads_the_test_split(folder: Folder, small_h5: Path) -
             train[name] = whole[name][:]
     result = folder.run("-m", *TINY, "data=svhn", "data.path=train.h5", "training.learning_rate=1e-3,1e-4,1e30")
     assert result.returncode == 1
-    assert "the loss is not finite at training.learning_rate=1e+30; try a smaller one" in result.stderr
+    assert "training.learning_rate=1e+30: training diverged: the loss is not finite" in result.stderr
     states = sorted(run.data.tags["trial.state"] for run in folder.runs())
     assert states == ["complete", "complete", "diverged"]
     assert not any(key.startswith("test/") for run in folder.runs() for key in run.data.metrics)
+
+
+def test_a_folder_holds_one_run(finished: tuple[Folder, str], small_h5: Path) -> None:
+    folder, _ = finished
+    again = f"hydra.run.dir='{folder.only_output.relative_to(folder.path)}'"
+    result = folder.run(*TINY, "data=svhn", f"data.path={small_h5}", again)
+    assert result.returncode == 2
+    assert "hydra.run.dir must be a new folder but" in result.stderr
+    assert len(folder.runs()) == 1
 
 
 def test_a_diverged_run_failed(folder: Folder, small_h5: Path) -> None:
@@ -335,7 +344,7 @@ def test_a_dead_server_costs_a_warning_and_no_data_and_no_password_is_written(
     result = folder.run(*TINY, "data=svhn", f"data.path={small_h5}", MLFLOW_TRACKING_URI=uri)
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("cannot be told about this run") == 1
-    assert "`python -m svhn_sweep sync` sends it later" in result.stderr
+    assert "at the latest by `python -m svhn_sweep sync`" in result.stderr
     assert folder.run("sync", MLFLOW_TRACKING_URI=uri).returncode == 1
 
     start_server()

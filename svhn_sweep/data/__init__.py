@@ -1,10 +1,12 @@
 """From a data config to arrays: every source ends in an HDF5 file of one layout, read by one reader."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from svhn_sweep.config import AutoConfig, DataConfig, StanfordConfig, SvhnConfig, SyntheticConfig
 from svhn_sweep.data import hdf5, stanford, synthetic
 from svhn_sweep.data.splits import Images, Labels, Parts, Splits, split_validation
+from svhn_sweep.errors import DataError
 
 __all__ = ["Images", "Labels", "Parts", "Splits", "load", "resolve", "split_validation"]
 
@@ -14,21 +16,25 @@ def resolve(config: DataConfig) -> DataConfig:
     if isinstance(config, AutoConfig):
         return resolve(SvhnConfig(config.path) if Path(config.path).exists() else config.synthetic)
     if isinstance(config, SvhnConfig):
-        return SvhnConfig(str(Path(config.path).absolute()))
-    return config
+        return replace(config, path=str(Path(config.path).absolute()))
+    assert isinstance(config, StanfordConfig | SyntheticConfig)
+    return replace(config, folder=str(Path(config.folder).absolute()))
 
 
 def load(config: DataConfig, *, test: bool) -> Splits:
     """The digits of a resolved config; builds or downloads them first where needed.
 
     Raises:
-        DataError: the file is missing or malformed, or a download failed.
+        DataError: the file is missing or malformed, a download failed, or there is no place for the digits.
     """
-    match config:
-        case SvhnConfig():
-            return hdf5.read(Path(config.path), "svhn", test=test)
-        case StanfordConfig():
-            return hdf5.read(stanford.build(config), "stanford", test=test)
-        case SyntheticConfig():
-            return hdf5.read(synthetic.build(config), "synthetic", test=test)
+    try:
+        match config:
+            case SvhnConfig():
+                return hdf5.read(Path(config.path), "svhn", test=test)
+            case StanfordConfig():
+                return hdf5.read(stanford.build(config), "stanford", test=test)
+            case SyntheticConfig():
+                return hdf5.read(synthetic.build(config), "synthetic", test=test)
+    except OSError as error:
+        raise DataError(f"the digits cannot be stored: {error}.") from error
     raise TypeError(f"{type(config).__name__} is not a resolved data source")

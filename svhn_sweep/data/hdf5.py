@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from svhn_sweep.data.splits import Images, Labels, Splits
 from svhn_sweep.errors import DataError
 
+MOST_DIGITS = 2_000_000  # all of SVHN is a third of that; more is a damaged file
+
 
 def read(path: Path, source: str, *, test: bool) -> Splits:
     """Read and check a file; `X_test` and `y_test` are opened only if `test`.
@@ -28,7 +30,7 @@ def read(path: Path, source: str, *, test: bool) -> Splits:
         raise DataError(
             f"{path} does not exist; set data.path to an HDF5 file, or take data=synthetic or data=stanford."
         ) from None
-    except OSError as error:  # also what h5py raises for a file that is cut short or of another kind
+    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # h5py's, for a damaged file
         raise DataError(f"{path} cannot be read as HDF5: {error}.") from error
     with path.open("rb") as raw:
         sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
@@ -59,12 +61,12 @@ def _split(file: h5py.File, split: str) -> tuple[Images, Labels]:
     return images, labels
 
 
-def _dataset(file: h5py.File, name: str) -> NDArray[np.generic]:
-    """The dataset's values, if they are in this very file."""
+def _dataset(file: h5py.File, name: str, shapes: tuple[tuple[int, ...], ...]) -> NDArray[np.generic]:
+    """The dataset's values, if they are numbers in this very file, and one of `shapes` behind the first dimension."""
     where = f"{file.filename}: {name}"
-    if name not in file and not isinstance(file.get(name, getlink=True), h5py.SoftLink | h5py.ExternalLink):
-        raise DataError(f"{where} is missing; the file holds {', '.join(file) or 'nothing'}.")
     link = file.get(name, getlink=True)
+    if link is None:
+        raise DataError(f"{where} is missing; the file holds {', '.join(file) or 'nothing'}.")
     if not isinstance(link, h5py.HardLink):
         raise DataError(f"{where} must be stored in the file itself but is a {type(link).__name__} to {link.path}.")
     dataset = file[name]
@@ -72,23 +74,26 @@ def _dataset(file: h5py.File, name: str) -> NDArray[np.generic]:
         raise DataError(f"{where} must be a dataset but is a {type(dataset).__name__}.")
     if dataset.external or dataset.is_virtual:
         raise DataError(f"{where} must be stored in the file itself but points at other files.")
-    if not np.issubdtype(dataset.dtype, np.number) or np.issubdtype(dataset.dtype, np.complexfloating):
+    if not (np.issubdtype(dataset.dtype, np.integer) or np.issubdtype(dataset.dtype, np.floating)):
         raise DataError(f"{where} must hold numbers but its type is {dataset.dtype}.")
-    if dataset.size == 0:
-        raise DataError(f"{where} must not be empty but its shape is {dataset.shape}.")
+    if not dataset.shape or dataset.shape[1:] not in shapes:
+        expected = " or ".join(str(("N", *shape)).replace("'", "") for shape in shapes)
+        raise DataError(f"{where} must have the shape {expected} but has {dataset.shape}.")
+    if not 0 < len(dataset) <= MOST_DIGITS:
+        raise DataError(
+            f"{where} must not be empty nor hold more than {MOST_DIGITS:,} digits but holds {len(dataset):,}."
+        )
     values: NDArray[np.generic] = dataset[()]
     return values
 
 
 def _images(file: h5py.File, name: str) -> Images:
     where = f"{file.filename}: {name}"
-    values = _dataset(file, name)
-    if values.shape[1:] not in ((32, 32), (32, 32, 1)):
-        raise DataError(f"{where} must have the shape (N, 32, 32) or (N, 32, 32, 1) but has {values.shape}.")
-    images = values.astype(np.float32).reshape(-1, 32, 32, 1)
-    if not np.isfinite(images).all():
-        raise DataError(f"{where} must be finite but {np.sum(~np.isfinite(images))} pixels are NaN or infinite.")
-    low, high = images.min(), images.max()
+    values = _dataset(file, name, ((32, 32), (32, 32, 1))).reshape(-1, 32, 32, 1)
+    broken = np.sum(~np.isfinite(values))
+    if broken:
+        raise DataError(f"{where} must be finite but {broken} pixels are NaN or infinite.")
+    low, high = float(values.min()), float(values.max())
     if low < 0 or high > 255:
         raise DataError(f"{where} must have pixels in 0..255 but they are in {low:g}..{high:g}.")
     if high <= 1:
@@ -96,15 +101,12 @@ def _images(file: h5py.File, name: str) -> Images:
             f"{where} must have pixels in 0..255 but they are in {low:g}..{high:g}: they look already scaled "
             "to 0..1; store them unscaled, the model divides by 255 itself."
         )
-    return images
+    return values.astype(np.float32)
 
 
 def _labels(file: h5py.File, name: str) -> Labels:
     where = f"{file.filename}: {name}"
-    values = _dataset(file, name)
-    if values.ndim == 0 or values.shape[1:] not in ((), (1,)):
-        raise DataError(f"{where} must have the shape (N,) but has {values.shape}.")
-    labels = values.reshape(-1).astype(np.float64)
+    labels = _dataset(file, name, ((), (1,))).reshape(-1).astype(np.float64)
     wrong = ~np.isin(labels, np.arange(10))
     if (labels == 10).any() and not (labels == 0).any():
         raise DataError(f"{where} has label 10: Stanford's label for the digit 0; write it as 0.")

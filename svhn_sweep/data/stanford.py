@@ -4,8 +4,8 @@ Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learni
 colour crops, test_32x32.mat 26,032, extra_32x32.mat 531,131 easier ones; the digit 0 has the label 10.
 """
 
+import zlib
 from pathlib import Path
-from urllib.parse import urljoin
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,12 @@ from svhn_sweep.data.download import fetch
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.errors import DataError
 
+BASE_URL = "http://ufldl.stanford.edu/housenumbers/"
+SHA256 = {
+    "train_32x32.mat": "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
+    "test_32x32.mat": "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
+    "extra_32x32.mat": "a133a4beb38a00fcdda90c9489e0c04f900b660ce8a316a5e854838379a71eb3",
+}
 GREY = np.array([0.2989, 0.5870, 0.1140], dtype=np.float32)  # ITU-R BT.601 luma, as Matlab's rgb2gray
 Indices = NDArray[np.intp]
 
@@ -37,7 +43,7 @@ def build(config: StanfordConfig) -> Path:
     if not path.exists():
         names = ["train_32x32.mat", "test_32x32.mat"] + (["extra_32x32.mat"] if config.extra else [])
         for name in names:
-            fetch(urljoin(config.base_url, name), folder / name, config.sha256[name])
+            fetch(BASE_URL + name, folder / name, SHA256[name])
         pools = [_read(folder / name) for name in names]
         train = _join([pool for name, pool in zip(names, pools, strict=True) if name != "test_32x32.mat"])
         hdf5.write(path, _balanced(train, pools[1], config))
@@ -49,7 +55,7 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], Labels]:
     try:
         content = loadmat(path, variable_names=["X", "y"])
         images, labels = content["X"], content["y"].reshape(-1)
-    except (MatReadError, ValueError, TypeError, KeyError, OSError) as error:
+    except (MatReadError, NotImplementedError, ValueError, TypeError, KeyError, OSError, zlib.error) as error:
         raise DataError(f"{path} must be a .mat file with X and y but cannot be read: {error}.") from error
     if images.shape != (32, 32, 3, len(labels)):
         raise DataError(f"{path}: X must have the shape (32, 32, 3, {len(labels)}) but has {images.shape}.")

@@ -41,6 +41,7 @@ def build(config: SyntheticConfig) -> Path:
     sizes = f"{config.train_size}+{config.test_size}"
     path = (Path(config.folder) / f"synthetic-v{VERSION}-seed{config.seed}-{sizes}.h5").absolute()
     if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)  # now, not after ten seconds of drawing
         x_train, y_train = draw(config.train_size, seed=(config.seed, 0), task="Drawing digits to train on")
         x_test, y_test = draw(config.test_size, seed=(config.seed, 1), task="Drawing digits to test on")
         hdf5.write(path, {"X_train": x_train, "y_train": y_train, "X_test": x_test, "y_test": y_test})

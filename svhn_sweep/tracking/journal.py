@@ -110,17 +110,30 @@ def read(folder: Path, position: int = 0) -> Iterator[tuple[Event, int]]:
 def folders(root: Path) -> list[Path]:
     """Every folder with a started journal at or below `root`, by name."""
     found = sorted(path.parent for path in root.rglob(JOURNAL))
-    return [folder for folder in found if next(read(folder), None) is not None]
+    return [folder for folder in found if _start(folder)]
+
+
+def is_for(folder: Path, store: str) -> bool:
+    """Whether the run was meant to be shown in this store."""
+    start = _start(folder)
+    return start is not None and start["store"] == store
 
 
 def has_ended(folder: Path) -> bool:
-    """Whether the run is over; if its process died before it could write the end, writes it."""
-    if any(event["kind"] == "end" for event, _ in read(folder)):
-        return True
+    """Whether the run's process is gone; if it died before it could write the end, writes it."""
     try:
-        journal = Journal(folder)
+        with Journal(folder) as journal:
+            if not any(event["kind"] == "end" for event, _ in read(folder)):
+                journal.end("KILLED", {"trial.state": "interrupted", "trial.reason": "the process died"})
     except BlockingIOError:
         return False
-    with journal:
-        journal.end("KILLED", {"trial.state": "interrupted", "trial.reason": "the process died"})
     return True
+
+
+def _start(folder: Path) -> Event | None:
+    """The first event, if the file is a journal at all."""
+    try:
+        event, _ = next(read(folder))
+    except (StopIteration, ValueError):
+        return None
+    return event if isinstance(event, dict) and event.get("kind") == "start" else None

@@ -17,7 +17,7 @@ def save_model(model: keras.Model, path: Path) -> None:
     from mlflow.models import ModelSignature
     from mlflow.types import Schema, TensorSpec
 
-    pixels = TensorSpec(np.dtype(np.float32), (-1, 32, 32, 1), "pixels")
+    pixels = TensorSpec(np.dtype(np.float32), (-1, 32, 32, 1))
     probabilities = TensorSpec(np.dtype(np.float32), (-1, 10))
     requirements = [f"{name}=={importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")]
     shutil.rmtree(path, ignore_errors=True)

@@ -1,7 +1,11 @@
 """Send a run's journal to MLflow. Sending twice, or going on after a failure, gives the same run."""
 
+import fcntl
 import getpass
 import json
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,11 +20,14 @@ from mlflow.entities import (
     Metric,
     Param,
     RunTag,
+    ViewType,
 )
 from mlflow.exceptions import MlflowException
 
 from svhn_sweep.tracking import journal, store
 from svhn_sweep.tracking.journal import Event
+
+logger = logging.getLogger(__name__)
 
 SENT = "mlflow.json"
 KEY = "journal.key"  # the tag that tells which run in MLflow a journal belongs to
@@ -35,63 +42,78 @@ class Sent(TypedDict):
 
 
 def send(folder: Path) -> Sent:
-    """Bring the run in the present store up to the journal's last event.
+    """Bring the run in the present store up to the journal's last event; one process at a time, others wait.
 
     Raises:
         MlflowException, OSError, requests.RequestException: the store refused or did not answer; what was sent so far
             is remembered.
     """
     client = store.connect()
-    sent = recall(folder)
-    for event, position in journal.read(folder, sent["position"] if sent else 0):
-        if sent is None:  # the first event is the start
-            sent = _find_or_create(client, event)
-        else:
-            _send_event(client, sent, event, folder)
-        sent["position"] = position
-        _remember(folder, sent)
-    assert sent is not None, f"{folder} has an empty journal"
+    with _alone(folder):
+        sent = recall(folder)
+        for event, position in journal.read(folder, sent["position"] if sent else 0):
+            if event["kind"] == "start":
+                sent = _find_or_create(client, event)
+            else:
+                assert sent is not None, f"{folder}: the journal does not begin with its start"
+                _send_event(client, sent, event, folder)
+            sent["position"] = position
+            _remember(folder, sent)
+    assert sent is not None, f"{folder}: the journal is empty"
     return sent
+
+
+def resend(folder: Path) -> Sent | None:
+    """`send`, after a look whether the store still has what it was sent; None if the user deleted the run there."""
+    client = store.connect()
+    sent = recall(folder)
+    if sent is not None:
+        try:
+            if client.get_run(sent["run_id"]).info.lifecycle_stage == "deleted":
+                return None
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            _remember(folder, None)  # another database at the same address: send everything again
+    return send(folder)
 
 
 def recall(folder: Path) -> Sent | None:
     """What is known of earlier sending to the present store."""
-    path = folder / SENT
-    known: dict[str, Sent] = json.loads(path.read_text()) if path.exists() else {}
-    return known.get(store.redacted(store.store_uri()))
+    return _known(folder).get(store.address())
 
 
-def forget(folder: Path) -> None:
-    """Send everything again next time."""
-    (folder / SENT).unlink(missing_ok=True)
-
-
-def is_known(folder: Path) -> bool:
-    """Whether the run that was sent earlier still exists in the present store, deleted ones in its bin included."""
-    sent = recall(folder)
-    if sent is None:
-        return False
+def _known(folder: Path) -> dict[str, Sent]:
     try:
-        store.connect().get_run(sent["run_id"])
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
-        raise
-    return True
+        known: dict[str, Sent] = json.loads((folder / SENT).read_text())
+    except (FileNotFoundError, ValueError):  # without it everything is sent again, to the same run
+        return {}
+    return known
 
 
-def _remember(folder: Path, sent: Sent) -> None:
-    path = folder / SENT
-    known: dict[str, Sent] = json.loads(path.read_text()) if path.exists() else {}
-    known[store.redacted(store.store_uri())] = sent
-    unfinished = path.with_suffix(".unfinished")
+def _remember(folder: Path, sent: Sent | None) -> None:
+    known = _known(folder)
+    if sent is None:
+        known.pop(store.address())
+    else:
+        known[store.address()] = sent
+    unfinished = folder / f"{SENT}.unfinished"
     unfinished.write_text(json.dumps(known, indent=2))
-    unfinished.replace(path)
+    unfinished.replace(folder / SENT)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """No two processes or threads send one folder at a time: both would create its run."""
+    with (folder / "mlflow.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _find_or_create(client: MlflowClient, start: Event) -> Sent:
     experiment = _experiment(client, start["experiment"])
-    runs = client.search_runs([experiment.experiment_id], f"tags.`{KEY}` = '{start['key']}'", max_results=1)
+    filter_string = f"tags.`{KEY}` = '{start['key']}'"
+    runs = client.search_runs([experiment.experiment_id], filter_string, ViewType.ALL, max_results=1)
     run = (
         runs[0]
         if runs
@@ -115,8 +137,7 @@ def _user() -> str:
 def _experiment(client: MlflowClient, name: str) -> Experiment:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        local = store.is_local(store.store_uri())
-        location = (Path.cwd() / store.ARTIFACTS).as_uri() if local else None
+        location = (Path.cwd() / store.ARTIFACTS).as_uri() if store.scheme() == "sqlite" else None
         experiment = client.get_experiment(client.create_experiment(name, location))
     return experiment
 
@@ -131,14 +152,15 @@ def _send_event(client: MlflowClient, sent: Sent, event: Event, folder: Path) ->
             tags = [RunTag(key, str(value)) for key, value in event["values"].items()]
             client.log_batch(run_id, tags=tags, synchronous=True)
         case "metrics":
-            metrics = [
-                Metric(key, float(value), event["time"], event["step"]) for key, value in event["values"].items()
-            ]
+            time, step = event["time"], event["step"]
+            metrics = [Metric(key, float(value), time, step) for key, value in event["values"].items()]
             client.log_batch(run_id, metrics=metrics, synchronous=True)
         case "dataset":
             source = json.dumps({"uri": event["source"]})
             dataset = Dataset(event["name"], event["digest"][:36], "local", source)  # 36 characters is MLflow's limit
             client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+        case "artifact" | "model" if not (folder / event["path"]).exists():
+            logger.warning("%s was removed from %s and is not sent", event["path"], folder)
         case "artifact":
             parent = str(Path(event["path"]).parent)
             client.log_artifact(run_id, str(folder / event["path"]), None if parent == "." else parent)
@@ -149,12 +171,10 @@ def _send_event(client: MlflowClient, sent: Sent, event: Event, folder: Path) ->
 
 
 def _send_model(client: MlflowClient, sent: Sent, path: Path) -> None:
-    outputs = client.get_run(sent["run_id"]).outputs
-    if outputs and outputs.model_outputs:  # an earlier attempt got this far
-        model_id = outputs.model_outputs[0].model_id
-    else:
-        model = client.create_logged_model(sent["experiment_id"], path.name, sent["run_id"], model_type="keras")
-        model_id = model.model_id
-        client.log_outputs(sent["run_id"], [LoggedModelOutput(model_id, step=0)])
-    client.log_model_artifacts(model_id, str(path))
-    client.finalize_logged_model(model_id, LoggedModelStatus.READY)
+    run_id, experiment_id = sent["run_id"], sent["experiment_id"]
+    earlier = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'", max_results=1)
+    model = earlier[0] if earlier else client.create_logged_model(experiment_id, path.name, run_id, model_type="keras")
+    if not client.get_run(run_id).outputs.model_outputs:
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    client.log_model_artifacts(model.model_id, str(path))
+    client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)

@@ -1,10 +1,13 @@
-"""Which MLflow store, and how to speak to it."""
+"""Which MLflow store, how to speak to it, and how to speak of it without giving a password away."""
 
 import logging
 import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from svhn_sweep.errors import ConfigError
 
 if TYPE_CHECKING:  # importing it takes 2 s
     from mlflow import MlflowClient
@@ -15,6 +18,8 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 ARTIFACTS = "mlruns"
+SERVERS = ("http", "https")
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def store_uri() -> str:
@@ -22,19 +27,49 @@ def store_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
+def check() -> None:
+    """Refuse an address that MLflow would only refuse after the training.
+
+    Raises:
+        ConfigError: `MLFLOW_TRACKING_URI` is neither a server nor a database.
+    """
+    if scheme() not in SERVERS + DATABASES:
+        raise ConfigError(
+            f"MLFLOW_TRACKING_URI must begin with one of {', '.join(f'{name}:' for name in SERVERS + DATABASES)} "
+            f"but is {redacted(store_uri())}."
+        )
+
+
+def scheme() -> str:
+    """The kind of the store: one of `SERVERS` or `DATABASES`, if `check` passes."""
+    return re.split(r"[+:]", store_uri(), maxsplit=1)[0]
+
+
+def address() -> str:
+    """The store's URI without user, password and query: its identity, and safe to show."""
+    uri = store_uri()
+    if scheme() == "sqlite":
+        return uri
+    before, _, rest = uri.partition("://")
+    return f"{before}://{rest.rpartition('@')[2].partition('?')[0]}"
+
+
 def redacted(text: str) -> str:
-    """The text without the user and password of any URI in it."""
+    """The text without the credentials of any URI in it; those of the present store are found in any spelling."""
+    uri = store_uri()
+    if scheme() != "sqlite":
+        rest = uri.partition("://")[2]
+        user_and_password = rest.rpartition("@")[0]
+        secrets = {user_and_password, user_and_password.partition(":")[2], rest.partition("?")[2]}
+        for secret in secrets | {unquote(secret) for secret in secrets}:
+            text = text.replace(secret, "***") if secret else text
     return re.sub(r"(?<=://)[^/\s]+@", "***@", text)
 
 
-def without_credentials(uri: str) -> str:
-    """The URI as one may print it for others to open."""
-    return re.sub(r"(?<=://)[^/\s]+@", "", uri)
-
-
-def is_local(uri: str) -> bool:
-    """Whether the store is a file on this machine rather than a server."""
-    return uri.startswith("sqlite:")
+def reason(error: BaseException) -> str:
+    """The first line of an error's message without credentials, or its name if it has no message."""
+    lines = redacted(str(error)).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
 
 
 def connect() -> "MlflowClient":
@@ -43,4 +78,26 @@ def connect() -> "MlflowClient":
         logging.getLogger(noisy).setLevel(logging.ERROR)
     from mlflow import MlflowClient
 
+    if scheme() == "sqlite":
+        _create_database(Path(store_uri().removeprefix("sqlite:///")))
     return MlflowClient(tracking_uri=store_uri())
+
+
+def _create_database(path: Path) -> None:
+    """Make a new SQLite store in one atomic step.
+
+    MLflow takes 2 s for its tables, and a process that dies within leaves a file that no MLflow can use or mend.
+    """
+    if path.exists():
+        return
+    from mlflow import MlflowClient
+
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished.unlink(missing_ok=True)
+    MlflowClient(tracking_uri=f"sqlite:///{unfinished}")
+    try:
+        path.hardlink_to(unfinished)
+    except FileExistsError:  # another process was faster
+        pass
+    finally:
+        unfinished.unlink()

@@ -10,35 +10,38 @@ RUN_FOLDERS = (Path("outputs"), Path("multirun"))
 
 
 def sync(roots: list[Path]) -> None:
-    """Send what the store lacks of every run at or below `roots`; runs still going are left to their own process.
+    """Send what the store lacks of every run at or below `roots`, and say for each what was done.
 
     Raises:
-        UserError: a root does not exist.
-        ConnectionError: the store does not answer; what was sent so far is remembered.
+        UserError: a root does not exist, or `MLFLOW_TRACKING_URI` is no store.
+        ConnectionError: the store did not take all of it; what was sent is remembered.
     """
+    store.check()
     missing = [str(root) for root in roots if not root.exists()]
     if missing:
         raise UserError(f"sync takes folders of runs, but there is no {', '.join(missing)}.")
     found = [folder for root in roots or RUN_FOLDERS for folder in folders(root)]
     if not found:
         print(f"no runs in {' or '.join(str(root) for root in roots or RUN_FOLDERS)}")
+    failed = 0
     for folder in found:
-        if has_ended(folder):
-            print(f"{folder}: {_send(folder)}")
-        else:
-            print(f"{folder}: still running, sends itself")
+        try:
+            done = _send(folder)
+        except Exception as error:  # noqa: BLE001  # the next folder may be fine
+            done = f"FAILED: {store.reason(error)}"
+            failed += 1
+        print(f"{folder}: {done}")
+    if failed:
+        raise ConnectionError(f"MLflow at {store.address()} did not take {failed} of {len(found)} runs.")
 
 
 def _send(folder: Path) -> str:
     from svhn_sweep.tracking import sending  # imports mlflow: 2 s
 
-    try:
-        if not sending.is_known(folder):
-            sending.forget(folder)
-        before = sending.recall(folder)
-        after = sending.send(folder)
-    except Exception as error:
-        where = store.redacted(store.store_uri())
-        reason = store.redacted(str(error)).splitlines()[0]
-        raise ConnectionError(f"MLflow at {where} did not take {folder}: {reason}") from error
+    if not has_ended(folder):
+        return "still running, sends itself"
+    before = sending.recall(folder)
+    after = sending.resend(folder)
+    if after is None:
+        return "deleted in MLflow, left alone"
     return "nothing new" if before == after else f"sent to run {after['run_id']}"

@@ -70,7 +70,7 @@ class Evaluation:
         }
         for path, text in contents.items():
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text)
+            (folder / path).write_text(text, encoding="utf-8")
         return list(contents)
 
 

@@ -19,7 +19,7 @@ Metrics = dict[str, float]
 Log = Callable[[int, Metrics], None]
 ShouldStop = Callable[[int, float], bool]
 
-EVALUATION_BATCH = 512  # images; any size gives the same result
+EVALUATION_BATCH = 512  # images
 
 
 class State(StrEnum):
@@ -61,8 +61,8 @@ def fit(
 ) -> TrainResult:
     """Train as the notebook does: Adam, categorical cross-entropy, a new order of the images in each epoch.
 
-    The order of the batches and the noise of dropout and augmentation depend on (seed, epoch) alone, so a fit that
-    goes on from an epoch's weights continues as one that was never stopped.
+    The order of the batches and the noise of dropout and augmentation depend on (seed, epoch) alone, not on what was
+    drawn before.
 
     Args:
         model: untrained; holds the last epoch's weights afterwards, or the best one's with `restore_best_weights`.
@@ -109,6 +109,14 @@ def _batches(images: Images, labels: Labels, batch_size: int, seed: int, epochs:
     return every_index.map(lambda index: (tf.gather(x, index), tf.gather(y, index))).prefetch(2)
 
 
+def seed_noise(model: keras.Model, seed: int, epoch: int) -> None:
+    """Let dropout and augmentation of an epoch, from 0, depend on (seed, epoch) alone, each layer for itself."""
+    states = [variable for variable in model.variables if variable.name == "seed_generator_state"]
+    words = np.random.SeedSequence((seed, epoch)).generate_state(2 * len(states))
+    for state, own in zip(states, words.reshape(-1, 2), strict=True):
+        state.assign(own)
+
+
 def _one_hot(labels: Labels) -> NDArray[np.float32]:
     return np.asarray(keras.utils.to_categorical(labels, 10), dtype=np.float32)
 
@@ -134,9 +142,7 @@ class _Recorder(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Metrics | None = None) -> None:
         self.started = time.perf_counter()
-        for variable in self.model.variables:
-            if variable.name == "seed_generator_state":
-                variable.assign(np.random.SeedSequence((self.seed, epoch)).generate_state(2))
+        seed_noise(self.model, self.seed, epoch)
 
     def on_epoch_end(self, epoch: int, logs: Metrics | None = None) -> None:
         assert logs is not None

@@ -54,7 +54,7 @@ BAD_DATASETS = [
     ("y_train", label(2.5), "y_train must be whole numbers in 0..9 but 1 are not, 2.5 first"),
     ("y_train", label(np.nan), "y_train must be whole numbers in 0..9 but 1 are not, nan first"),
     ("y_train", np.where(LABELS == 0, 10, LABELS), "y_train has label 10: Stanford's label for the digit 0"),
-    ("y_train", np.eye(10)[LABELS], r"y_train must have the shape \(N,\) but has \(20, 10\)"),
+    ("y_train", np.eye(10)[LABELS], r"y_train must have the shape \(N,\) or \(N, 1\) but has \(20, 10\)"),
     ("X_test", pixel(300), "X_test must have pixels in 0..255"),
     ("X_train", h5py.SoftLink("/X_test"), "X_train must be stored in the file itself but is a SoftLink to /X_test"),
     ("X_train", h5py.ExternalLink("/etc/x.h5", "X"), "must be stored in the file itself but is a ExternalLink to X"),

@@ -10,7 +10,7 @@ import pytest
 from scipy.io import savemat
 
 from svhn_sweep.config import StanfordConfig
-from svhn_sweep.data import download, load
+from svhn_sweep.data import download, load, stanford
 from svhn_sweep.errors import DataError
 
 NAMES = ("train_32x32.mat", "test_32x32.mat", "extra_32x32.mat")
@@ -72,26 +72,20 @@ def mat(path: Path, per_digit: list[int], shade: int) -> bytes:
 
 
 @pytest.fixture
-def stanford(server: Server, tmp_path: Path) -> StanfordConfig:
+def small(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StanfordConfig:
     """A config for a small Stanford: 12 of each digit to train on, 4 of each (3 of the 9) to test on, 20 extra."""
     source = tmp_path / "source"
     source.mkdir()
     counts = {NAMES[0]: [12] * 10, NAMES[1]: [4] * 9 + [3], NAMES[2]: [20] * 10}
     server.files = {name: mat(source / name, counts[name], shade) for shade, name in enumerate(NAMES, start=100)}
-    digests = {name: hashlib.sha256(content).hexdigest() for name, content in server.files.items()}
-    return StanfordConfig(
-        folder=str(tmp_path / "stanford"),
-        extra=False,
-        train_size=100,
-        test_size=40,
-        seed=42,
-        base_url=server.url,
-        sha256=digests,
-    )
+    monkeypatch.setattr(stanford, "BASE_URL", server.url)
+    for name, content in server.files.items():
+        monkeypatch.setitem(stanford.SHA256, name, hashlib.sha256(content).hexdigest())
+    return StanfordConfig(folder=str(tmp_path / "stanford"), extra=False, train_size=100, test_size=40, seed=42)
 
 
-def test_a_balanced_subset_in_grey(stanford: StanfordConfig) -> None:
-    splits = load(stanford, test=True)
+def test_a_balanced_subset_in_grey(small: StanfordConfig) -> None:
+    splits = load(small, test=True)
     assert splits.source == "stanford"
     assert (np.bincount(splits.y_train) == 10).all()
     assert splits.y_test is not None
@@ -100,8 +94,8 @@ def test_a_balanced_subset_in_grey(stanford: StanfordConfig) -> None:
     assert np.allclose(splits.x_train[:, 0, 0, 0], (0.2989 + 0.5870 + 0.1140) * 100)  # 0.9999 of the shade 100
 
 
-def test_test_digits_come_from_the_test_file_as_far_as_it_goes(stanford: StanfordConfig) -> None:
-    splits = load(stanford, test=True)
+def test_test_digits_come_from_the_test_file_as_far_as_it_goes(small: StanfordConfig) -> None:
+    splits = load(small, test=True)
     assert splits.x_test is not None
     assert splits.y_test is not None
     from_training_file = np.isclose(splits.x_test[:, 0, 0, 0], 99.99)
@@ -110,69 +104,71 @@ def test_test_digits_come_from_the_test_file_as_far_as_it_goes(stanford: Stanfor
     assert not any(image.tobytes() in in_training for image in splits.x_test)
 
 
-def test_extra_digits_are_drawn_if_asked_for(stanford: StanfordConfig, server: Server) -> None:
-    load(stanford, test=True)
+def test_extra_digits_are_drawn_if_asked_for(small: StanfordConfig, server: Server) -> None:
+    load(small, test=True)
     assert NAMES[2] not in [name for name, _ in server.requests]
-    splits = load(replace(stanford, extra=True, train_size=300), test=True)
+    splits = load(replace(small, extra=True, train_size=300), test=True)
     shades = set(np.round(splits.x_train[:, 0, 0, 0]))
     assert shades == {100.0, 102.0}
 
 
-def test_too_few_of_a_digit_is_an_error(stanford: StanfordConfig) -> None:
+def test_too_few_of_a_digit_is_an_error(small: StanfordConfig) -> None:
     with pytest.raises(DataError, match=r"data.train_size=130 needs 1 more of the digit 0 than there are"):
-        load(replace(stanford, train_size=130), test=True)
+        load(replace(small, train_size=130), test=True)
 
 
-def test_downloaded_once(stanford: StanfordConfig, server: Server) -> None:
-    load(stanford, test=True)
-    load(stanford, test=True)
-    load(replace(stanford, train_size=50), test=True)
+def test_downloaded_once(small: StanfordConfig, server: Server) -> None:
+    load(small, test=True)
+    load(small, test=True)
+    load(replace(small, train_size=50), test=True)
     assert len(server.requests) == 2
 
 
-def test_a_cut_download_goes_on_where_it_stopped(stanford: StanfordConfig, server: Server) -> None:
+def test_a_cut_download_goes_on_where_it_stopped(small: StanfordConfig, server: Server) -> None:
     server.cut_after = [100_000, 50_000]
-    load(stanford, test=True)
+    load(small, test=True)
     asked = [asked for name, asked in server.requests if name == NAMES[0]]
     assert asked == [None, "bytes=98304-", "bytes=147456-"]  # whole blocks of what arrived are kept
 
 
-def test_a_server_that_cannot_continue_starts_again(stanford: StanfordConfig, server: Server) -> None:
+def test_a_server_that_cannot_continue_starts_again(small: StanfordConfig, server: Server) -> None:
     server.ranges, server.cut_after = False, [100_000]
-    load(stanford, test=True)
+    load(small, test=True)
 
 
-def test_a_complete_part_file_is_only_checked(stanford: StanfordConfig, server: Server) -> None:
-    folder = Path(stanford.folder)
+def test_a_complete_part_file_is_only_checked(small: StanfordConfig, server: Server) -> None:
+    folder = Path(small.folder)
     folder.mkdir()
     (folder / f"{NAMES[0]}.part").write_bytes(server.files[NAMES[0]])
-    load(stanford, test=True)
+    load(small, test=True)
     assert (folder / NAMES[0]).exists()
 
 
-def test_a_dead_server_is_given_up_and_what_arrived_is_kept(stanford: StanfordConfig, server: Server) -> None:
+def test_a_dead_server_is_given_up_and_what_arrived_is_kept(small: StanfordConfig, server: Server) -> None:
     server.cut_after = [100_000] + [0] * 10
     with pytest.raises(DataError, match=r"cannot be downloaded after 5 attempts.*98,304 bytes are kept in"):
-        load(stanford, test=True)
-    assert (Path(stanford.folder) / f"{NAMES[0]}.part").stat().st_size == 98_304
-    assert not (Path(stanford.folder) / NAMES[0]).exists()
+        load(small, test=True)
+    assert (Path(small.folder) / f"{NAMES[0]}.part").stat().st_size == 98_304
+    assert not (Path(small.folder) / NAMES[0]).exists()
 
 
-def test_a_wrong_checksum_is_refused(stanford: StanfordConfig, server: Server) -> None:
+def test_a_wrong_checksum_is_refused(small: StanfordConfig, server: Server) -> None:
     server.files[NAMES[0]] = server.files[NAMES[0]][:-1] + b"?"
     with pytest.raises(DataError, match=r"must have the SHA-256 .* thrown away"):
-        load(stanford, test=True)
-    assert list(Path(stanford.folder).iterdir()) == []
+        load(small, test=True)
+    assert list(Path(small.folder).iterdir()) == []
 
 
-def test_a_missing_file_is_an_error(stanford: StanfordConfig, server: Server) -> None:
+def test_a_missing_file_is_an_error(small: StanfordConfig, server: Server) -> None:
     del server.files[NAMES[1]]
     with pytest.raises(DataError, match=r"test_32x32\.mat cannot be downloaded: 404"):
-        load(stanford, test=True)
+        load(small, test=True)
 
 
-def test_a_file_of_another_kind_is_an_error(stanford: StanfordConfig, server: Server) -> None:
+def test_a_file_of_another_kind_is_an_error(
+    small: StanfordConfig, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.files[NAMES[0]] = b"no matlab"
-    digests = {**stanford.sha256, NAMES[0]: hashlib.sha256(b"no matlab").hexdigest()}
+    monkeypatch.setitem(stanford.SHA256, NAMES[0], hashlib.sha256(b"no matlab").hexdigest())
     with pytest.raises(DataError, match=r"must be a \.mat file with X and y but cannot be read"):
-        load(replace(stanford, sha256=digests), test=True)
+        load(small, test=True)

@@ -1,11 +1,16 @@
 import json
 import shutil
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 
+from svhn_sweep.errors import ConfigError
 from svhn_sweep.tracking import sending, store
 from svhn_sweep.tracking.journal import Journal
 
@@ -96,7 +101,7 @@ def test_sending_again_changes_nothing(client: MlflowClient, journal: Journal) -
     sent = sending.send(journal.folder)
     before = everything(client, sent["run_id"])
     assert sending.send(journal.folder) == sent
-    sending.forget(journal.folder)
+    (journal.folder / sending.SENT).write_text("torn by a cra")
     assert sending.send(journal.folder) == sent
     assert everything(client, sent["run_id"]) == before
     assert len(client.search_runs([sent["experiment_id"]])) == 1
@@ -140,33 +145,143 @@ def test_a_new_store_at_the_same_place_knows_nothing(
     client: MlflowClient, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = sending.send(journal.folder)
-    assert sending.is_known(journal.folder)
-    client.delete_run(first["run_id"])  # in the UI's bin: the user's wish, it is not sent again
-    assert sending.is_known(journal.folder)
-    state = json.loads((journal.folder / sending.SENT).read_text())
-    (entry,) = state.values()
-    entry["run_id"] = "f" * 32
-    (journal.folder / sending.SENT).write_text(json.dumps(state))
-    assert not sending.is_known(journal.folder)
+    (tmp_path / "mlflow.db").unlink()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    state = (journal.folder / sending.SENT).read_text()
+    (journal.folder / sending.SENT).write_text(state.replace("/mlflow.db", "/other.db"))
+    second = sending.resend(journal.folder)
+    assert second is not None
+    assert second["run_id"] != first["run_id"]
+    assert store.connect().get_run(second["run_id"]).info.status == "FINISHED"
+
+
+def test_a_run_that_the_user_deleted_does_not_come_back(
+    client: MlflowClient, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = sending.send(journal.folder)
+    client.delete_run(first["run_id"])
+    assert sending.resend(journal.folder) is None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    assert sending.resend(journal.folder) is not None
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert sending.resend(journal.folder) is None
+    assert client.search_runs([first["experiment_id"]]) == []
+
+
+def test_the_model_arrives_whole_and_ready(client: MlflowClient, journal: Journal, tmp_path: Path) -> None:
+    sent = sending.send(journal.folder)
+    (model,) = client.search_logged_models([sent["experiment_id"]])
+    assert model.status == "READY"
+    assert model.source_run_id == sent["run_id"]
+    copy = mlflow.artifacts.download_artifacts(f"{model.artifact_location}/MLmodel", dst_path=str(tmp_path / "copy"))
+    assert Path(copy).read_text() == "flavors: {}"
+
+
+def test_artifacts_lie_where_mlflow_ui_looks(client: MlflowClient, journal: Journal, tmp_path: Path) -> None:
+    run = client.get_run(sending.send(journal.folder)["run_id"])
+    assert run.info.artifact_uri.startswith((tmp_path / "mlruns").as_uri())
+    (dataset,) = run.inputs.dataset_inputs
+    assert [(tag.key, tag.value) for tag in dataset.tags] == [("mlflow.data.context", "training")]
+
+
+def test_a_removed_artifact_does_not_hold_up_the_rest(client: MlflowClient, journal: Journal) -> None:
+    (journal.folder / "figures" / "curves.png").unlink()
+    run = client.get_run(sending.send(journal.folder)["run_id"])
+    assert run.info.status == "FINISHED"
+
+
+CALLS = ("create_run", "log_batch", "log_inputs", "log_artifact", "create_logged_model", "log_outputs")
+
+
+@pytest.mark.parametrize("name", [*CALLS, "log_model_artifacts", "finalize_logged_model", "set_terminated"])
+@pytest.mark.parametrize("answered", [False, True])
+def test_a_call_that_failed_once_is_made_up_for(
+    client: MlflowClient, journal: Journal, monkeypatch: pytest.MonkeyPatch, name: str, answered: bool
+) -> None:
+    """`answered`: the store did what it was told, and only its answer was lost."""
+    real = getattr(MlflowClient, name)
+
+    def fails(self: MlflowClient, *arguments: object, **options: object) -> None:
+        monkeypatch.setattr(MlflowClient, name, real)
+        if answered:
+            real(self, *arguments, **options)
+        raise ConnectionError("lost")
+
+    monkeypatch.setattr(MlflowClient, name, fails)
+    with pytest.raises(ConnectionError, match="lost"):
+        sending.send(journal.folder)
+    sent = sending.send(journal.folder)
+    assert client.get_run(sent["run_id"]).info.status == "FINISHED"
+    assert len(client.search_runs([sent["experiment_id"]])) == 1
+    assert len(client.search_logged_models([sent["experiment_id"]])) == 1
+    assert len(everything(client, sent["run_id"])["models"]) == 1  # type: ignore[arg-type]
+
+
+def test_two_senders_make_one_run(client: MlflowClient, journal: Journal) -> None:
+    script = (
+        "import sys; from svhn_sweep.tracking.sending import send; print(send(__import__('pathlib').Path(sys.argv[1])))"
+    )
+    command = [sys.executable, "-c", script, str(journal.folder)]
+    senders = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [(sender.communicate()[1], sender.returncode) for sender in senders] == [("", 0)] * 3
+    experiment = client.get_experiment_by_name("svhn")
+    assert len(client.search_runs([experiment.experiment_id])) == 1
+    assert len(client.search_logged_models([experiment.experiment_id])) == 1
+
+
+def test_a_store_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    script = "from svhn_sweep.tracking import store; store.connect()"
+    process = subprocess.Popen([sys.executable, "-c", script])
+    while not list(tmp_path.iterdir()):
+        time.sleep(0.01)
+    time.sleep(0.3)
+    process.kill()
+    process.wait()
+    assert store.connect().search_experiments()
 
 
 @pytest.mark.parametrize(
-    ("uri", "redacted", "bare"),
+    ("uri", "address", "error"),
     [
-        ("http://user:secret@host:5000", "http://***@host:5000", "http://host:5000"),
-        (
-            "error at https://u:p@ss@host/x, sorry",
-            "error at https://***@host/x, sorry",
-            "error at https://host/x, sorry",
-        ),
-        ("postgresql+psycopg://me:pw@db/x", "postgresql+psycopg://***@db/x", "postgresql+psycopg://db/x"),
-        ("sqlite:////tmp/a@b/mlflow.db", "sqlite:////tmp/a@b/mlflow.db", "sqlite:////tmp/a@b/mlflow.db"),
-        ("http://host", "http://host", "http://host"),
+        ("http://user:secret@host:5000", "http://host:5000", "no route to http://user:secret@host:5000/api"),
+        ("http://user:se/cret@host:5000", "http://host:5000", "no route to http://user:se/cret@host:5000"),
+        ("http://user:se%2Fcret@host", "http://host", "wrong password se/cret for user:se%2Fcret"),
+        ("https://host/mlflow?token=secret", "https://host/mlflow", "GET /mlflow?token=secret"),
+        ("postgresql+psycopg://me:secret@db/x", "postgresql+psycopg://db/x", "password 'secret' refused"),
+        ("postgresql://db/x?user=u&password=secret", "postgresql://db/x", "db/x?user=u&password=secret"),
+        ("http://host", "http://host", "and http://other:secret@proxy"),
     ],
 )
-def test_passwords_are_never_shown(uri: str, redacted: str, bare: str) -> None:
-    assert store.redacted(uri) == redacted
-    assert store.without_credentials(uri) == bare
+def test_passwords_are_never_shown(uri: str, address: str, error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert store.address() == address
+    shown = store.redacted(error) + store.reason(RuntimeError(error))
+    assert "secret" not in shown
+    assert "se/cret" not in shown
+    assert "***" in shown
+
+
+def test_a_path_with_an_at_sign_is_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////tmp/a@b/mlflow.db")
+    assert store.address() == "sqlite:////tmp/a@b/mlflow.db"
+    assert store.redacted("in /tmp/a@b") == "in /tmp/a@b"
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(RuntimeError("first\nsecond"), "first"), (TimeoutError(), "TimeoutError"), (OSError("  \n"), "OSError")],
+)
+def test_an_error_always_has_a_reason(error: Exception, reason: str) -> None:
+    assert store.reason(error) == reason
+
+
+@pytest.mark.parametrize("uri", ["localhost:5000", "./mlruns", "ftp://host"])
+def test_what_is_no_store_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(ConfigError, match=f"MLFLOW_TRACKING_URI must begin with one of http:, .* but is {uri}"):
+        store.check()
 
 
 def test_the_default_store_is_mlflows_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

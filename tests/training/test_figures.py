@@ -35,7 +35,7 @@ def test_figure_is_drawn(figure: Figure, tmp_path: Path) -> None:
     figure.savefig(tmp_path / "figure.png")
     pixels = np.asarray(Image.open(tmp_path / "figure.png").convert("L"))
     assert pixels.shape[1] > 900
-    assert pixels.std() > 1
+    assert (pixels < 128).mean() > 0.001  # ink, not empty axes
 
 
 def test_curves_show_both_splits_and_the_best_epoch() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from svhn_sweep.config import Config, TrainingConfig
-from svhn_sweep.training.fit import Metrics, State, TrainResult, _batches, fit
+from svhn_sweep.training.fit import Metrics, State, TrainResult, _batches, fit, seed_noise
 from svhn_sweep.training.model import build_model
 
 Composed = Callable[..., Config]
@@ -91,6 +91,30 @@ def test_fits_with_one_seed_are_equal(config: Config, digits: Arrays) -> None:
 
     assert losses(1) == losses(1)
     assert losses(1) != losses(2)
+
+
+def test_noise_depends_on_seed_and_epoch_alone(composed: Composed, digits: Arrays) -> None:
+    """Dropout, shift, rotation and zoom each draw for themselves, and the same again for the same epoch."""
+    config = composed("training.augmentation.enabled=true")
+    model = build_model(config.model, config.training.augmentation, config.training.precision, 42)
+
+    def noise(seed: int, epoch: int) -> list[tuple[int, ...]]:
+        model(digits[0], training=True)  # whatever was drawn before
+        seed_noise(model, seed, epoch)
+        states = [variable for variable in model.variables if variable.name == "seed_generator_state"]
+        return [tuple(np.asarray(state).tolist()) for state in states]
+
+    assert len(noise(1, 0)) == len(set(noise(1, 0))) == 4
+    assert noise(1, 0) == noise(1, 0)
+    assert not set(noise(1, 0)) & set(noise(1, 1))
+    assert not set(noise(1, 0)) & set(noise(2, 0))
+
+
+def test_an_augmented_fit_is_repeatable(composed: Composed, digits: Arrays) -> None:
+    small = ("model.filters.conv1=2", "model.filters.conv2=2", "model.filters.conv3=2", "model.filters.conv4=2")
+    config = composed(*small, "training.augmentation.enabled=true", "training.epochs=2")
+    losses = [[metrics["train/loss"] for metrics in fitted(config, digits)[1].history] for _ in range(2)]
+    assert losses[0] == losses[1]
 
 
 def epoch_orders(labels: np.ndarray, seed: int) -> list[list[int]]:

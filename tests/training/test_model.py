@@ -1,3 +1,4 @@
+import random
 from collections.abc import Callable
 
 import keras
@@ -82,6 +83,14 @@ def test_same_seed_same_weights(composed: Composed) -> None:
     first, second, other = (built(composed(f"seed={seed}")).get_weights() for seed in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
+
+
+def test_initial_weights_do_not_depend_on_the_process_wide_random_state(composed: Composed) -> None:
+    random.seed(1)
+    first = built(composed()).get_weights()
+    random.seed(2)
+    second = built(composed()).get_weights()
+    assert all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
 def test_precision_is_the_layers_not_the_process(composed: Composed) -> None:

@@ -1,0 +1,31 @@
+"""A grid (`-m a=1,2 b=3,4`) is refused as a whole before its first job starts: its last one may be hours away."""
+
+import itertools
+import sys
+
+from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from svhn_sweep.config import from_composed
+from svhn_sweep.explain import SAID_BY_THE_USER, explain
+
+
+class CheckGrid(Callback):
+    """Composes and checks every job; conf/config.yaml names it among Hydra's callbacks."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
+        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        choices = [
+            [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+            if override.is_sweep_override()
+            else [str(override.input_line)]
+            for override in overrides
+        ]
+        for job in itertools.product(*choices):
+            try:
+                from_composed(compose(config.hydra.job.config_name, list(job)))
+            except SAID_BY_THE_USER as error:
+                print(f"svhn_sweep: {explain(error)}", file=sys.stderr)
+                raise SystemExit(2) from error  # of an Exception Hydra would make a warning
