@@ -106,7 +106,9 @@ def _batches(images: Images, labels: Labels, batch_size: int, seed: int, epochs:
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
 
     every_index = tf.data.Dataset.range(epochs).flat_map(one_epoch)
-    return every_index.map(lambda index: (tf.gather(x, index), tf.gather(y, index))).prefetch(2)
+    options = tf.data.Options()
+    options.autotune.enabled = False  # its thread sleeps ever longer, and the end of the fit waits for it: up to 40 s
+    return every_index.map(lambda index: (tf.gather(x, index), tf.gather(y, index))).prefetch(2).with_options(options)
 
 
 def seed_noise(model: keras.Model, seed: int, epoch: int) -> None:

@@ -133,6 +133,11 @@ def test_each_epoch_shows_every_image_once_in_its_own_order(digits: Arrays) -> N
     assert orders != epoch_orders(digits[1], seed=2)
 
 
+def test_the_end_of_a_fit_waits_for_no_autotuner(digits: Arrays) -> None:
+    """tf.data's autotune thread sleeps ever longer, and destroying the iterator joins it: 20 to 40 s after a fit."""
+    assert _batches(*digits, 10, 1, 1).options().autotune.enabled is False
+
+
 def test_images_keep_their_labels(digits: Arrays) -> None:
     images = np.broadcast_to(digits[1].astype(np.float32)[:, None, None, None], (64, 32, 32, 1)).copy()
     for x, y in _batches(images, digits[1], 10, 1, 1):
