@@ -79,10 +79,10 @@ def _dataset(file: h5py.File, name: str, shapes: tuple[tuple[int, ...], ...]) ->
     if not dataset.shape or dataset.shape[1:] not in shapes:
         expected = " or ".join(str(("N", *shape)).replace("'", "") for shape in shapes)
         raise DataError(f"{where} must have the shape {expected} but has {dataset.shape}.")
-    if not 0 < len(dataset) <= MOST_DIGITS:
-        raise DataError(
-            f"{where} must not be empty nor hold more than {MOST_DIGITS:,} digits but holds {len(dataset):,}."
-        )
+    if len(dataset) == 0:
+        raise DataError(f"{where} must not be empty but its shape is {dataset.shape}.")
+    if len(dataset) > MOST_DIGITS:
+        raise DataError(f"{where} must hold at most {MOST_DIGITS:,} digits but holds {len(dataset):,}.")
     values: NDArray[np.generic] = dataset[()]
     return values
 

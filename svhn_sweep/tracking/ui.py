@@ -23,7 +23,7 @@ def links(folder: Path) -> list[str]:
 
 
 def ui() -> None:
-    """Replace this process by `mlflow ui` with light settings (0.5 GB in 2 processes instead of 2.9 GB in 12)."""
+    """Replace this process by `mlflow ui` with light settings (0.5 GB in 2 processes instead of 2.9 GB in 15)."""
     store.check()
     if store.scheme() in store.SERVERS:
         print(f"The runs are on a server: open {store.address()} in a browser.")

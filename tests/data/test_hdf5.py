@@ -99,6 +99,21 @@ def virtual(path: Path) -> None:
         file.create_virtual_dataset("X_train", layout)
 
 
+def null_images(path: Path) -> None:
+    with h5py.File(written(path, X_train=None), "a") as file:
+        file["X_train"] = h5py.Empty("f4")
+
+
+def null_labels(path: Path) -> None:
+    with h5py.File(written(path, y_train=None), "a") as file:
+        file["y_train"] = h5py.Empty("u1")
+
+
+def huge(path: Path) -> None:
+    with h5py.File(written(path, X_train=None), "a") as file:
+        file.create_dataset("X_train", shape=(10**9, 32, 32), dtype="f4", chunks=(1, 32, 32))
+
+
 def group(path: Path) -> None:
     with h5py.File(written(path, X_train=None), "a") as file:
         file.create_group("X_train")
@@ -114,6 +129,9 @@ def group(path: Path) -> None:
         (external_storage, "X_train must be stored in the file itself but points at other files"),
         (virtual, "X_train must be stored in the file itself but points at other files"),
         (group, "X_train must be a dataset but is a Group"),
+        (null_images, r"X_train must have the shape .* but has None"),
+        (null_labels, r"y_train must have the shape .* but has None"),
+        (huge, "X_train must hold at most 2,000,000 digits but holds 1,000,000,000"),
     ],
 )
 def test_bad_file_is_named(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
@@ -148,6 +166,23 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="Object dtype"):
         hdf5.write(tmp_path / "digits.h5", {"X_train": IMAGES, "y_train": np.array([object()])})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_file_is_an_error_or_is_read(tmp_path: Path) -> None:
+    """Any byte may be wrong; whatever h5py makes of it, the user gets a DataError, never a traceback."""
+    whole = written(tmp_path / "digits.h5").read_bytes()
+    random = np.random.default_rng(0)
+    errors = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        for position in random.integers(0, 8000, size=4):  # where HDF5 keeps its structure in so small a file
+            damaged[position] = random.integers(256)
+        (tmp_path / "damaged.h5").write_bytes(damaged)
+        try:
+            hdf5.read(tmp_path / "damaged.h5", "svhn", test=True)
+        except DataError:
+            errors += 1
+    assert errors > 30
 
 
 def test_real_digits_are_read(real_h5: Path) -> None:
