@@ -97,7 +97,9 @@ def _train(composed: DictConfig) -> None:
     test = config.evaluation.test
     if test is None:  # a sweep must not look at the test split
         test = job.mode == RunMode.RUN
-    config = replace(config, data=data.resolve(config.data), evaluation=EvaluationConfig(test))
+    path_given = any(override.startswith("data.path=") for override in job.overrides.task)
+    source = data.resolve(config.data, path_given=path_given)
+    config = replace(config, data=source, evaluation=EvaluationConfig(test))
     folder = Path(job.runtime.output_dir)
     splits = data.load(config.data, test=test)
     report.before(config, splits, experiment_name(config))

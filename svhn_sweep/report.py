@@ -28,17 +28,17 @@ def before(config: Config, splits: Splits, experiment: str) -> None:
         )
     test = f" and {len(splits.x_test):,} to test" if splits.x_test is not None else ""
     digits = f"{len(splits.x_train):,} digits to train and validate{test}"
-    console.print(f"{config.model.name}: {digits}; starting TensorFlow")
+    console.print(f"{config.model.name}: {digits}; starting TensorFlow, some 10 s")
 
 
 def after(outcome: Outcome, folder: Path) -> None:
     """The accuracies, and where everything is."""
     finals = outcome.finals
     table = Table("", "accuracy")
-    table.add_row(f"validation, best epoch ({finals['val/best_epoch']:.0f})", f"{finals['val/best_accuracy']:.4f}")
-    table.add_row("validation, last epoch", f"{finals['val/final_accuracy']:.4f}")
+    table.add_row(f"validation, best epoch ({finals['val/best_epoch']:.0f})", f"{finals['val/best_accuracy']:.2%}")
+    table.add_row("validation, last epoch", f"{finals['val/final_accuracy']:.2%}")
     if "test/accuracy" in finals:
-        table.add_row("test", f"{finals['test/accuracy']:.4f}")
+        table.add_row("test", f"{finals['test/accuracy']:.2%}")
     console.print(table)
     console.print(f"Everything about this run: {folder}")
     if outcome.sent:

@@ -1,5 +1,6 @@
 """The story of one trial: a model is fitted on the digits, the fit is judged, and everything is written down."""
 
+import logging
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ if TYPE_CHECKING:  # these import TensorFlow, which takes 5 s: bad data is repor
     from matplotlib.figure import Figure
 
     from svhn_sweep.training.fit import TrainResult
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -103,7 +106,7 @@ def _train_and_judge(
         config.seed,
         log=lambda epoch, metrics: journal.metrics(metrics, step=epoch),
     )
-    _save(journal, "figures/curves.png", figures.curves(result, f"{config.model.name}, seed {config.seed}"))
+    _save(journal, "figures/curves.png", figures.curves(result, _title(config, splits)))
     if result.state == State.diverged:
         reason = f"the loss was not finite in epoch {len(result.history) + 1}"
         _end(journal, "FAILED", {"trial.state": "diverged", "trial.reason": reason})
@@ -111,6 +114,7 @@ def _train_and_judge(
 
     finals = _judge(model, config, splits, parts.validation, result, journal)
     journal.metrics(finals)
+    logger.info("finals: %s", finals)
     journal.tags({"mlflow.note.content": _note(config, splits, finals, command)})
     if config.tracking.log_model:
         from svhn_sweep.tracking.model import save_model
@@ -160,9 +164,8 @@ def _judge(
     }
     for split, images, labels in splits_to_judge:
         evaluation = evaluate(model, images, labels, split)
-        title = (
-            f"{config.model.name} on {split}: accuracy {evaluation.accuracy:.1%}, macro F1 {evaluation.macro_f1:.3f}"
-        )
+        scores = f"{split}: accuracy {evaluation.accuracy:.2%}, macro F1 {evaluation.macro_f1:.3f}"
+        title = f"{_title(config, splits)}\n{scores}"
         for path in evaluation.write(journal.folder):
             journal.artifact(path)
         _save(journal, f"confusion_matrix/{split}.png", figures.confusion_heatmap(evaluation, title))
@@ -181,6 +184,11 @@ def _judge(
     return finals
 
 
+def _title(config: Config, splits: Splits) -> str:
+    """What a figure shows, so that one of drawn digits never passes for one of real ones."""
+    return f"{config.model.name}, seed {config.seed}, on {splits.path.name}"
+
+
 def _tags(splits: Splits, role: str) -> dict[str, Scalar]:
     tags: dict[str, Scalar] = {
         "role": role,
@@ -195,10 +203,10 @@ def _tags(splits: Splits, role: str) -> dict[str, Scalar]:
 
 def _note(config: Config, splits: Splits, finals: dict[str, float], command: str) -> str:
     """The run's description in MLflow, as Markdown; its first line is what is seen without unfolding it."""
-    test = f", **{finals['test/accuracy']:.1%}** on test" if "test/accuracy" in finals else ""
+    test = f", **{finals['test/accuracy']:.2%}** on test" if "test/accuracy" in finals else ""
     return (
-        f"**{config.model.name}** on {splits.path.name}: **{finals['val/best_accuracy']:.1%}** on validation at best "
-        f"(epoch {finals['val/best_epoch']:.0f}), {finals['val/final_accuracy']:.1%} in the last epoch{test}.\n\n"
+        f"**{config.model.name}** on {splits.path.name}: **{finals['val/best_accuracy']:.2%}** on validation at best "
+        f"(epoch {finals['val/best_epoch']:.0f}), {finals['val/final_accuracy']:.2%} in the last epoch{test}.\n\n"
         f"Curves: `figures/curves.png`; what it confuses: `confusion_matrix/`. Reproduce it:\n\n```\n{command}\n```\n"
     )
 

@@ -19,6 +19,8 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
         (["model.dropout=2"], "svhn_sweep: model.dropout must be at least 0 and less than 1 but got 2.0."),
         (["modle=model2"], "svhn_sweep: modle is not a key of the config; did you mean model?"),
         (["data=svhn", "data.path=nowhere.h5"], "nowhere.h5 does not exist; set data.path to an HDF5 file"),
+        (["data.path=nowhere.h5"], "nowhere.h5 does not exist; set data.path to an HDF5 file"),
+        (["model=model1,model2"], "svhn_sweep: model=model1,model2 names several values; add -m to run each of them."),
         (["trian"], "svhn_sweep: 'trian' is not an override (missing EQUAL at '<EOF>'); write key=value"),
         (["-m", "model=model1,model2", "model.dropout=0.1,2"], "svhn_sweep: model.dropout must be at least 0 and"),
         (["hydra.job.chdir=true"], "svhn_sweep: hydra.job.chdir must be false"),

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
@@ -35,6 +35,7 @@ class Folder:
 
     path: Path
     environment: dict[str, str]
+    started: list[subprocess.Popen[str]] = field(default_factory=list)
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "svhn_sweep", *arguments]
@@ -50,14 +51,17 @@ class Folder:
         )
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
+        process = subprocess.Popen(
             self.command(*arguments),
             cwd=self.path,
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # CI's shell may have it ignored
         )
+        self.started.append(process)
+        return process
 
     @property
     def client(self) -> MlflowClient:
@@ -82,8 +86,12 @@ class Folder:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, plain_environment: dict[str, str]) -> Folder:
-    return Folder(tmp_path, plain_environment)
+def folder(tmp_path: Path, plain_environment: dict[str, str]) -> Iterator[Folder]:
+    folder = Folder(tmp_path, plain_environment)
+    yield folder
+    for process in folder.started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +163,7 @@ def test_the_terminal_tells_the_accuracies_and_where_the_run_is(finished: tuple[
     folder, shown = finished
     (run,) = folder.runs()
     assert [line[:9] for line in shown.splitlines() if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
-    assert f"{run.data.metrics['test/accuracy']:.4f}" in shown
+    assert f"{run.data.metrics['test/accuracy']:.2%}" in shown
     assert str(folder.only_output) in shown
     assert run.info.run_id in shown
     assert "\x1b" not in shown  # no terminal, no control codes
@@ -164,7 +172,7 @@ def test_the_terminal_tells_the_accuracies_and_where_the_run_is(finished: tuple[
 def served_and_local(folder: Folder, run: Run) -> tuple[mlflow.pyfunc.PyFuncModel, keras.Model]:
     """The logged model as MLflow loads it, and Keras' own from the run's folder."""
     mlflow.set_tracking_uri(f"sqlite:///{folder.path}/mlflow.db")
-    served = mlflow.pyfunc.load_model(f"models:/{run.outputs.model_outputs[0].model_id}")
+    served = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
     return served, keras.models.load_model(folder.only_output / "model" / "data" / "model.keras")
 
 

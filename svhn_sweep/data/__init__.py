@@ -11,10 +11,13 @@ from svhn_sweep.errors import DataError
 __all__ = ["Images", "Labels", "Parts", "Splits", "load", "resolve", "split_validation"]
 
 
-def resolve(config: DataConfig) -> DataConfig:
-    """The source that a config stands for on this machine, with an absolute path: never `AutoConfig`."""
+def resolve(config: DataConfig, *, path_given: bool = False) -> DataConfig:
+    """The source that a config stands for on this machine, with an absolute path: never `AutoConfig`.
+
+    `path_given`: the user named a file; then only that will do, never the synthetic digits.
+    """
     if isinstance(config, AutoConfig):
-        return resolve(SvhnConfig(config.path) if Path(config.path).exists() else config.synthetic)
+        return resolve(SvhnConfig(config.path) if path_given or Path(config.path).exists() else config.synthetic)
     if isinstance(config, SvhnConfig):
         return replace(config, path=str(Path(config.path).absolute()))
     assert isinstance(config, StanfordConfig | SyntheticConfig)

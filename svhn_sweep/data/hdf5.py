@@ -22,6 +22,8 @@ def read(path: Path, source: str, *, test: bool) -> Splits:
     Raises:
         DataError: the file is missing, malformed, or holds anything but digits in that layout.
     """
+    if path.exists() and not h5py.is_hdf5(path):
+        raise DataError(f"{path} is not an HDF5 file.")
     try:
         with h5py.File(path, "r") as file:
             x_train, y_train = _split(file, "train")

@@ -27,7 +27,7 @@ def samples(images: Images, labels: Labels) -> Figure:
 
 def curves(result: TrainResult, title: str) -> Figure:
     """Accuracy and loss by epoch, training and validation, the best epoch marked."""
-    figure = Figure(figsize=(10, 4), layout="constrained", dpi=DPI)
+    figure = Figure(figsize=(10, 4.2), layout="constrained", dpi=DPI)
     epochs = range(1, len(result.history) + 1)
     for axes, metric in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         for split, color, marker in (("train", TRAIN, "o"), ("val", VALIDATION, "s")):
@@ -36,14 +36,15 @@ def curves(result: TrainResult, title: str) -> Figure:
             axes.plot(epochs, values, color=color, marker=marker, markersize=3, linewidth=1.6, label=label)
         axes.set_xlabel("epoch")
         axes.set_ylabel(metric)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+        axes.set_xlim(0.5, max(len(result.history), 1) + 0.5)
         axes.grid(alpha=0.3)
         if result.best_epoch:
             best = result.history[result.best_epoch - 1]
-            note = f"best validation accuracy {best['val/accuracy']:.1%}, epoch {result.best_epoch}"
+            note = f"best validation accuracy {best['val/accuracy']:.2%}, epoch {result.best_epoch}"
             axes.axvline(result.best_epoch, color="0.5", linewidth=1, linestyle=":", label=note)
-        axes.legend(edgecolor="none", fontsize=9)
     figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     figure.suptitle(title, fontsize=12)
     return figure
 

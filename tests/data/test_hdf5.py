@@ -123,9 +123,9 @@ def group(path: Path) -> None:
     ("make", "message"),
     [
         (missing, "does not exist; set data.path to an HDF5 file, or take data=synthetic or data=stanford"),
-        (text, "cannot be read as HDF5: .*file signature not found"),
+        (text, "is not an HDF5 file"),
         (truncated, "cannot be read as HDF5: .*truncated file"),
-        (folder, "cannot be read as HDF5"),
+        (folder, "is not an HDF5 file"),
         (external_storage, "X_train must be stored in the file itself but points at other files"),
         (virtual, "X_train must be stored in the file itself but points at other files"),
         (group, "X_train must be a dataset but is a Group"),

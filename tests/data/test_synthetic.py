@@ -47,5 +47,6 @@ def test_auto_takes_the_course_file_if_it_is_there(tmp_path: Path) -> None:
     course_file = tmp_path / "SVHN_single_grey1.h5"
     auto = AutoConfig(path=str(course_file), synthetic=synthetic)
     assert resolve(auto) == synthetic
+    assert resolve(auto, path_given=True) == SvhnConfig(path=str(course_file))  # and loading it will fail
     course_file.touch()
     assert resolve(auto) == SvhnConfig(path=str(course_file))

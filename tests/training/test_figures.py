@@ -42,7 +42,7 @@ def test_curves_show_both_splits_and_the_best_epoch() -> None:
     history = [EPOCH, {**EPOCH, "val/accuracy": 0.9}, EPOCH]
     accuracy, loss = figures.curves(TrainResult(history=history), "").axes
     _, labels = accuracy.get_legend_handles_labels()
-    assert labels == ["training", "validation", "best validation accuracy 90.0%, epoch 2"]
+    assert labels == ["training", "validation", "best validation accuracy 90.00%, epoch 2"]
     assert np.array_equal(accuracy.lines[1].get_ydata(), [0.4, 0.9, 0.4])
     assert np.array_equal(loss.lines[0].get_xdata(), [1, 2, 3])
 

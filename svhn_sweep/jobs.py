@@ -1,4 +1,4 @@
-"""A grid (`-m a=1,2 b=3,4`) is refused as a whole before its first job starts: its last one may be hours away."""
+"""A config is checked before its folder is made, a grid (`-m a=1,2 b=3,4`) as a whole before its first job."""
 
 import itertools
 import sys
@@ -12,8 +12,11 @@ from svhn_sweep.config import from_composed
 from svhn_sweep.explain import SAID_BY_THE_USER, explain
 
 
-class CheckGrid(Callback):
+class CheckJobs(Callback):
     """Composes and checks every job; conf/config.yaml names it among Hydra's callbacks."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: object) -> None:
+        self.on_multirun_start(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
