@@ -14,7 +14,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from svhn_sweep.config import EvaluationConfig, conf_dir, from_composed, register_schema
-from svhn_sweep.errors import ConfigError, DivergedError, Terminated, UserError
+from svhn_sweep.errors import ConfigError, DivergedError, RefusedError, Terminated, UserError
 from svhn_sweep.explain import SAID_BY_THE_USER, explain
 
 
@@ -31,6 +31,8 @@ def main() -> int:
     except (KeyboardInterrupt, Terminated) as stop:
         print("svhn_sweep: interrupted", file=sys.stderr)
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
+    except RefusedError as refused:
+        return _told(refused.reason, show_traceback)
     except Exception as error:  # noqa: BLE001  # all of them become an exit code here
         return _told(error, show_traceback)
 

@@ -17,5 +17,13 @@ class DivergedError(Exception):
     """The loss of a training run was not finite; the command prints the message and exits with 1."""
 
 
+class RefusedError(BaseException):
+    """A job was refused, for `reason`. Not an Exception: of those Hydra's callbacks make warnings."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 class Terminated(BaseException):
     """SIGTERM arrived. Like KeyboardInterrupt, not an Exception: only what ends a run catches it."""

@@ -1,7 +1,6 @@
 """A config is checked before its folder is made, a grid (`-m a=1,2 b=3,4`) as a whole before its first job."""
 
 import itertools
-import sys
 
 from hydra import compose
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -9,7 +8,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from svhn_sweep.config import from_composed
-from svhn_sweep.explain import SAID_BY_THE_USER, explain
+from svhn_sweep.errors import RefusedError
+from svhn_sweep.explain import SAID_BY_THE_USER
 
 
 class CheckJobs(Callback):
@@ -30,5 +30,4 @@ class CheckJobs(Callback):
             try:
                 from_composed(compose(config.hydra.job.config_name, list(job)))
             except SAID_BY_THE_USER as error:
-                print(f"svhn_sweep: {explain(error)}", file=sys.stderr)
-                raise SystemExit(2) from error  # of an Exception Hydra would make a warning
+                raise RefusedError(error) from error

@@ -49,7 +49,7 @@ def composed() -> Iterator[Callable[..., Config]]:
         yield compose_checked
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plain_environment() -> dict[str, str]:
     """The environment without what would send runs elsewhere or change how errors look."""
     return {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_"))}

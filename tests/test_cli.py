@@ -40,8 +40,9 @@ def test_the_users_mistake_is_one_line_and_exit_code_2(svhn_sweep: Command, argu
     assert not result.stdout
 
 
-def test_a_traceback_comes_on_demand(svhn_sweep: Command) -> None:
-    result = svhn_sweep("modle=model2", HYDRA_FULL_ERROR="1")
+@pytest.mark.parametrize("override", ["modle=model2", "model.dropout=2"])
+def test_a_traceback_comes_on_demand(svhn_sweep: Command, override: str) -> None:
+    result = svhn_sweep(override, HYDRA_FULL_ERROR="1")
     assert result.returncode == 2
     assert "Traceback" in result.stderr
 

@@ -1,7 +1,6 @@
 """The command as a user types it, and the result as MLflow's own client reads it."""
 
 import json
-import os
 import shlex
 import signal
 import subprocess
@@ -95,10 +94,11 @@ def folder(tmp_path: Path, plain_environment: dict[str, str]) -> Iterator[Folder
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, small_h5: Path) -> tuple[Folder, str]:
+def finished(
+    tmp_path_factory: pytest.TempPathFactory, plain_environment: dict[str, str], small_h5: Path
+) -> tuple[Folder, str]:
     """A folder with one finished run, and what the terminal showed."""
-    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_"))}
-    folder = Folder(tmp_path_factory.mktemp("it's a folder"), environment)
+    folder = Folder(tmp_path_factory.mktemp("it's a folder"), plain_environment)
     result = folder.run(*TINY, "data=svhn", f"data.path={small_h5}")
     assert result.returncode == 0, result.stderr
     assert not result.stderr
