@@ -70,11 +70,13 @@ def run_trial(config: Config, splits: Splits, folder: Path, command: str, role: 
             tags=_tags(splits, role),
         )
         live = Live(folder, RUN_FOLDERS)
-        patience = 5.0  # somebody who stopped the run waits for the end of it
+        patience = 60.0
         try:
             with _recorded(journal), native_messages_to(folder / "trial.log"):
                 state, finals = _train_and_judge(config, splits, parts, journal, command)
-            patience = 60.0
+        except (KeyboardInterrupt, Terminated):
+            patience = 5.0  # somebody waits for the end of it
+            raise
         finally:
             sent = live.close(patience)
     return Outcome(state, finals, sent)

@@ -267,10 +267,10 @@ def test_without_a_file_the_digits_are_synthetic_and_it_says_so(folder: Folder) 
 
 
 def in_training(process: subprocess.Popen[str], folder: Folder) -> None:
-    """Return once an epoch is over."""
+    """Return once an epoch is over and MLflow has heard of the run: its import and a new store take seconds."""
     for _ in range(600):
         journals = list(folder.path.rglob("journal.jsonl"))
-        if journals and '"step": 2' in journals[0].read_text():
+        if journals and '"step": 2' in journals[0].read_text() and (journals[0].parent / "mlflow.json").exists():
             return
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
