@@ -14,8 +14,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from svhn_sweep.config import EvaluationConfig, conf_dir, from_composed, register_schema
-from svhn_sweep.errors import ConfigError, DivergedError, RefusedError, Terminated, UserError
+from svhn_sweep.errors import ConfigError, DivergedError, RefusedError, SweepError, Terminated, UserError
 from svhn_sweep.explain import SAID_BY_THE_USER, explain
+from svhn_sweep.sweep import settings
+from svhn_sweep.sweep.grammar import with_null
+
+# -m sweeps; the others only show something, and Hydra refuses them beside -m
+FLAGS_THAT_ALLOW_OPTUNA = {"-m", "--multirun", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
 
 
 def main() -> int:
@@ -43,7 +48,7 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 def _told(error: Exception, show_traceback: bool, job: str = "") -> int:
     """Print an error, with its traceback if nobody foresaw it or the user asked for it; returns the exit code."""
-    foreseen = isinstance(error, (*SAID_BY_THE_USER, DivergedError, ConnectionError))
+    foreseen = isinstance(error, (*SAID_BY_THE_USER, DivergedError, SweepError, ConnectionError))
     if show_traceback or not foreseen:
         traceback.print_exception(error)
     if foreseen:
@@ -64,8 +69,16 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
 
             sync([Path(root) for root in roots])
         case _:
+            sys.argv[1:] = _expanded(arguments)
             return _run_hydra(show_traceback)
     return 0
+
+
+def _expanded(arguments: list[str]) -> list[str]:
+    """The arguments as Hydra takes them: it knows no bare word."""
+    if "optuna" in arguments and not FLAGS_THAT_ALLOW_OPTUNA & {argument.partition("=")[0] for argument in arguments}:
+        raise UserError("optuna starts a sweep, which needs -m: python -m svhn_sweep -m optuna ...")
+    return ["hydra/sweeper=optuna" if argument == "optuna" else with_null(argument) for argument in arguments]
 
 
 def _run_hydra(show_traceback: bool) -> int:
@@ -81,6 +94,7 @@ def _run_hydra(show_traceback: bool) -> int:
             exit_codes.append(_told(error, show_traceback, name))
 
     register_schema()
+    settings.register()
     hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
     return max(exit_codes)
 
@@ -88,9 +102,12 @@ def _run_hydra(show_traceback: bool) -> int:
 def _train(composed: DictConfig) -> None:
     """One run, or one of a multirun."""
     config = from_composed(composed)
-    from svhn_sweep import data, provenance, report
+    from svhn_sweep import data, machine, provenance, report
     from svhn_sweep.tracking import store
-    from svhn_sweep.trial import experiment_name, run_trial
+    from svhn_sweep.tracking.journal import JOURNAL
+    from svhn_sweep.tracking.live import Live
+    from svhn_sweep.tracking.sync import RUN_FOLDERS
+    from svhn_sweep.trial import Label, experiment_name, run_trial
 
     job = HydraConfig.get()
     if job.job.chdir:
@@ -101,15 +118,20 @@ def _train(composed: DictConfig) -> None:
         test = job.mode == RunMode.RUN
     path_given = any(override.startswith("data.path=") for override in job.overrides.task)
     source = data.resolve(config.data, path_given=path_given)
-    config = replace(config, data=source, evaluation=EvaluationConfig(test))
+    training = replace(config.training, threads=config.training.threads or machine.cores())
+    config = replace(config, data=source, training=training, evaluation=EvaluationConfig(test))
     folder = Path(job.runtime.output_dir)
+    if (folder / JOURNAL).exists():
+        raise ConfigError(f"hydra.run.dir must be a new folder but {folder} holds a run already.")
     splits = data.load(config.data, test=test)
     report.before(config, splits, experiment_name(config))
-    command, role = provenance.command(job, config.data, test), provenance.role(job.overrides.task)
-    outcome = run_trial(config, splits, folder, command, role)
+    command = provenance.command(provenance.explicit(job.overrides.task, config), provenance.config_dirs(job))
+    label = Label(f"{config.model.name} seed {config.seed}", {"role": provenance.role(job.overrides.task)})
+    with Live([folder], RUN_FOLDERS) as live:
+        outcome = run_trial(config, splits, folder, command, label)
     if outcome.state == "diverged":
         raise DivergedError(
             f"training diverged: the loss is not finite at training.learning_rate={config.training.learning_rate:g}; "
             f"try a smaller one. The run is kept in {folder}."
         )
-    report.after(outcome, folder)
+    report.after(outcome, folder, live.sent)

@@ -105,6 +105,7 @@ class TrainingConfig:
     validation_split: float = number(above=0, below=1)
     restore_best_weights: bool = MISSING
     precision: Precision = MISSING
+    threads: int | None = number(at_least=1, at_most=1024)
     reduce_on_plateau: PlateauConfig = field(default_factory=PlateauConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
@@ -202,13 +203,21 @@ def from_composed(composed: DictConfig) -> Config:
     """
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)  # the schema stands first in conf/config.yaml
-    _check_section(config, "")
+    check(config, "")
     _check_filters(config.model.filters)
     return config
 
 
-def _check_section(section: object, prefix: str) -> None:
-    """Hold every value below `section` to its rule, and refuse attributes that the schema lacks."""
+def check(section: object, prefix: str) -> None:
+    """Hold every value below a dataclass to its rule, and refuse attributes that the schema lacks.
+
+    Args:
+        section: values; None where the type allows it.
+        prefix: what stands before their names in messages: "model.".
+
+    Raises:
+        ConfigError: a key was appended that no schema knows, or a value breaks its rule.
+    """
     assert is_dataclass(section)
     known = {entry.name: entry for entry in fields(section)}
     for name, value in vars(section).items():
@@ -216,7 +225,7 @@ def _check_section(section: object, prefix: str) -> None:
         if name not in known:
             raise ConfigError(f"{key} is not a key of the config; there are {', '.join(known)}.")
         if is_dataclass(value):
-            _check_section(value, f"{key}.")
+            check(value, f"{key}.")
         elif isinstance(value, dict):
             for entry, item in value.items():
                 _check_value(f"{key}.{entry}", item, known[name].metadata.get("rule"))
@@ -227,7 +236,7 @@ def _check_section(section: object, prefix: str) -> None:
 def _check_value(key: str, value: object, rule: Rule | None) -> None:
     if value == MISSING:
         raise ConfigError(f"{key} must have a value but has none.")
-    if rule is not None and value not in rule:
+    if rule is not None and value is not None and value not in rule:
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{key} must be a finite number {rule} but got {value!r}.")
         raise ConfigError(f"{key} must be {rule} but got {value!r}.")

@@ -17,6 +17,10 @@ class DivergedError(Exception):
     """The loss of a training run was not finite; the command prints the message and exits with 1."""
 
 
+class SweepError(Exception):
+    """A sweep cannot go on; the command prints the message and exits with 1."""
+
+
 class RefusedError(BaseException):
     """A job was refused, for `reason`. Not an Exception: of those Hydra's callbacks make warnings."""
 

@@ -15,6 +15,7 @@ from omegaconf.errors import (
 
 from svhn_sweep.errors import UserError
 
+COMMANDS = ("optuna", "ui", "sync")
 SAID_BY_THE_USER = (UserError, HydraException, OmegaConfBaseException)
 
 
@@ -24,7 +25,9 @@ def explain(error: Exception) -> str:
         what = f"{error.override!r} is not an override ({_rule(error.message)})"
         if "=" in error.override:
             return f"{what}; a value with anything special in it needs quotes within quotes: 'data.path=\"a (1).h5\"'."
-        return f"{what}; write key=value, for example model=model1, or a command: ui, sync."
+        near = difflib.get_close_matches(error.override, COMMANDS, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"write {', '.join(COMMANDS)} or key=value, as model=model1."
+        return f"{error.override!r} is neither a command nor an override; {hint}"
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         return f"{group} must be one of {', '.join(_options(error))} but got {option!r}."

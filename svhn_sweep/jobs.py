@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from svhn_sweep.config import from_composed
 from svhn_sweep.errors import RefusedError
 from svhn_sweep.explain import SAID_BY_THE_USER
+from svhn_sweep.sweep.settings import SWEEPER
 
 
 class CheckJobs(Callback):
@@ -19,6 +20,8 @@ class CheckJobs(Callback):
         self.on_multirun_start(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
+        if config.hydra.sweeper._target_ == SWEEPER:
+            return  # no grid: the sweep checks its search space itself
         overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
         choices = [
             [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]

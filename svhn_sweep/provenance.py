@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from svhn_sweep.config import DataConfig, flatten, source_of
+from svhn_sweep.config import Config, flatten, source_of
 
 
 def git_commit() -> str | None:
@@ -28,30 +28,45 @@ def git_commit() -> str | None:
         return None
 
 
-def command(job: HydraConf, data: DataConfig, test: bool) -> str:
-    """The shell command for one trial: what the user typed, with the data source and the test evaluation spelt out.
+def explicit(typed: Sequence[str], config: Config) -> list[str]:
+    """What the user typed, with everything spelt out that was left open and may turn out otherwise elsewhere.
 
     Args:
-        job: what Hydra knows of this trial.
-        data: resolved.
-        test: whether the test split is read.
+        typed: overrides.
+        config: what they mean, resolved.
     """
-    folders = [source.path for source in job.runtime.config_sources if source.provider == "command-line"]
-    typed = [o for o in job.overrides.task if not re.match(r"[+~]*(data[.=]|evaluation\.test=)", o)]
-    spelt_out = [f"data={source_of(data)}", *(f"data.{key}={_quoted(value)}" for key, value in flatten(data))]
-    words = [*(f"--config-dir={folder}" for folder in folders), *typed, *spelt_out, f"evaluation.test={_quoted(test)}"]
-    return shlex.join(["python", "-m", "svhn_sweep", *words])
+    threads, test = config.training.threads, config.evaluation.test
+    kept = [o for o in typed if not re.match(r"[+~]*(data[.=]|evaluation\.test=|training\.threads=)", o)]
+    data = [f"data.{key}={quoted(value)}" for key, value in flatten(config.data)]
+    others = [f"training.threads={quoted(threads)}", f"evaluation.test={quoted(test)}"]
+    return [*kept, f"data={source_of(config.data)}", *data, *others]
+
+
+def config_dirs(job: HydraConf) -> list[str]:
+    """The user's own folders of configs: --config-dir."""
+    return [source.path for source in job.runtime.config_sources if source.provider == "command-line"]
+
+
+def command(overrides: Sequence[str], folders: Sequence[str]) -> str:
+    """The shell command for one trial."""
+    return shlex.join(["python", "-m", "svhn_sweep", *(f"--config-dir={folder}" for folder in folders), *overrides])
 
 
 def role(overrides: Sequence[str]) -> str:
     """`baseline` if the model and its training are a config of conf/ as it stands, else `trial`."""
-    changed = any(re.match(r"[+~]*((model|training)\.|training[=@])", override) for override in overrides)
+    changed = any(re.match(r"[+~]*(model\.|training\.(?!threads=)|training[=@])", override) for override in overrides)
     return "trial" if changed else "baseline"
 
 
-def _quoted(value: str | int | float | bool) -> str:
-    """A value in Hydra's override grammar; text with anything special in it is quoted."""
-    text = str(value).lower() if isinstance(value, bool) else str(value)
-    if re.fullmatch(r"[\w./:+-]+", text, re.ASCII):
-        return text
-    return QuotedString(text.replace("${", r"\${"), Quote.single).with_quotes()
+def quoted(value: str | int | float | bool | None) -> str:
+    """A value in Hydra's override grammar, which it parses back to the same value and type.
+
+    Text is quoted unless it is a plain word or path. Floats have all their digits.
+    """
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    plain = r"(?!(null|true|false|inf|nan)$)[a-z_/][\w./:+-]*"
+    if not isinstance(value, str) or re.fullmatch(plain, value, re.ASCII | re.IGNORECASE):
+        return str(value)
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # for OmegaConf; a backslash before would undo it
+    return QuotedString(escaped, Quote.single).with_quotes()

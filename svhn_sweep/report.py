@@ -15,24 +15,30 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 def before(config: Config, splits: Splits, experiment: str) -> None:
-    """What is trained on what; says loudly when the digits are not real."""
-    if isinstance(config.data, SyntheticConfig):
-        Console(highlight=False).print(
-            Panel(
-                "This run draws its own digits: its accuracies say nothing about SVHN, "
-                f"and go to an MLflow experiment of their own, {experiment}.\n"
-                "For real digits: data=svhn data.path=FILE, or data=stanford to download them.",
-                title="SYNTHETIC DIGITS",
-                border_style="yellow",
-            )
-        )
+    """What is trained on what."""
+    synthetic_warning(config, experiment)
     test = f" and {len(splits.x_test):,} to test" if splits.x_test is not None else ""
     digits = f"{len(splits.x_train):,} digits to train and validate{test}"
     console.print(f"{config.model.name}: {digits}; starting TensorFlow, some 10 s")
 
 
-def after(outcome: Outcome, folder: Path) -> None:
-    """The accuracies, and where everything is."""
+def synthetic_warning(config: Config, experiment: str) -> None:
+    """Say loudly when the digits are not real."""
+    if not isinstance(config.data, SyntheticConfig):
+        return
+    Console(highlight=False).print(
+        Panel(
+            "These digits are drawn: accuracies on them say nothing about SVHN, "
+            f"and go to an MLflow experiment of their own, {experiment}.\n"
+            "For real digits: data=svhn data.path=FILE, or data=stanford to download them.",
+            title="SYNTHETIC DIGITS",
+            border_style="yellow",
+        )
+    )
+
+
+def after(outcome: Outcome, folder: Path, sent: bool) -> None:
+    """The accuracies, and where everything is; `sent`: whether MLflow has it."""
     finals = outcome.finals
     table = Table("", "accuracy")
     table.add_row(f"validation, best epoch ({finals['val/best_epoch']:.0f})", f"{finals['val/best_accuracy']:.2%}")
@@ -41,6 +47,6 @@ def after(outcome: Outcome, folder: Path) -> None:
         table.add_row("test", f"{finals['test/accuracy']:.2%}")
     console.print(table)
     console.print(f"Everything about this run: {folder}")
-    if outcome.sent:
+    if sent:
         for line in links(folder):
             console.print(line)

@@ -13,21 +13,36 @@ from omegaconf import OmegaConf
 from svhn_sweep import __version__, data
 from svhn_sweep.config import Config, flatten, source_of
 from svhn_sweep.data.splits import Splits
-from svhn_sweep.errors import ConfigError, Terminated
+from svhn_sweep.errors import Terminated
 from svhn_sweep.native_messages import native_messages_to
 from svhn_sweep.provenance import git_commit
 from svhn_sweep.tracking import store
-from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar
-from svhn_sweep.tracking.live import Live
-from svhn_sweep.tracking.sync import RUN_FOLDERS
+from svhn_sweep.tracking.journal import Journal, Scalar
 
 if TYPE_CHECKING:  # these import TensorFlow, which takes 5 s: bad data is reported before
     import keras
     from matplotlib.figure import Figure
 
-    from svhn_sweep.training.fit import TrainResult
+    from svhn_sweep.training.fit import ShouldStop, TrainResult
 
 logger = logging.getLogger(__name__)
+
+CHECKPOINT = "checkpoint.npz"
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a trial is to MLflow.
+
+    Attributes:
+        name: of its run.
+        tags: role (baseline, trial or confirmation); in a sweep also study and trial.number.
+        parent: the folder of the run that it is shown in, relative to its own; empty if there is none.
+    """
+
+    name: str
+    tags: dict[str, Scalar]
+    parent: str = ""
 
 
 @dataclass(frozen=True)
@@ -37,49 +52,47 @@ class Outcome:
     Attributes:
         state: complete, pruned or diverged.
         finals: the metrics that belong to the whole run, as MLflow holds them; accuracies in 0..1.
-        sent: whether MLflow has all of it.
+        reason: why it diverged.
     """
 
     state: str
     finals: dict[str, float]
-    sent: bool
+    reason: str = ""
 
 
-def run_trial(config: Config, splits: Splits, folder: Path, command: str, role: str) -> Outcome:
+def run_trial(
+    config: Config,
+    splits: Splits,
+    folder: Path,
+    command: str,
+    label: Label,
+    should_stop: "ShouldStop | None" = None,
+) -> Outcome:
     """Train and judge the config's model, with everything about it in `folder`.
 
     Args:
-        config: checked, with a resolved data source.
+        config: checked, with everything resolved that may be left open: data source, threads.
         splits: the digits of that source; the model is judged on test if they have a test split.
         folder: the trial's own.
         command: reproduces the trial.
-        role: baseline or trial.
+        label: what MLflow is told about it.
+        should_stop: may end the fit early, as pruned. With it the trial is one of a sweep: what an interrupted one left
+            in the folder is continued.
 
     Raises:
         DataError: too few digits to split; nothing is recorded then.
-        ConfigError: the folder holds a run already.
     """
     parts = data.split_validation(splits, config.training.validation_split)
-    if (folder / JOURNAL).exists():
-        raise ConfigError(f"hydra.run.dir must be a new folder but {folder} holds a run already.")
     with Journal(folder) as journal:
         journal.start(
-            name=f"{config.model.name} seed {config.seed}",
+            name=label.name,
             experiment=experiment_name(config),
             store=store.address(),
-            tags=_tags(splits, role),
+            tags=_tags(splits) | label.tags,
+            parent=label.parent,
         )
-        live = Live(folder, RUN_FOLDERS)
-        patience = 60.0
-        try:
-            with _recorded(journal), native_messages_to(folder / "trial.log"):
-                state, finals = _train_and_judge(config, splits, parts, journal, command)
-        except (KeyboardInterrupt, Terminated):
-            patience = 5.0  # somebody waits for the end of it
-            raise
-        finally:
-            sent = live.close(patience)
-    return Outcome(state, finals, sent)
+        with _recorded(journal), native_messages_to(folder / "trial.log"):
+            return _train_and_judge(config, splits, parts, journal, command, should_stop)
 
 
 def experiment_name(config: Config) -> str:
@@ -89,13 +102,20 @@ def experiment_name(config: Config) -> str:
 
 
 def _train_and_judge(
-    config: Config, splits: Splits, parts: data.Parts, journal: Journal, command: str
-) -> tuple[str, dict[str, float]]:
+    config: Config,
+    splits: Splits,
+    parts: data.Parts,
+    journal: Journal,
+    command: str,
+    should_stop: "ShouldStop | None",
+) -> Outcome:
     from svhn_sweep.training import figures
+    from svhn_sweep.training.device import use_threads
     from svhn_sweep.training.fit import State, fit
     from svhn_sweep.training.model import build_model
 
     training = config.training
+    use_threads(training.threads)
     model = build_model(config.model, training.augmentation, training.precision, config.seed)
     _describe(config, splits, model, journal, command)
     _save(journal, "figures/samples.png", figures.samples(*parts.train))
@@ -107,24 +127,27 @@ def _train_and_judge(
         training,
         config.seed,
         log=lambda epoch, metrics: journal.metrics(metrics, step=epoch),
+        should_stop=should_stop or (lambda epoch, metrics: False),
+        checkpoint=journal.folder / CHECKPOINT if should_stop else None,
     )
     _save(journal, "figures/curves.png", figures.curves(result, _title(config, splits)))
     if result.state == State.diverged:
         reason = f"the loss was not finite in epoch {len(result.history) + 1}"
         _end(journal, "FAILED", {"trial.state": "diverged", "trial.reason": reason})
-        return result.state, {}
+        return Outcome(result.state.value, {}, reason)
 
     finals = _judge(model, config, splits, parts.validation, result, journal)
     journal.metrics(finals)
     logger.info("finals: %s", finals)
     journal.tags({"mlflow.note.content": _note(config, splits, finals, command)})
-    if config.tracking.log_model:
+    if config.tracking.log_model and result.state == State.complete:
         from svhn_sweep.tracking.model import save_model
 
         save_model(model, journal.folder / "model")
         journal.model("model")
-    _end(journal, "FINISHED", {"trial.state": result.state.value})
-    return result.state, finals
+    status = "KILLED" if result.state == State.pruned else "FINISHED"
+    _end(journal, status, {"trial.state": result.state.value, "trial.reason": ""})
+    return Outcome(result.state.value, finals)
 
 
 def _describe(config: Config, splits: Splits, model: "keras.Model", journal: Journal, command: str) -> None:
@@ -132,15 +155,14 @@ def _describe(config: Config, splits: Splits, model: "keras.Model", journal: Jou
     from svhn_sweep.training.device import current_device
     from svhn_sweep.training.model import summary
 
-    device = current_device()
     _write(journal, "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
     _write(journal, "command.txt", command + "\n")
     _write(journal, "model_summary.txt", summary(model))
     journal.dataset(name=splits.path.name, digest=splits.sha256, source=str(splits.path))
-    journal.tags({"device": device.name, "precision": config.training.precision.value})
+    journal.tags({"device": current_device(), "precision": config.training.precision.value})
     sections = {"model": config.model, "training": config.training, "data": config.data}
     params = {key: value for name, section in sections.items() for key, value in flatten(section, f"{name}.")}
-    facts = {"data.sha256": splits.sha256, "parameters": model.count_params(), "threads": device.threads}
+    facts = {"data.sha256": splits.sha256, "parameters": model.count_params()}
     journal.params({"seed": config.seed} | params | facts)
 
 
@@ -191,9 +213,8 @@ def _title(config: Config, splits: Splits) -> str:
     return f"{config.model.name}, seed {config.seed}, on {splits.path.name}"
 
 
-def _tags(splits: Splits, role: str) -> dict[str, Scalar]:
+def _tags(splits: Splits) -> dict[str, Scalar]:
     tags: dict[str, Scalar] = {
-        "role": role,
         "trial.state": "running",
         "data.source": splits.source,
         "data.sha256": splits.sha256,
@@ -232,6 +253,8 @@ def _end(journal: Journal, status: str, tags: dict[str, Scalar]) -> None:
     if (journal.folder / "trial.log").exists():
         journal.artifact("trial.log")
     journal.end(status, tags)
+    if tags["trial.state"] != "interrupted":
+        (journal.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _write(journal: Journal, path: str, text: str) -> None:

@@ -8,7 +8,7 @@ from svhn_sweep.data import hdf5, stanford, synthetic
 from svhn_sweep.data.splits import Images, Labels, Parts, Splits, split_validation
 from svhn_sweep.errors import DataError
 
-__all__ = ["Images", "Labels", "Parts", "Splits", "load", "resolve", "split_validation"]
+__all__ = ["Images", "Labels", "Parts", "Splits", "has_test", "load", "resolve", "split_validation"]
 
 
 def resolve(config: DataConfig, *, path_given: bool = False) -> DataConfig:
@@ -22,6 +22,11 @@ def resolve(config: DataConfig, *, path_given: bool = False) -> DataConfig:
         return replace(config, path=str(Path(config.path).absolute()))
     assert isinstance(config, StanfordConfig | SyntheticConfig)
     return replace(config, folder=str(Path(config.folder).absolute()))
+
+
+def has_test(path: Path) -> bool:
+    """Whether the file has a test split; it is not read."""
+    return hdf5.has(path, "X_test", "y_test")
 
 
 def load(config: DataConfig, *, test: bool) -> Splits:

@@ -39,6 +39,12 @@ def read(path: Path, source: str, *, test: bool) -> Splits:
     return Splits(x_train, y_train, x_test, y_test, source, path, sha256)
 
 
+def has(path: Path, *names: str) -> bool:
+    """Whether a readable file has all these datasets."""
+    with h5py.File(path, "r") as file:
+        return all(name in file for name in names)
+
+
 def write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
     """Write the datasets to `path` as one atomic step: a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,15 +17,16 @@ Scalar = str | int | float | bool
 class Event(TypedDict, total=False):
     """One line of a journal. `kind` and `time` (milliseconds since 1970) are always there, the rest as listed."""
 
-    kind: str  # start, params, tags, metrics, dataset, artifact, model, end
+    kind: str  # start, resume, params, tags, metrics, dataset, artifact, model, end
     time: int
     key: str  # start: names this run for ever, in whatever store
     store: str  # start: where the run is meant to be shown, without a password
     experiment: str  # start
+    parent: str  # start, of a run within another: that one's folder, relative to this one
     name: str  # start, dataset
     digest: str  # dataset
     source: str  # dataset
-    values: dict[str, Scalar]  # params, tags, metrics
+    values: dict[str, Scalar]  # params, tags, metrics; end: tags
     step: int  # metrics
     path: str  # artifact, model: relative to the folder
     status: str  # end: FINISHED, FAILED or KILLED
@@ -34,26 +35,33 @@ class Event(TypedDict, total=False):
 class Journal:
     """Appends events to `folder/journal.jsonl` and holds its lock, by which others see that the run is alive.
 
-    An event that was appended survives a crash of this process and of the machine.
+    An event that was appended survives a crash of this process and of the machine. A run that was interrupted goes on
+    in the same journal: it starts once, and a metric that is there for its step is not written again.
 
     Raises:
-        BlockingIOError: another process is writing this journal.
+        BlockingIOError: another process is still writing this journal after `patience` seconds.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patience: float = 5.0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._file = (folder / JOURNAL).open("a", encoding="utf-8")
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise
+        self._lock(time.monotonic() + patience)
         content = (folder / JOURNAL).read_bytes()
         self._file.truncate(content.rfind(b"\n") + 1)  # a line that a crash cut short was never sent
+        self._recorded: set[tuple[str, int]] = set()
+        self._started = self._ended = False
+        for event, _ in read(folder):
+            self._note(event)
 
-    def start(self, *, name: str, experiment: str, store: str, tags: dict[str, Scalar]) -> None:
-        self._append({"kind": "start", "key": uuid.uuid4().hex, "name": name, "experiment": experiment, "store": store})
+    def start(self, *, name: str, experiment: str, store: str, tags: dict[str, Scalar], parent: str = "") -> None:
+        """The first event; in a journal that ended before, the run goes on."""
+        if self._started and self._ended:
+            self._append({"kind": "resume"})
+        elif not self._started:
+            start: Event = {"kind": "start", "key": uuid.uuid4().hex, "name": name}
+            start |= {"experiment": experiment, "store": store}
+            self._append(start | {"parent": parent} if parent else start)
         self.tags(tags)
 
     def params(self, values: dict[str, Scalar]) -> None:
@@ -64,7 +72,9 @@ class Journal:
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
         """Finite numbers; `step` is the epoch, from 1, or 0 for a number that belongs to the whole run."""
-        self._append({"kind": "metrics", "values": dict(values), "step": step})
+        new: dict[str, Scalar] = {key: value for key, value in values.items() if (key, step) not in self._recorded}
+        if new:
+            self._append({"kind": "metrics", "values": new, "step": step})
 
     def dataset(self, *, name: str, digest: str, source: str) -> None:
         self._append({"kind": "dataset", "name": name, "digest": digest, "source": source})
@@ -78,9 +88,8 @@ class Journal:
         self._append({"kind": "model", "path": path})
 
     def end(self, status: str, tags: dict[str, Scalar]) -> None:
-        """The last event: how the run ended."""
-        self.tags(tags)
-        self._append({"kind": "end", "status": status})
+        """How the run ended, for the time being if it was interrupted."""
+        self._append({"kind": "end", "status": status, "values": tags})
 
     def __enter__(self) -> "Journal":
         return self
@@ -89,7 +98,24 @@ class Journal:
         """Let go of the lock."""
         self._file.close()
 
+    def _lock(self, deadline: float) -> None:
+        while True:
+            try:
+                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    self._file.close()
+                    raise
+                time.sleep(0.05)  # somebody may only be looking whether the run has ended
+
+    def _note(self, event: Event) -> None:
+        self._started = True
+        self._ended = event["kind"] == "end" or (self._ended and event["kind"] != "resume")
+        if event["kind"] == "metrics":
+            self._recorded |= {(key, event["step"]) for key in event["values"]}
+
     def _append(self, event: Event) -> None:
+        self._note(event)
         line = json.dumps({"time": time.time_ns() // 1_000_000, **event})
         self._file.write(line + "\n")
         self._file.flush()
@@ -122,12 +148,30 @@ def is_for(folder: Path, store: str) -> bool:
 def has_ended(folder: Path) -> bool:
     """Whether the run's process is gone; if it died before it could write the end, writes it."""
     try:
-        with Journal(folder) as journal:
-            if not any(event["kind"] == "end" for event, _ in read(folder)):
+        with Journal(folder, patience=0) as journal:
+            if ending(folder) is None:
                 journal.end("KILLED", {"trial.state": "interrupted", "trial.reason": "the process died"})
     except BlockingIOError:
         return False
     return True
+
+
+def ending(folder: Path) -> dict[str, Scalar] | None:
+    """The tags with which the run ended, trial.state among them; None if it runs or no process wrote its end."""
+    tags: dict[str, Scalar] | None = None
+    for event, _ in read(folder):
+        if event["kind"] in ("end", "resume"):
+            tags = event["values"] if event["kind"] == "end" else None
+    return tags
+
+
+def history(folder: Path) -> dict[int, dict[str, float]]:
+    """The metrics of each epoch, from 1; under 0 those that belong to the whole run."""
+    epochs: dict[int, dict[str, float]] = {}
+    for event, _ in read(folder):
+        if event["kind"] == "metrics":
+            epochs.setdefault(event["step"], {}).update({key: float(value) for key, value in event["values"].items()})
+    return epochs
 
 
 def _start(folder: Path) -> Event | None:

@@ -1,31 +1,48 @@
-"""Send a run to MLflow while it runs, from a thread: a slow or dead store never holds up training."""
+"""Send runs to MLflow while they run, from a thread: a slow or dead store never holds up training."""
 
 import logging
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
+from types import TracebackType
 
+from svhn_sweep.errors import Terminated
 from svhn_sweep.tracking import store
-from svhn_sweep.tracking.journal import folders, has_ended, is_for
+from svhn_sweep.tracking.journal import JOURNAL, folders, has_ended, is_for
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
+PATIENCE_AFTER_STOP_SECONDS = 5.0  # somebody who stopped the command waits for the end of it
 
 
 class Live:
-    """Follows the journal in `folder` until `close`; its failures are a warning, never an error."""
+    """Follows the journals in some folders until `close`; its failures are a warning, never an error.
 
-    def __init__(self, folder: Path, earlier: Sequence[Path] = ()) -> None:
-        """`earlier`: folders of older runs; what a crash or an outage kept from MLflow is sent too."""
-        self._folder, self._earlier = folder, earlier
+    As a context manager it closes with the patience that the moment allows.
+
+    Attributes:
+        sent: after closing, whether MLflow has everything.
+    """
+
+    def __init__(self, own: Iterable[Path], earlier: Iterable[Path] = ()) -> None:
+        """`own`: folders to follow; `earlier`: folders of older runs, of which what MLflow lacks is sent too."""
+        self.sent = False
+        self._own, self._earlier = list(own), list(earlier)
+        self._sizes: dict[Path, int] = {}
         self._failures = 0
         self._warned = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
         self._thread.start()
+
+    def follow(self, folder: Path) -> None:
+        """From now on that run too."""
+        if folder not in self._own:
+            self._own.append(folder)
 
     def close(self, patience: float) -> bool:
         """Wait until everything is sent, at most `patience` seconds; returns whether it is."""
@@ -33,40 +50,54 @@ class Live:
         self._thread.join(patience)
         if self._thread.is_alive():
             self._warn("it does not answer")
-            return False
-        return self._failures == 0
+        self.sent = not self._thread.is_alive() and self._failures == 0
+        return self.sent
+
+    def __enter__(self) -> "Live":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        stopped = isinstance(error, KeyboardInterrupt | Terminated)
+        self.close(PATIENCE_AFTER_STOP_SECONDS if stopped else PATIENCE_SECONDS)
 
     def _follow(self) -> None:
         closing = False
         while not closing:
             closing = self._closing.wait(min(POLL_SECONDS * (1 + self._failures), LONGEST_PAUSE_SECONDS))
-            try:
+            errors = [error for folder in list(self._own) if (error := self._send(folder))]
+            self._failures = self._failures + 1 if errors else 0
+            if errors and (self._failures > 1 or closing):
+                self._warn(store.reason(errors[0]))
+            if not errors:
+                self._send_earlier()
+
+    def _send(self, folder: Path, *, earlier: bool = False) -> Exception | None:
+        """What the store lacks of one run, an earlier one only if its process is gone; returns what went wrong."""
+        try:
+            if earlier and not has_ended(folder):
+                return None
+            size = (folder / JOURNAL).stat().st_size if (folder / JOURNAL).exists() else 0
+            if size != self._sizes.get(folder, 0):
                 from svhn_sweep.tracking import sending  # imports mlflow: 2 s that training need not wait for
 
-                sending.send(self._folder)
-                self._failures = 0
-            except Exception as error:  # noqa: BLE001  # whatever it is, the journal has the data and training goes on
-                self._failures += 1
-                logger.warning("not sent to MLflow: %s", store.redacted(repr(error)))
-                if self._failures > 1 or closing:
-                    self._warn(store.reason(error))
-            else:
-                self._send_earlier()
+                sending.send(folder)
+                self._sizes[folder] = size
+        except Exception as error:  # noqa: BLE001  # whatever it is, the journal has the data and training goes on
+            logger.warning("%s not sent to MLflow: %s", folder, store.redacted(repr(error)))
+            return error
+        return None
 
     def _send_earlier(self) -> None:
         """Once; stops as soon as this run is over."""
-        from svhn_sweep.tracking import sending
-
         waiting = [folder for root in self._earlier for folder in folders(root) if is_for(folder, store.address())]
-        self._earlier = ()
+        self._earlier = []
         for folder in waiting:
             if self._closing.is_set():
                 return
-            try:
-                if has_ended(folder):
-                    sending.send(folder)
-            except Exception as error:  # noqa: BLE001  # an old run must not keep this one from MLflow
-                logger.warning("%s not sent to MLflow: %s", folder, store.redacted(repr(error)))
+            if folder not in self._own:
+                self._send(folder, earlier=True)
 
     def _warn(self, reason: str) -> None:
         if self._warned:
@@ -74,7 +105,7 @@ class Live:
         self._warned = True
         print(
             f"svhn_sweep: MLflow at {store.address()} cannot be told about this run: {reason}\n"
-            f"Nothing is lost: the run is kept in {self._folder}; it is sent when MLflow answers, at the latest by "
+            f"Nothing is lost: the run is kept in {self._own[0]}; it is sent when MLflow answers, at the latest by "
             "`python -m svhn_sweep sync`.",
             file=sys.stderr,
         )

@@ -8,6 +8,13 @@ import keras
 import numpy as np
 
 
+def load_model(path: Path) -> keras.Model:
+    """The Keras model in a directory that `save_model` wrote."""
+    import mlflow.keras
+
+    return mlflow.keras.load_model(str(path))
+
+
 def save_model(model: keras.Model, path: Path) -> None:
     """Write a directory that `mlflow.pyfunc.load_model` reads, from float32 [N, 32, 32, 1] in 0..255 to [N, 10].
 

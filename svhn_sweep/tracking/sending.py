@@ -53,7 +53,8 @@ def send(folder: Path) -> Sent:
         sent = recall(folder)
         for event, position in journal.read(folder, sent["position"] if sent else 0):
             if event["kind"] == "start":
-                sent = _find_or_create(client, event)
+                parent = _started(client, folder / event["parent"]) if "parent" in event else None
+                sent = _find_or_create(client, event, parent)
             else:
                 assert sent is not None, f"{folder}: the journal does not begin with its start"
                 _send_event(client, sent, event, folder)
@@ -110,20 +111,25 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
 
 
-def _find_or_create(client: MlflowClient, start: Event) -> Sent:
+def _started(client: MlflowClient, folder: Path) -> str:
+    """The id of the run in `folder`, which another one lies within; it is created if the store does not have it yet."""
+    with _alone(folder):
+        sent = recall(folder)
+        if sent is None:
+            event, position = next(journal.read(folder))
+            sent = _find_or_create(client, event, None) | {"position": position}
+            _remember(folder, sent)
+        return sent["run_id"]
+
+
+def _find_or_create(client: MlflowClient, start: Event, parent: str | None) -> Sent:
     experiment = _experiment(client, start["experiment"])
     filter_string = f"tags.`{KEY}` = '{start['key']}'"
     runs = client.search_runs([experiment.experiment_id], filter_string, ViewType.ALL, max_results=1)
-    run = (
-        runs[0]
-        if runs
-        else client.create_run(
-            experiment.experiment_id,
-            start_time=start["time"],
-            run_name=start["name"],
-            tags={KEY: start["key"], "mlflow.user": _user(), "mlflow.source.name": "svhn_sweep"},
-        )
-    )
+    tags = {KEY: start["key"], "mlflow.user": _user(), "mlflow.source.name": "svhn_sweep"}
+    if parent is not None:
+        tags["mlflow.parentRunId"] = parent
+    run = runs[0] if runs else client.create_run(experiment.experiment_id, start["time"], tags, start["name"])
     return {"run_id": run.info.run_id, "experiment_id": experiment.experiment_id, "position": 0}
 
 
@@ -166,7 +172,11 @@ def _send_event(client: MlflowClient, sent: Sent, event: Event, folder: Path) ->
             client.log_artifact(run_id, str(folder / event["path"]), None if parent == "." else parent)
         case "model":
             _send_model(client, sent, folder / event["path"])
+        case "resume":
+            client.update_run(run_id, "RUNNING")
         case "end":
+            tags = [RunTag(key, str(value)) for key, value in event["values"].items()]
+            client.log_batch(run_id, tags=tags, synchronous=True)
             client.set_terminated(run_id, event["status"], event["time"])
 
 

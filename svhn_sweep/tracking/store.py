@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -79,22 +80,30 @@ def connect() -> "MlflowClient":
     from mlflow import MlflowClient
 
     if scheme() == "sqlite":
-        _create_database(Path(store_uri().removeprefix("sqlite:///")))
+        create_whole(Path(store_uri().removeprefix("sqlite:///")), _create_tables)
     return MlflowClient(tracking_uri=store_uri())
 
 
-def _create_database(path: Path) -> None:
-    """Make a new SQLite store in one atomic step.
+def _create_tables(path: Path) -> None:
+    from mlflow import MlflowClient
+
+    MlflowClient(tracking_uri=f"sqlite:///{path}")
+
+
+def create_whole(path: Path, create: Callable[[Path], object]) -> None:
+    """Make a new SQLite database in one atomic step, whichever process is first.
 
     MLflow takes 2 s for its tables, and a process that dies within leaves a file that no MLflow can use or mend.
+
+    Args:
+        path: of the database; if it exists nothing is done.
+        create: makes all tables in a file of another name.
     """
     if path.exists():
         return
-    from mlflow import MlflowClient
-
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")
     unfinished.unlink(missing_ok=True)
-    MlflowClient(tracking_uri=f"sqlite:///{unfinished}")
+    create(unfinished)
     try:
         path.hardlink_to(unfinished)
     except FileExistsError:  # another process was faster

@@ -1,30 +1,35 @@
 """What a model is trained on: another device or thread count gives other numbers, so each run says its own."""
 
-import os
 import platform
-from dataclasses import dataclass
 from pathlib import Path
 
 import tensorflow as tf
 
-
-@dataclass(frozen=True)
-class Device:
-    """The first GPU that TensorFlow sees, else the processor, and TensorFlow's threads per operation."""
-
-    name: str
-    threads: int
+from svhn_sweep.errors import ConfigError
 
 
-def current_device() -> Device:
-    """The device that TensorFlow uses in this process."""
-    chosen = tf.config.threading.get_intra_op_parallelism_threads() or int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0))
-    threads = chosen or len(os.sched_getaffinity(0))
+def use_threads(threads: int | None) -> None:
+    """Let each operation use so many threads; None leaves it to TensorFlow.
+
+    Raises:
+        ConfigError: this process computes with another number already, which TensorFlow cannot change.
+    """
+    if threads is None or threads == tf.config.threading.get_intra_op_parallelism_threads():
+        return
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError as error:
+        raise ConfigError(
+            f"training.threads must be the same for all runs of one command but got {threads}."
+        ) from error
+
+
+def current_device() -> str:
+    """The first GPU that TensorFlow sees, else the processor."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        name = tf.config.experimental.get_device_details(gpus[0]).get("device_name", "GPU")
-        return Device(f"GPU: {name}", threads)
-    return Device(f"CPU: {_processor()}", threads)
+        return f"GPU: {tf.config.experimental.get_device_details(gpus[0]).get('device_name', 'GPU')}"
+    return f"CPU: {_processor()}"
 
 
 def _processor() -> str:

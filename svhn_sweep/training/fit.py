@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 
 from svhn_sweep.config import TrainingConfig
 from svhn_sweep.data.splits import Images, Labels
+from svhn_sweep.training import checkpoint as checkpoints
 from svhn_sweep.training.progress import Progress
 
 Metrics = dict[str, float]
 Log = Callable[[int, Metrics], None]
-ShouldStop = Callable[[int, float], bool]
+ShouldStop = Callable[[int, Metrics], bool]
 
 EVALUATION_BATCH = 512  # images
 
@@ -57,12 +59,14 @@ def fit(
     config: TrainingConfig,
     seed: int,
     log: Log = lambda epoch, metrics: None,
-    should_stop: ShouldStop = lambda epoch, value: False,
+    should_stop: ShouldStop = lambda epoch, metrics: False,
+    checkpoint: Path | None = None,
 ) -> TrainResult:
     """Train as the notebook does: Adam, categorical cross-entropy, a new order of the images in each epoch.
 
     The order of the batches and the noise of dropout and augmentation depend on (seed, epoch) alone, not on what was
-    drawn before.
+    drawn before. So a fit that was killed, whenever that was, and is called again with equal arguments ends with the
+    weights and the history (but for epoch_seconds) of one that was not.
 
     Args:
         model: untrained; holds the last epoch's weights afterwards, or the best one's with `restore_best_weights`.
@@ -70,22 +74,46 @@ def fit(
         validation: images and labels to judge each epoch by.
         config: how.
         seed: of batch order and noise.
-        log: called with the epoch, from 1, and its metrics, as they become known.
-        should_stop: called after `log` with the epoch and its validation accuracy; true ends the fit as pruned.
+        log: called with the epoch, from 1, and its metrics, as they become known. A fit that goes on first repeats all
+            epochs of its checkpoint, of which the log may lack the last: ignore those that are known already.
+        should_stop: called after `log` with the same; true ends the fit as pruned. A fit that goes on first asks again
+            about the last epoch of its checkpoint, and only that.
+        checkpoint: a file, rewritten after each epoch, before `log` is called; if it exists, the fit goes on after its
+            last epoch. It stays there for the caller to remove.
+
+    Raises:
+        DataError: the checkpoint is damaged or of another model.
     """
     model.compile(keras.optimizers.Adam(config.learning_rate), loss="categorical_crossentropy", metrics=["accuracy"])
     result = TrainResult()
-    steps = math.ceil(len(train[0]) / config.batch_size)
-    with Progress(config.epochs, steps) as progress:
-        callbacks: list[keras.callbacks.Callback] = [
-            keras.callbacks.TerminateOnNaN(),
-            _Recorder(result, config, seed, log, should_stop),
-            progress,
-        ]
+    recorder = _Recorder(result, config, seed, log, should_stop, checkpoint)
+    if checkpoint is not None and checkpoint.exists():
+        recorder.go_on_after(checkpoints.load(checkpoint, model))
+    if result.state is State.complete and len(result.history) < config.epochs:
+        _train(model, train, validation, config, seed, recorder)
+    if recorder.best_weights is not None:
+        model.set_weights(recorder.best_weights)
+    return result
+
+
+def _train(
+    model: keras.Model,
+    train: tuple[Images, Labels],
+    validation: tuple[Images, Labels],
+    config: TrainingConfig,
+    seed: int,
+    recorder: "_Recorder",
+) -> None:
+    """The epochs after those in the recorder's history."""
+    history = recorder.result.history
+    done, steps = len(history), math.ceil(len(train[0]) / config.batch_size)
+    with Progress(config.epochs, steps, done) as progress:
+        callbacks: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(), recorder, progress]
         if config.reduce_on_plateau.enabled:
-            callbacks.append(_reduce_on_plateau(config))
+            callbacks.append(_ReduceOnPlateau(config, history))
         model.fit(
-            _batches(*train, config.batch_size, seed, config.epochs),
+            _batches(*train, config.batch_size, seed, config.epochs, done),
+            initial_epoch=done,
             epochs=config.epochs,
             steps_per_epoch=steps,
             validation_data=(validation[0], _one_hot(validation[1])),
@@ -94,18 +122,17 @@ def fit(
             shuffle=False,  # the batches already come in their order
             verbose=0,
         )
-    return result
 
 
-def _batches(images: Images, labels: Labels, batch_size: int, seed: int, epochs: int) -> tf.data.Dataset:
-    """Every epoch's batches, one epoch after the other, each in an order that (seed, epoch) gives."""
+def _batches(images: Images, labels: Labels, batch_size: int, seed: int, epochs: int, done: int = 0) -> tf.data.Dataset:
+    """The batches of each epoch that is not done, one epoch after the other, each in an order of (seed, epoch)."""
     x, y = tf.constant(images), tf.constant(_one_hot(labels))
 
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(images)), seed=[tf.cast(seed, tf.int64), epoch])
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
 
-    every_index = tf.data.Dataset.range(epochs).flat_map(one_epoch)
+    every_index = tf.data.Dataset.range(done, epochs).flat_map(one_epoch)
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread sleeps ever longer, and the end of the fit waits for it: up to 40 s
     return every_index.map(lambda index: (tf.gather(x, index), tf.gather(y, index))).prefetch(2).with_options(options)
@@ -123,24 +150,45 @@ def _one_hot(labels: Labels) -> NDArray[np.float32]:
     return np.asarray(keras.utils.to_categorical(labels, 10), dtype=np.float32)
 
 
-def _reduce_on_plateau(config: TrainingConfig) -> keras.callbacks.Callback:
-    plateau = config.reduce_on_plateau
-    return keras.callbacks.ReduceLROnPlateau(
-        monitor="val_loss", factor=plateau.factor, patience=plateau.patience, min_lr=plateau.min_learning_rate
-    )
+class _ReduceOnPlateau(keras.callbacks.ReduceLROnPlateau):
+    """Keras' callback, which sees the epochs that are done first, as if it had been there."""
+
+    def __init__(self, config: TrainingConfig, history: list[Metrics]) -> None:
+        plateau = config.reduce_on_plateau
+        super().__init__("val_loss", plateau.factor, plateau.patience, min_lr=plateau.min_learning_rate)
+        self.learning_rate, self.history = config.learning_rate, history
+
+    def on_train_begin(self, logs: Metrics | None = None) -> None:
+        super().on_train_begin(logs)
+        self.model.optimizer.learning_rate = self.learning_rate
+        for epoch, metrics in enumerate(self.history):
+            self.on_epoch_end(epoch, {"val_loss": metrics["val/loss"]})
 
 
 class _Recorder(keras.callbacks.Callback):
     """Seeds each epoch, records its metrics, asks whether to go on, and keeps the best weights if wanted."""
 
     def __init__(
-        self, result: TrainResult, config: TrainingConfig, seed: int, log: Log, should_stop: ShouldStop
+        self,
+        result: TrainResult,
+        config: TrainingConfig,
+        seed: int,
+        log: Log,
+        should_stop: ShouldStop,
+        checkpoint: Path | None,
     ) -> None:
         super().__init__()
         self.result, self.config, self.seed = result, config, seed
-        self.log, self.should_stop = log, should_stop
+        self.log, self.should_stop, self.checkpoint = log, should_stop, checkpoint
         self.best_weights: list[NDArray[np.float32]] | None = None
         self.started = 0.0
+
+    def go_on_after(self, known: checkpoints.Checkpoint) -> None:
+        """Repeat what a kill may have cut off after the checkpoint: the log of its last epoch, and the question."""
+        self.result.history, self.best_weights = known.history, known.best_weights
+        for epoch, metrics in enumerate(known.history, start=1):
+            self.log(epoch, metrics)
+        self._ask()
 
     def on_epoch_begin(self, epoch: int, logs: Metrics | None = None) -> None:
         self.started = time.perf_counter()
@@ -163,11 +211,14 @@ class _Recorder(keras.callbacks.Callback):
         self.result.history.append(metrics)
         if self.config.restore_best_weights and self.result.best_epoch == epoch + 1:
             self.best_weights = self.model.get_weights()
+        if self.checkpoint is not None:
+            checkpoints.save(self.checkpoint, self.model, self.result.history, self.best_weights)
         self.log(epoch + 1, metrics)
-        if self.should_stop(epoch + 1, metrics["val/accuracy"]):
-            self.result.state = State.pruned
+        self._ask()
+        if self.result.state is State.pruned:
             self.model.stop_training = True
 
-    def on_train_end(self, logs: Metrics | None = None) -> None:
-        if self.best_weights is not None:
-            self.model.set_weights(self.best_weights)
+    def _ask(self) -> None:
+        history = self.result.history
+        if self.should_stop(len(history), history[-1]):
+            self.result.state = State.pruned

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 class Progress(keras.callbacks.Callback):
     """A Keras callback that is a context manager: leaving it always gives the terminal back."""
 
-    def __init__(self, epochs: int, steps: int) -> None:
+    def __init__(self, epochs: int, steps: int, done: int = 0) -> None:
         super().__init__()
         self.epochs, self.steps = epochs, steps
         self.console = Console(highlight=False)
@@ -29,7 +29,7 @@ class Progress(keras.callbacks.Callback):
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.all_epochs = self.bars.add_task("epochs ", total=epochs, loss="")
+        self.all_epochs = self.bars.add_task("epochs ", total=epochs, completed=done, loss="")
         self.this_epoch = self.bars.add_task("batches", total=steps, loss="")
         self.started = self.drawn = 0.0
 

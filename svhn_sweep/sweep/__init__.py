@@ -1,0 +1,1 @@
+"""The sweep: the only room that imports Optuna."""

@@ -1,0 +1,72 @@
+"""What a sweep says before it starts, and all that a dry run says."""
+
+from collections.abc import Sequence
+
+import optuna
+from rich.console import Console
+from rich.table import Table
+
+from svhn_sweep import provenance, report
+from svhn_sweep.sweep.plan import Plan
+from svhn_sweep.sweep.pool import CPU, Places
+from svhn_sweep.sweep.settings import SweeperConfig
+from svhn_sweep.sweep.space import describe, size
+from svhn_sweep.sweep.study import Study, sampler, suggest
+from svhn_sweep.sweep.view import duration
+from svhn_sweep.trial import experiment_name
+
+EXAMPLES = 3
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def before(plans: Sequence[Plan], settings: SweeperConfig, where: Places) -> None:
+    """The studies, what they explore, and with what."""
+    report.synthetic_warning(plans[0].config, experiment_name(plans[0].config))
+    for plan in plans:
+        points = size(plan.space)
+        of = f"{points:,} configurations" if points else "a continuous space"
+        epochs = plan.config.training.epochs
+        console.print(f"{plan.name}: {plan.n_trials} trials of at most {epochs} epochs, out of {of}")
+        table = Table("explored", "values", "baseline")
+        for key, distribution in plan.space.items():
+            table.add_row(key, describe(distribution), str(plan.queue[0][key]))
+        console.print(table)
+    one = len(where.devices) == 1
+    devices = "the CPU" if where.devices[0] == CPU else f"GPU {', '.join(dict.fromkeys(where.devices))}"
+    threads = f"{where.threads} thread{'s' if where.threads > 1 else ''}"
+    console.print(
+        f"{len(where.devices)} worker{'' if one else 's'} on {devices}, {threads}{'' if one else ' each'}; "
+        f"sampler {settings.sampler}, pruner {settings.pruner.name}; "
+        f"objective: {settings.direction} {settings.metric}"
+    )
+
+
+def examples(plans: Sequence[Plan], settings: SweeperConfig, where: Places, config_dirs: Sequence[str]) -> None:
+    """A few trials as the commands that they are."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for plan in plans:
+        console.print(f"\nThree trials that {plan.name} may train; nothing was started:")
+        study = optuna.create_study(sampler=sampler(settings.sampler, plan.config.seed, 0))
+        for _ in range(EXAMPLES):
+            trial = study.ask()
+            params = {key: suggest(trial, key, distribution) for key, distribution in plan.space.items()}
+            threads = plan.config.training.threads or where.threads
+            console.print(provenance.command(plan.overrides(params, threads), config_dirs), markup=False)
+
+
+def confirmation(study: Study, confirming: Study | None, workers: int) -> None:
+    """Whether the study's best config is confirmed, and what that costs."""
+    if confirming is None:
+        reason = "its baseline is not complete" if study.baseline() is None else "nothing beat the baseline"
+        console.print(f"{study.plan.name}: nothing to confirm, {reason}")
+        return
+    left = confirming.plan.n_trials - len(confirming.finished())
+    best, baseline = study.best(), study.baseline()
+    assert best is not None
+    seconds = [trial.user_attrs["seconds"] for trial in (best, baseline) if trial is not None]
+    about = duration(left * sum(seconds) / len(seconds) / workers)
+    console.print(
+        f"{study.plan.name}: confirming trial {best.number} against the baseline on "
+        f"{confirming.plan.n_trials // 2} fresh seeds: {left} trainings, about {about}"
+    )

@@ -1,0 +1,152 @@
+"""What the sweep recommends: chosen on validation, then judged on test, side by side with its baseline."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean
+
+from optuna.trial import TrialState
+
+from svhn_sweep.config import source_of
+from svhn_sweep.sweep.confirmation import BASELINE, BEST, Verdict, verdict
+from svhn_sweep.sweep.driver import Driver
+from svhn_sweep.sweep.messages import Judge
+from svhn_sweep.sweep.study import Study
+from svhn_sweep.tracking import journal, store
+
+MODEL = "svhn-digits"
+TEST = "test.json"  # in the study's folder: test accuracies that were read already
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A study's recommendation.
+
+    Attributes:
+        study: whose search is over.
+        verdict: on its best config; None if nothing was confirmed.
+        runs: the folders of the trained models, by arm and seed.
+    """
+
+    study: Study
+    verdict: Verdict | None
+    runs: Mapping[str, Mapping[int, Path]]
+
+    @property
+    def arm(self) -> str:
+        """The best config if it is better, else the baseline."""
+        return BEST if self.verdict is not None and self.verdict.word == "better" else BASELINE
+
+    @property
+    def validation(self) -> float:
+        """The mean over seeds of the arm's best validation accuracy, 0..1."""
+        return mean(_accuracy(folder) for folder in self.runs[self.arm].values())
+
+    @property
+    def name(self) -> str:
+        """Of the registered model; one that learnt from drawn digits has its own."""
+        return MODEL if source_of(self.study.plan.config.data) != "synthetic" else f"{MODEL}-synthetic"
+
+    def seed(self, arm: str) -> int:
+        """The seed whose run of an arm did best on validation: its weights stand for the arm."""
+        return max(self.runs[arm], key=lambda seed: _accuracy(self.runs[arm][seed]))
+
+    def judge(self, config_dirs: Sequence[str]) -> Judge:
+        """The task of judging all its models on test."""
+        plan = self.study.plan
+        return Judge(
+            overrides=tuple(plan.overrides({}, self.study.threads)),
+            config_dirs=tuple(config_dirs),
+            models={arm: tuple(runs.values()) for arm, runs in self.runs.items()},
+            shown={arm: runs[self.seed(arm)] for arm, runs in self.runs.items()},
+            folder=plan.folder,
+        )
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The candidate that did best on validation.
+
+    Attributes:
+        candidate: it.
+        test: accuracies on test by arm, one for each seed.
+        registration: what became of it in MLflow's registry, in words.
+    """
+
+    candidate: Candidate
+    test: Mapping[str, Sequence[float]]
+    registration: str
+
+
+def candidate(study: Study, confirmation: Study | None) -> Candidate | None:
+    """What a study recommends; None if it has no trained model to recommend."""
+    runs: dict[str, dict[int, Path]] = {}
+    baseline = study.baseline()
+    if confirmation is not None:
+        for trial in confirmation.trials():
+            if trial.state == TrialState.COMPLETE:
+                arm = runs.setdefault(trial.params["arm"], {})
+                arm[trial.params["seed"]] = confirmation.folder(trial.number)
+    elif baseline is not None and (study.folder(0) / "model").exists():
+        runs[BASELINE] = {study.plan.config.seed: study.folder(0)}
+    if BASELINE not in runs:
+        return None
+    return Candidate(study, verdict(confirmation) if confirmation else None, runs)
+
+
+def recommend(candidates: Sequence[Candidate | None], driver: Driver) -> Recommendation | None:
+    """Choose among studies on validation, judge on test, register; None if there is nothing to recommend.
+
+    Raises:
+        SweepError: the models could not be judged.
+    """
+    choices = [each for each in candidates if each is not None]
+    if not choices:
+        return None
+    chosen = max(choices, key=lambda each: each.validation)
+    return Recommendation(chosen, _test(chosen, driver), _register(chosen))
+
+
+def _test(chosen: Candidate, driver: Driver) -> dict[str, list[float]]:
+    """Test accuracies by arm, in the order of the runs; the test split is read once for each choice."""
+    folder = chosen.study.plan.folder
+    path = folder / TEST
+    known: dict[str, dict[str, list[float]]] = json.loads(path.read_text()) if path.exists() else {}
+    key = " ".join(str(run.relative_to(folder)) for runs in chosen.runs.values() for run in runs.values())
+    if key not in known:
+        known[key] = driver.judge(chosen.judge(driver.config_dirs))
+        unfinished = path.with_name(f".{TEST}")
+        unfinished.write_text(json.dumps(known, indent=2))
+        unfinished.replace(path)
+    return known[key]
+
+
+def _register(chosen: Candidate) -> str:
+    """Register the champion's weights; says in words what became of them."""
+    from svhn_sweep.tracking.registry import ALIAS, register
+
+    seed = chosen.seed(chosen.arm)
+    tags = {
+        "data.sha256": chosen.study.plan.data_sha256,
+        "study": chosen.study.plan.name,
+        "arm": chosen.arm,
+        "seed": str(seed),
+        "seeds": str(len(chosen.runs[chosen.arm])),
+    }
+    try:
+        registered = register(chosen.name, chosen.runs[chosen.arm][seed], chosen.validation, tags)
+    except Exception as error:  # noqa: BLE001  # the store is out of reach; what was found stands
+        return f"{chosen.name} is not registered: {store.reason(error)}; the same command tries again"
+    if registered.is_champion:
+        return (
+            f"registered as {chosen.name} version {registered.version}, alias {ALIAS}, with the weights of seed {seed}"
+        )
+    return (
+        f"{chosen.name} version {registered.version} stays {ALIAS}: it did better on validation of the same digits "
+        f"than {chosen.validation:.2%}"
+    )
+
+
+def _accuracy(folder: Path) -> float:
+    return journal.history(folder)[0]["val/best_accuracy"]

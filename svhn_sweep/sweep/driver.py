@@ -1,0 +1,204 @@
+"""The driver's loop: hand out trials, hear of their epochs, tell the studies how they ended."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from svhn_sweep.errors import SweepError
+from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, Task
+from svhn_sweep.sweep.pool import SECONDS_TO_STOP, Places, Worker
+from svhn_sweep.sweep.settings import SweeperConfig
+from svhn_sweep.sweep.study import Assignment, Study
+from svhn_sweep.sweep.view import View
+from svhn_sweep.tracking import journal, store
+from svhn_sweep.tracking.journal import Journal
+from svhn_sweep.tracking.live import Live
+from svhn_sweep.trial import CHECKPOINT, experiment_name
+
+POLL_SECONDS = 1.0
+DEATHS_WITHOUT_PROGRESS = 3  # of workers under one trial, before the trial is thought to be the reason
+
+
+class Driver:
+    """Has studies worked off by worker processes, one at each place, which live until they are stopped."""
+
+    def __init__(
+        self, settings: SweeperConfig, places: Places, config_dirs: Sequence[str], log: Path, live: Live
+    ) -> None:
+        """`log`: of what workers print outside their trials; `live`: shows trials in MLflow."""
+        self.settings, self.places, self.config_dirs = settings, places, tuple(config_dirs)
+        self.log, self.live = log, live
+        self.told: Callable[[Study], None] = lambda study: None  # called when a trial has ended
+        self.workers: dict[int, Worker] = {}  # by place
+        self.tasks: dict[int, tuple[Study, Assignment]] = {}
+        self.deaths: dict[Path, tuple[int, int]] = {}  # by trial: in which epoch, how often in a row
+        self.failures = 0
+
+    def work_off(self, studies: Sequence[Study], view: View, deadline: float = math.inf) -> bool:
+        """Train until the studies have nothing left (true) or `time.monotonic` is past the deadline (false).
+
+        Raises:
+            SweepError: too many trials failed in a row.
+        """
+        self.view = view
+        try:
+            while self._hand_out(studies):
+                self._listen()
+                self._end_overdue()
+                if time.monotonic() > deadline:
+                    self.stop()
+                    return False
+        except BaseException:
+            self.stop()
+            raise
+        return True
+
+    def judge(self, task: Judge) -> dict[str, list[float]]:
+        """Have a worker judge models on test.
+
+        Raises:
+            SweepError: it could not.
+        """
+        worker = self.workers.setdefault(0, self.workers.get(0) or Worker(self.places.devices[0], self.log))
+        try:
+            worker.connection.send(task)
+            answer = worker.connection.recv()
+        except (EOFError, OSError):
+            raise SweepError(f"the models could not be judged on test: {worker.death()[1]}.") from None
+        if isinstance(answer, Judged):
+            return answer.accuracies
+        assert isinstance(answer, Ended)
+        raise SweepError(f"the models could not be judged on test: {answer.reason}")
+
+    def stop(self) -> None:
+        """End the workers; what they were training can be continued."""
+        for worker in self.workers.values():
+            worker.process.terminate()
+        end = time.monotonic() + SECONDS_TO_STOP
+        for worker in self.workers.values():
+            worker.close(end - time.monotonic())
+        for study, assignment in self.tasks.values():
+            folder = study.folder(assignment.number)
+            if (folder / journal.JOURNAL).exists():
+                journal.has_ended(folder)
+            study.interrupted(assignment.number)
+            self.view.ended(study.plan.name, assignment.number, "interrupted", None)
+        self.workers, self.tasks = {}, {}
+
+    def _hand_out(self, studies: Sequence[Study]) -> bool:
+        """Give every idle worker a trial; returns whether anything is being trained."""
+        for place in range(len(self.places.devices)):
+            while place not in self.tasks:
+                study, assignment = next(((each, new) for each in studies if (new := each.next())), (None, None))
+                if study is None or assignment is None:
+                    return bool(self.tasks)
+                self.tasks[place] = study, assignment
+                self._start(place)
+        return True
+
+    def _start(self, place: int) -> None:
+        study, assignment = self.tasks[place]
+        plan, number, params = study.plan, assignment.number, assignment.params
+        folder = study.folder(number)
+        self.live.follow(folder)
+        words = plan.describe(number, params)
+        self.view.started(plan.name, number, words, plan.config.training.epochs, assignment.epochs_done)
+        if (folder / journal.JOURNAL).exists() and journal.has_ended(folder):
+            tags = journal.ending(folder) or {}
+            if tags["trial.state"] != "interrupted":  # its end is written, but the study was not told
+                self._ended(place, Ended(str(tags["trial.state"]), str(tags["trial.reason"])))
+                return
+        worker = self.workers.get(place)
+        if worker is not None and worker.trials >= self.settings.trials_per_worker:
+            self._end_worker(place)
+        if place not in self.workers:
+            self.workers[place] = Worker(self.places.devices[place], self.log)
+        with suppress(OSError):  # it is dead, which is heard at once
+            overrides = tuple(plan.overrides(params, study.threads))
+            self.workers[place].train(Task(overrides, self.config_dirs, folder, study.label(assignment)))
+
+    def _listen(self) -> None:
+        by_connection = {worker.connection: place for place, worker in self.workers.items()}
+        for connection in wait(list(by_connection), POLL_SECONDS):
+            place = by_connection[connection]  # type: ignore[index]
+            try:
+                message = self.workers[place].connection.recv()
+            except (EOFError, OSError):
+                self._died(place)
+                continue
+            if isinstance(message, Epoch):
+                self._answer(place, message)
+            elif isinstance(message, Ended):
+                self._ended(place, message)
+
+    def _answer(self, place: int, message: Epoch) -> None:
+        """Tell the worker whether to stop after this epoch."""
+        study, assignment = self.tasks[place]
+        value = message.metrics[self.settings.metric]
+        stop = study.report(assignment.number, message.epoch, value)
+        self.view.epoch(study.plan.name, assignment.number, message.epoch, value)
+        with suppress(OSError):
+            self.workers[place].connection.send(stop)
+
+    def _ended(self, place: int, ended: Ended) -> None:
+        study, assignment = self.tasks.pop(place)
+        folder = study.folder(assignment.number)
+        if not (folder / journal.JOURNAL).exists() or journal.ending(folder) is None:
+            self._write_end(study, assignment, ended)
+        trial = study.tell(assignment.number, ended.state, ended.reason)
+        (folder / CHECKPOINT).unlink(missing_ok=True)
+        value = trial.value if ended.state in ("complete", "pruned") else None
+        self.view.ended(study.plan.name, assignment.number, ended.state, value, ended.reason)
+        self.told(study)
+        self.failures = 0 if ended.state in ("complete", "pruned") else self.failures + 1
+        if self.failures >= self.settings.failures_in_a_row:
+            raise SweepError(f"{self.failures} trials failed in a row, the last one because: {ended.reason}")
+
+    def _write_end(self, study: Study, assignment: Assignment, ended: Ended) -> None:
+        """Write the end that the worker could not write, and the start if it did not come so far."""
+        label = study.label(assignment)
+        with Journal(study.folder(assignment.number)) as record:
+            record.start(
+                name=label.name,
+                experiment=experiment_name(study.plan.config),
+                store=store.address(),
+                tags=label.tags,
+                parent=label.parent,
+            )
+            record.end("FAILED", {"trial.state": ended.state, "trial.reason": ended.reason})
+
+    def _died(self, place: int) -> None:
+        """A worker is gone: its trial goes on in another one, unless the trial was the reason."""
+        stopped, reason = self.workers[place].death()
+        self._end_worker(place)
+        if place not in self.tasks:
+            return
+        study, assignment = self.tasks[place]
+        folder = study.folder(assignment.number)
+        epochs = max(journal.history(folder), default=0) if (folder / journal.JOURNAL).exists() else 0
+        before, times = self.deaths.get(folder, (epochs, 0))
+        times = times + 1 if before == epochs else 1
+        self.deaths[folder] = epochs, times
+        if stopped and times < DEATHS_WITHOUT_PROGRESS:
+            del self.tasks[place]
+            study.interrupted(assignment.number)
+            self.view.ended(study.plan.name, assignment.number, "interrupted", None, reason)
+        else:
+            again = f"{reason} {times} times in epoch {epochs + 1}; perhaps the memory is too small"
+            self._ended(place, Ended("failed", again if stopped else reason))
+
+    def _end_overdue(self) -> None:
+        limit = self.settings.trial_timeout
+        for place in list(self.tasks):
+            if limit is not None and time.monotonic() - self.workers[place].busy_since > limit:
+                self.workers[place].process.kill()
+                self._end_worker(place)
+                self._ended(place, Ended("failed", f"it took longer than trial_timeout={limit:g} seconds"))
+
+    def _end_worker(self, place: int) -> None:
+        worker = self.workers.pop(place)
+        worker.process.terminate()
+        worker.close(SECONDS_TO_STOP)

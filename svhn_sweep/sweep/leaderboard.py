@@ -1,0 +1,135 @@
+"""The trials of a study as rows, best first: CSV for programs, Markdown for people."""
+
+import csv
+import html
+import io
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One trial."""
+
+    rank: int | None = None  # from 1; None unless complete
+    number: int
+    name: str  # "baseline", "trial 7"
+    state: str  # complete, pruned, running, and where something went wrong diverged, failed or another word for it
+    value: float | None  # the objective of a complete trial, the best intermediate value of a pruned one
+    delta: float | None = None  # value minus the baseline's, where both are complete
+    best_epoch: int | None  # from 1, the first with the best value; None where value is
+    epochs: int  # trained
+    seconds: float | None  # wall time
+    params: dict[str, object]  # by dotted key
+    reason: str  # why it diverged or failed, else empty
+
+
+def rows(study: optuna.Study) -> list[Row]:
+    """Started trials: complete ones best first, pruned ones likewise, diverged or failed, running; ties by number."""
+    sign, places = sign_of(study), {"complete": 0, "pruned": 1, "running": 3}
+    found = [_row(trial, sign) for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
+    found.sort(key=lambda row: (places.get(row.state, 2), row.value is None, sign * (row.value or 0.0), row.number))
+    complete = [(row, row.value) for row in found if row.state == "complete" and row.value is not None]
+    baseline = next((value for row, value in complete if row.number == 0), None)
+    for place, (row, value) in enumerate(complete):
+        found[place] = replace(row, rank=place + 1, delta=None if baseline is None else value - baseline)
+    return found
+
+
+def sign_of(study: optuna.Study) -> int:
+    """What to multiply values by so that the lowest is the best."""
+    return -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+
+
+def curve(trial: FrozenTrial) -> dict[int, float]:
+    """The finite intermediate values by epoch, in order."""
+    return {epoch: value for epoch, value in sorted(trial.intermediate_values.items()) if math.isfinite(value)}
+
+
+def keys_of(rows: Iterable[Row]) -> list[str]:
+    """Every param that some trial has, in the baseline's order."""
+    return list(dict.fromkeys(key for row in sorted(rows, key=lambda row: row.number) for key in row.params))
+
+
+def short_names(keys: Sequence[str], taken: Sequence[str] = ()) -> dict[str, str]:
+    """For each dotted key the shortest ending that is nobody else's: conv1 for model.filters.conv1."""
+    endings = {key: [".".join(key.split(".")[-length:]) for length in range(1, key.count(".") + 2)] for key in keys}
+    uses = Counter(ending for each in [*endings.values(), taken] for ending in each)
+    return {key: next((ending for ending in endings[key] if uses[ending] == 1), key) for key in keys}
+
+
+def show(value: float | None, metric: str, sign: str = "") -> str:
+    """Accuracies as 90.12%, differences of accuracies (sign "+") in points as +0.42, anything else as 0.9012."""
+    if value is None or not metric.endswith("accuracy"):
+        return "" if value is None else f"{value:{sign}z.4f}"
+    return f"{100 * value:{sign}z.2f}{'' if sign else '%'}"
+
+
+def show_param(key: str, value: object) -> str:
+    """Learning rates as 1.23e-03, other floats with three digits."""
+    form = ".2e" if key.endswith("learning_rate") else ".3g"
+    return f"{value:{form}}" if isinstance(value, float) else str(value)
+
+
+def table(rows: Sequence[Row], metric: str) -> list[list[str]]:
+    """The leaderboard as people read it: a header, then the cells of each row."""
+    fixed = ["rank", "trial", "state", metric, "vs baseline", "best epoch", "epochs", "time"]
+    names = short_names(keys_of(rows), fixed)
+    why = ["reason"] if any(row.reason for row in rows) else []
+    lines = [[*fixed, *names.values(), *why]]
+    for row in rows:
+        result = [str(row.rank or ""), row.name, row.state, show(row.value, metric), show(row.delta, metric, "+")]
+        effort = [str(row.best_epoch or ""), str(row.epochs), "" if row.seconds is None else f"{row.seconds:.0f} s"]
+        params = [show_param(key, row.params[key]) if key in row.params else "" for key in names]
+        lines.append([*result, *effort, *params, *[row.reason for _ in why]])
+    return lines
+
+
+def to_csv(rows: Sequence[Row]) -> str:
+    """Every digit, one column for each param under its dotted key, empty where there is no value."""
+    columns = [field.name for field in fields(Row) if field.name != "params"]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [*columns, *keys_of(rows)], extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(vars(row) | row.params for row in rows)
+    return text.getvalue()
+
+
+def to_markdown(rows: Sequence[Row], metric: str, limit: int | None = None) -> str:
+    """A table that GitHub and MLflow render; the baseline is in bold, and in it even beyond the limit."""
+    header, *lines = table(rows, metric)
+    marks = ["---" if title in ("trial", "state", "reason") else "---:" for title in header]
+    shown = []
+    for place, (row, line) in enumerate(zip(rows, lines, strict=True)):
+        cells = [" ".join(html.escape(cell, quote=False).replace("|", r"\|").split()) for cell in line]
+        if limit is None or place < limit or row.number == 0:
+            shown.append([f"**{cell}**" if cell and row.number == 0 else cell for cell in cells])
+    left = len(rows) - len(shown)
+    more = f"\nand {left} more trial{'s' if left > 1 else ''}\n" if left else ""
+    return "".join(f"| {' | '.join(line)} |\n" for line in [header, marks, *shown]) + more
+
+
+def _row(trial: FrozenTrial, sign: int) -> Row:
+    told, state, by_epoch = str(trial.user_attrs.get("state")), str(trial.state.name.lower()), curve(trial)
+    objective = math.nan if trial.value is None else trial.value
+    if state == "fail" or told == "diverged" or (state == "complete" and not math.isfinite(objective)):
+        state = "failed" if told in ("None", "complete", "pruned") else told
+    best_epoch = min(by_epoch, key=lambda epoch: sign * by_epoch[epoch], default=None)
+    value = by_epoch[best_epoch] if state == "pruned" and best_epoch is not None else None
+    value = objective if state == "complete" else value
+    return Row(
+        number=trial.number,
+        name=f"trial {trial.number}" if trial.number else "baseline",
+        state=state,
+        value=value,
+        best_epoch=None if value is None else best_epoch,
+        epochs=max(trial.intermediate_values, default=0),
+        seconds=trial.user_attrs.get("seconds"),
+        params=dict(trial.params),
+        reason=str(trial.user_attrs.get("reason") or ""),
+    )

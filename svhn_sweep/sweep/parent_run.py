@@ -1,0 +1,82 @@
+"""The run that stands for a whole study in MLflow, with the leaderboard as its description."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from svhn_sweep import __version__
+from svhn_sweep.provenance import git_commit
+from svhn_sweep.sweep import leaderboard
+from svhn_sweep.sweep.space import describe
+from svhn_sweep.sweep.study import Study
+from svhn_sweep.tracking import store
+from svhn_sweep.tracking.journal import Journal, Scalar
+from svhn_sweep.trial import experiment_name
+
+SHOWN_TRIALS = 20  # in the description
+
+
+class ParentRun:
+    """Keeps a study's run, and what its trials' runs can only learn from one another, up to date."""
+
+    def __init__(self, study: Study, command: str) -> None:
+        """Start or resume it. `command`: continues the sweep."""
+        self.study, self.command = study, command
+        self.journal = Journal(study.plan.folder)
+        self.compared: set[int] = set()
+        self.lines: list[str] = []
+        tags: dict[str, Scalar] = {"role": "sweep", "study": study.plan.name, "version": __version__}
+        commit = git_commit()
+        self.journal.start(
+            name=study.plan.name,
+            experiment=experiment_name(study.plan.config),
+            store=store.address(),
+            tags=tags | {"data.sha256": study.plan.data_sha256} | ({"git.commit": commit} if commit else {}),
+        )
+        self._write("command.txt", command + "\n")
+        self._write("search_space.txt", "".join(f"{key}: {describe(d)}\n" for key, d in study.plan.space.items()))
+        self.update()
+
+    def update(self) -> None:
+        """After a trial has ended: the description, and the distance of each complete trial to the baseline."""
+        rows = leaderboard.rows(self.study.optuna)
+        for row in rows:
+            if row.delta is not None and row.number not in self.compared:
+                with Journal(self.study.folder(row.number)) as trial:
+                    trial.metrics({"delta_to_baseline": row.delta})
+                self.compared.add(row.number)
+        finished = len(self.study.finished())
+        text = [f"**{finished} of {self.study.plan.n_trials}** trials of {self.study.plan.name}.", ""]
+        text += [f"- {line}" for line in self.lines] + [""]
+        text += [leaderboard.to_markdown(rows, self.study.settings.metric, SHOWN_TRIALS)]
+        text += ["", "Continue or extend it:", "", f"```\n{self.command}\n```"]
+        self.journal.tags({"mlflow.note.content": "\n".join(text)})
+
+    def report(self, lines: Sequence[str]) -> None:
+        """Write leaderboard, figures and the page for what is known so far; `lines` say it in words."""
+        from svhn_sweep.sweep import figures, page  # drawing takes a second to import: not while trials wait
+
+        rows, metric = leaderboard.rows(self.study.optuna), self.study.settings.metric
+        folder = self.study.plan.folder
+        self._write("leaderboard.csv", leaderboard.to_csv(rows))
+        self._write("leaderboard.md", leaderboard.to_markdown(rows, metric))
+        best = self.study.best()
+        best_command = "" if best is None else (self.study.folder(best.number) / "command.txt").read_text().strip()
+        self._write("best_command.txt", best_command + "\n")
+        self.lines = list(lines)
+        images = figures.save_all(self.study.optuna, metric, folder)
+        for image in images:
+            self.journal.artifact(str(image.relative_to(folder)))
+        self._write("report.html", page.page(self.study.plan.name, lines, rows, metric, images, best_command))
+        for path in sorted((folder / "test").rglob("*.*")):
+            self.journal.artifact(str(path.relative_to(folder)))
+        self.update()
+
+    def end(self, status: str, tags: dict[str, Scalar]) -> None:
+        """How the sweep ended, for now."""
+        self.journal.end(status, tags)
+
+    def _write(self, path: str, text: str) -> None:
+        target: Path = self.journal.folder / path
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            target.write_text(text, encoding="utf-8")
+        self.journal.artifact(path)

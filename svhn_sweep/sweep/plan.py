@@ -1,0 +1,188 @@
+"""What a sweep is about to do: from what the user typed to one checked plan for each model."""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from hydra import compose
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from svhn_sweep import provenance
+from svhn_sweep.config import Config, EvaluationConfig, flatten, from_composed
+from svhn_sweep.errors import ConfigError
+from svhn_sweep.sweep.grammar import with_null
+from svhn_sweep.sweep.leaderboard import short_names, show_param
+from svhn_sweep.sweep.settings import SweeperConfig
+from svhn_sweep.sweep.space import Value, distribution, exact, in_hydras_grammar
+
+FOLDER = Path("multirun")
+CONFIG = "config"  # conf/config.yaml
+FIXED_IN_A_STUDY = ("data", "evaluation", "tracking", "search_space", "training.precision", "training.threads")
+
+Params = Mapping[str, Value]
+Resolve = Callable[[Config], tuple[Config, str]]  # what was left open, decided; the data's SHA-256
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One study to be.
+
+    Attributes:
+        name: of the study, and of its folder.
+        folder: where its trials live.
+        config: the baseline, with a resolved data source.
+        fixed: overrides that all trials share.
+        space: what is explored: config keys and their distributions.
+        queue: the trials that come first, the baseline at their head.
+        n_trials: how many trials the study holds in the end.
+        fingerprint: of all that makes its trials comparable.
+        data_sha256: of the data.
+    """
+
+    name: str
+    folder: Path
+    config: Config
+    fixed: tuple[str, ...]
+    space: Mapping[str, BaseDistribution]
+    queue: Sequence[Params]
+    n_trials: int
+    fingerprint: str
+    data_sha256: str
+
+    role = "trial"
+    parent = ".."  # of a trial's folder: that of the run that MLflow shows it in
+
+    def overrides(self, params: Params, threads: int) -> list[str]:
+        """The overrides that are this trial, with nothing left open."""
+        config = replace(self.config, training=replace(self.config.training, threads=threads))
+        return provenance.explicit([*self.fixed, *self.spelt(params)], config)
+
+    def spelt(self, params: Params) -> list[str]:
+        """What distinguishes this trial from the others, as overrides."""
+        return [in_hydras_grammar(key, exact(self.space[key], value)) for key, value in params.items()]
+
+    def describe(self, number: int, params: Params) -> str:
+        """What is special about the trial, in a few words."""
+        if number == 0:
+            return "baseline"
+        names = short_names(list(params))
+        return ", ".join(f"{names[key]} {show_param(key, value)}" for key, value in params.items())
+
+    def title(self, number: int, params: Params) -> str:
+        """What a person calls the trial."""
+        return "baseline" if number == 0 else f"trial {number}"
+
+
+def plans(settings: SweeperConfig, arguments: Sequence[str], resolve: Resolve) -> list[Plan]:
+    """A plan for each model.
+
+    Args:
+        settings: of the sweep.
+        arguments: the user's overrides, sweeps among them.
+        resolve: decides what a config leaves open.
+
+    Raises:
+        ConfigError, and Hydra's and OmegaConf's errors: what was typed is no sweep; nothing has been started.
+    """
+    texts = [with_null(f"{key}={'null' if value is None else value}") for key, value in settings.params.items()]
+    parsed = OverridesParser.create().parse_overrides([*texts, *arguments])
+    typed = {override.key_or_group: override for override in parsed}  # what is typed comes last and wins
+    for key, override in typed.items():
+        if override.is_sweep_override() and any(
+            key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_IN_A_STUDY
+        ):
+            raise ConfigError(f"{key} must be the same for all trials of a study but got {override.input_line}.")
+    models = _models(typed.pop("model", None))
+    return [_plan(settings, model, typed, resolve, alone=len(models) == 1) for model in models]
+
+
+def composed(overrides: Sequence[str]) -> Config:
+    """The checked config of these overrides."""
+    return from_composed(compose(CONFIG, list(overrides)))
+
+
+def _models(override: Override | None) -> list[str]:
+    if override is None:
+        return [composed([]).model.name]
+    if not override.is_sweep_override():
+        return [str(override.value())]
+    if not override.is_discrete_sweep():
+        raise ConfigError(f"model must be one or more names but got {override.input_line}.")
+    return [str(model) for model in override.sweep_string_iterator()]
+
+
+def _plan(settings: SweeperConfig, model: str, typed: Mapping[str, Override], resolve: Resolve, *, alone: bool) -> Plan:
+    fixed = [f"model={model}", *(str(each.input_line) for each in typed.values() if not each.is_sweep_override())]
+    if "training.restore_best_weights" not in typed:
+        fixed.append("training.restore_best_weights=true")
+    baseline = compose(CONFIG, fixed)
+    config, sha256 = resolve(from_composed(baseline))
+    if config.evaluation.test:
+        raise ConfigError("evaluation.test must not be true in a sweep, which selects on validation alone.")
+    config = replace(config, evaluation=EvaluationConfig(test=False))
+    overrides = {key: each for key, each in _from_conf(config).items() if key not in typed}
+    overrides |= {key: each for key, each in typed.items() if each.is_sweep_override()}
+    if not overrides:
+        raise ConfigError(f"search_space must name at least one key but that of {model} is empty.")
+    values = {key: _value(baseline, key, fixed) for key in overrides}
+    space = {key: distribution(each, values[key]) for key, each in overrides.items()}
+    _check_ends(fixed, space)
+    fingerprint = _fingerprint(settings, config, space, sha256)
+    name = settings.study_name if settings.study_name and alone else f"{settings.study_name or ''}-{model}".lstrip("-")
+    if settings.study_name is None:
+        name = f"{model}-{fingerprint[:8]}"
+    return Plan(name, FOLDER / name, config, tuple(fixed), space, [values], settings.n_trials, fingerprint, sha256)
+
+
+def _from_conf(config: Config) -> dict[str, Override]:
+    """conf/search_space, parsed."""
+    texts = [with_null(f"{key}={text}") for key, text in config.search_space.items()]
+    parsed = OverridesParser.create().parse_overrides(texts)
+    fixed = [each.key_or_group for each in parsed if not each.is_sweep_override()]
+    if fixed:
+        raise ConfigError(f"search_space must hold several values for each key but {fixed[0]} has one.")
+    return {each.key_or_group: each for each in parsed}
+
+
+def _value(baseline: DictConfig, key: str, fixed: Sequence[str]) -> Value:
+    """The baseline's value of a key; for a group of conf/ the name of its choice."""
+    value: Value | DictConfig = baseline
+    for part in key.replace("/", ".").split("."):
+        value = getattr(value, part)
+    if isinstance(value, DictConfig):
+        choices = compose(CONFIG, list(fixed), return_hydra_config=True).hydra.runtime.choices
+        if key not in choices:
+            raise ConfigError(f"{key} must be a single value or a group of conf/ to be explored but is a section.")
+        return str(choices[key])
+    return value
+
+
+def _check_ends(fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> None:
+    """Hold the ends of each range, and every choice, to the rules of the schema."""
+    for key, each in space.items():
+        for value in _ends(each):
+            composed([*fixed, in_hydras_grammar(key, value)])
+
+
+def _ends(each: BaseDistribution) -> Iterable[Value]:
+    if isinstance(each, CategoricalDistribution):
+        return each.choices
+    assert isinstance(each, FloatDistribution | IntDistribution)
+    return each.low, each.high
+
+
+def _fingerprint(settings: SweeperConfig, config: Config, space: Mapping[str, BaseDistribution], sha256: str) -> str:
+    sections = {"model": config.model, "training": config.training}
+    facts = {
+        "baseline": {key: value for name, part in sections.items() for key, value in flatten(part, f"{name}.")},
+        "seed": config.seed,
+        "space": {key: repr(each) for key, each in space.items()},
+        "data": sha256,
+        "objective": [settings.metric, settings.direction],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,177 @@
+"""The story of a sweep: plan, search, confirm, recommend, report."""
+
+import math
+import shlex
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import optuna
+from hydra.conf import HydraConf
+from omegaconf import DictConfig
+from rich.console import Console
+
+from svhn_sweep import data, provenance
+from svhn_sweep.config import Config
+from svhn_sweep.errors import ConfigError, Terminated
+from svhn_sweep.sweep import announcement, conclusion, confirmation, storage
+from svhn_sweep.sweep.champion import candidate, recommend
+from svhn_sweep.sweep.driver import Driver
+from svhn_sweep.sweep.parent_run import ParentRun
+from svhn_sweep.sweep.plan import FOLDER, Resolve, plans
+from svhn_sweep.sweep.pool import places
+from svhn_sweep.sweep.settings import from_composed
+from svhn_sweep.sweep.study import Study
+from svhn_sweep.sweep.view import Finished, View
+from svhn_sweep.tracking import store
+from svhn_sweep.tracking.live import Live
+from svhn_sweep.tracking.sync import RUN_FOLDERS
+
+BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
+
+console = Console(highlight=False, soft_wrap=True)
+
+
+def run(composed: DictConfig, arguments: Sequence[str]) -> None:
+    """Do what `python -m svhn_sweep -m optuna` promises.
+
+    Args:
+        composed: Hydra's config, with the settings of the sweep below `hydra.sweeper`.
+        arguments: the user's overrides of the trials' config, sweeps among them.
+
+    Raises:
+        UserError: what was typed is no sweep; nothing has been started.
+        SweepError: too many trials failed in a row, or the models could not be judged.
+    """
+    hydra, settings = composed.hydra, from_composed(composed.hydra)
+    _check(hydra)
+    where = places(settings)
+    found = plans(settings, arguments, _resolver(arguments, test=settings.confirm is not None))
+    announcement.before(found, settings, where)
+    if settings.dry_run:
+        announcement.examples(found, settings, where, provenance.config_dirs(hydra))
+        return
+    database = storage.database(settings.storage)
+    with ExitStack() as stack:
+        for plan in found:
+            stack.enter_context(storage.alone(database, plan.name))
+        live = stack.enter_context(Live([plan.folder for plan in found], RUN_FOLDERS))
+        optuna_storage = storage.connect(database)
+        studies = [
+            Study(plan, settings, optuna_storage, plan.config.training.threads or where.threads) for plan in found
+        ]
+        parents = [ParentRun(study, _command(hydra)) for study in studies]
+        driver = Driver(settings, where, provenance.config_dirs(hydra), FOLDER / "workers.log", live)
+        by_study = {parent.study.plan.name: parent for parent in parents}
+        driver.told = lambda study: by_study[study.plan.name].update() if study.plan.name in by_study else None
+        with _ended_with(parents, _command(hydra)):
+            try:
+                _sweep(studies, parents, driver, optuna_storage)
+            finally:
+                driver.stop()
+
+
+def _sweep(
+    studies: Sequence[Study], parents: Sequence[ParentRun], driver: Driver, optuna_storage: optuna.storages.BaseStorage
+) -> None:
+    settings = driver.settings
+    try:
+        if not _work_off(driver, studies, time.monotonic() + (settings.timeout or math.inf)):
+            console.print(f"timeout={settings.timeout:g} s is over; the same command continues the search")
+    finally:  # whatever ends the search, what it found is shown
+        for parent in parents:
+            parent.report(conclusion.lines(parent.study, None, None))
+    confirmations = _confirm(studies, driver, optuna_storage)
+    candidates = [candidate(study, confirmations.get(study.plan.name)) for study in studies]
+    recommended = recommend(candidates, driver) if settings.confirm is not None else None
+    for parent, each in zip(parents, candidates, strict=True):
+        parent.report(conclusion.lines(parent.study, each, recommended))
+    conclusion.show_all(studies, candidates, recommended)
+
+
+def _confirm(studies: Sequence[Study], driver: Driver, optuna_storage: optuna.storages.BaseStorage) -> dict[str, Study]:
+    """Train best configs and baselines on fresh seeds; returns, by study, those that had something to prove."""
+    settings = driver.settings
+    if settings.confirm is None:
+        return {}
+    confirmations: dict[str, Study] = {}
+    for study in studies:
+        plan = confirmation.plan(study, settings.confirm.seeds)
+        if plan is not None:
+            confirmations[study.plan.name] = Study(plan, settings, optuna_storage, study.threads, prune=False)
+        announcement.confirmation(study, confirmations.get(study.plan.name), len(driver.places.devices))
+    _work_off(driver, list(confirmations.values()), math.inf)
+    return confirmations
+
+
+def _work_off(driver: Driver, studies: Sequence[Study], deadline: float) -> bool:
+    """`Driver.work_off`, to be watched in the terminal."""
+    settings = driver.settings
+    maximize = settings.direction == "maximize"
+    view = View(Console(highlight=False), settings.metric, maximize, len(driver.places.devices))
+    for study in studies:
+        view.study(study.plan.name, study.plan.n_trials, _finished(study))
+    with view:
+        return driver.work_off(studies, view, deadline)
+
+
+def _finished(study: Study) -> list[Finished]:
+    return [
+        Finished(trial.number, trial.user_attrs["state"], trial.value, is_baseline=trial.number == 0)
+        for trial in study.finished()
+    ]
+
+
+@contextmanager
+def _ended_with(parents: Sequence[ParentRun], command: str) -> Iterator[None]:
+    """The studies' own runs end as the sweep does; somebody who stopped it hears how to go on."""
+    try:
+        yield
+    except BaseException as error:
+        stopped = isinstance(error, KeyboardInterrupt | Terminated)
+        reason = "stopped" if stopped else store.reason(error)
+        for parent in parents:
+            state = "interrupted" if stopped else "failed"
+            parent.end("KILLED" if stopped else "FAILED", {"trial.state": state, "trial.reason": reason})
+        if stopped:
+            console.print(f"Nothing is lost. The same command continues:\n{command}", markup=False)
+        raise
+    for parent in parents:
+        parent.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
+
+
+def _check(hydra: HydraConf) -> None:
+    if hydra.launcher._target_ != BASIC_LAUNCHER:
+        raise ConfigError(
+            "hydra/launcher must be basic: a sweep starts its own workers on this machine; "
+            f"but got {hydra.launcher._target_}."
+        )
+    if hydra.job.chdir:
+        raise ConfigError("hydra.job.chdir must be false: data, databases and runs are found from the current folder.")
+    store.check()
+
+
+def _resolver(arguments: Sequence[str], *, test: bool) -> Resolve:
+    """Decides on the data; `test`: whether they must have a test split, which is not opened yet."""
+    path_given = any(argument.startswith("data.path=") for argument in arguments)
+
+    def resolve(config: Config) -> tuple[Config, str]:
+        source = data.resolve(config.data, path_given=path_given)
+        splits = data.load(source, test=False)
+        data.split_validation(splits, config.training.validation_split)
+        if test and not data.has_test(splits.path):
+            raise ConfigError(
+                f"{splits.path} must have X_test and y_test, on which the champion is judged; or add "
+                "hydra.sweeper.confirm=null."
+            )
+        return replace(config, data=source), splits.sha256
+
+    return resolve
+
+
+def _command(hydra: HydraConf) -> str:
+    """The command that continues this sweep."""
+    own = [each for each in hydra.overrides.hydra if not each.startswith(("hydra.mode=", "hydra/sweeper="))]
+    folders = [f"--config-dir={folder}" for folder in provenance.config_dirs(hydra)]
+    return shlex.join(["python", "-m", "svhn_sweep", "-m", "optuna", *folders, *hydra.overrides.task, *own])

@@ -1,0 +1,103 @@
+"""The schema of conf/hydra/sweeper/optuna.yaml: types and rules. Quick to import: the door registers it."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from svhn_sweep.config import check, identifier, number
+
+SWEEPER = "hydra_plugins.svhn_sweep_optuna.OptunaSweeper"
+
+
+class Metric(StrEnum):
+    """What can be told of every epoch; the values are MLflow's keys."""
+
+    val_accuracy = "val/accuracy"
+    val_loss = "val/loss"
+    train_accuracy = "train/accuracy"
+    train_loss = "train/loss"
+
+
+class OneOf:
+    """The rule for a text that is one of a few."""
+
+    def __init__(self, *options: str) -> None:
+        self.options = options
+
+    def __contains__(self, value: object) -> bool:
+        return value in self.options
+
+    def __str__(self) -> str:
+        return f"one of {', '.join(self.options)}"
+
+
+class WorkerCount:
+    """The rule for `workers`."""
+
+    def __contains__(self, value: object) -> bool:
+        return value == "auto" or (str(value).isdecimal() and 1 <= int(str(value)) <= 1024)
+
+    def __str__(self) -> str:
+        return "auto or a number from 1 to 1024"
+
+
+def one_of(*options: str) -> Any:
+    """A mandatory text that is one of these."""
+    return field(default=MISSING, metadata={"rule": OneOf(*options)})
+
+
+@dataclass
+class PrunerConfig:
+    name: str = one_of("none", "median", "successive_halving", "hyperband")
+    startup_trials: int = number(at_least=0, at_most=1_000_000)
+    warmup_epochs: int = number(at_least=0, at_most=1_000_000)
+
+
+@dataclass
+class ConfirmConfig:
+    seeds: int = number(at_least=2, at_most=1000)
+
+
+@dataclass
+class SweeperConfig:
+    """How a sweep goes about it."""
+
+    _target_: str = SWEEPER
+    params: dict[str, Any] = field(default_factory=dict)
+    study_name: str | None = identifier()
+    storage: str | None = MISSING
+    n_trials: int = number(at_least=1, at_most=1_000_000)
+    timeout: float | None = number(above=0)
+    target: float | None = number()
+    metric: str = one_of(*Metric)
+    direction: str = one_of("maximize", "minimize")
+    sampler: str = one_of("tpe", "random", "qmc")
+    pruner: PrunerConfig = field(default_factory=PrunerConfig)
+    workers: str = field(default=MISSING, metadata={"rule": WorkerCount()})
+    workers_per_gpu: int = number(at_least=1, at_most=64)
+    devices: list[str] | None = MISSING
+    trials_per_worker: int = number(at_least=1, at_most=1_000_000)
+    trial_timeout: float | None = number(above=0)
+    failures_in_a_row: int = number(at_least=1, at_most=1_000_000)
+    confirm: ConfirmConfig | None = field(default_factory=ConfirmConfig)
+    dry_run: bool = MISSING
+
+
+def register() -> None:
+    """Make the schema known to Hydra under the name that conf/ uses."""
+    ConfigStore.instance().store(group="hydra/sweeper", name="optuna_schema", node=SweeperConfig)
+
+
+def from_composed(hydra: DictConfig) -> SweeperConfig:
+    """The settings that Hydra composed below `hydra.sweeper`.
+
+    Raises:
+        ConfigError: a value breaks its rule.
+    """
+    settings = OmegaConf.to_object(hydra.sweeper)
+    assert isinstance(settings, SweeperConfig)  # the schema stands first in optuna.yaml
+    check(settings, "hydra.sweeper.")
+    return settings

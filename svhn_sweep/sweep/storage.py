@@ -1,0 +1,60 @@
+"""Where Optuna keeps its studies, and the lock that lets one driver at a time work on one."""
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+
+from svhn_sweep.errors import ConfigError
+from svhn_sweep.tracking import store
+
+BUSY_SECONDS = 60  # how long one process waits while another writes
+
+
+def database(setting: str | None) -> Path:
+    """The file named by `hydra.sweeper.storage`; by default optuna.db, beside mlflow.db.
+
+    Raises:
+        ConfigError: it is not a SQLite file.
+    """
+    if setting is None:
+        return Path.cwd() / "optuna.db"
+    path = setting.removeprefix("sqlite:///")
+    if path == setting or not path:
+        raise ConfigError(f"hydra.sweeper.storage must be sqlite:///FILE but got {store.redacted(setting)}.")
+    return Path.cwd() / path
+
+
+def connect(path: Path) -> optuna.storages.RDBStorage:
+    """The storage in that file; a new one appears whole, since a process may die while it makes the tables."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    store.create_whole(path, lambda unfinished: optuna.storages.RDBStorage(f"sqlite:///{unfinished}").engine.dispose())
+    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
+
+
+@contextmanager
+def alone(path: Path, study: str) -> Iterator[None]:
+    """Hold the lock of a study: whatever is found RUNNING in it is then known to be nobody's.
+
+    Raises:
+        ConfigError: another driver holds it.
+    """
+    lock = path.with_name(f"{path.name}.{study}.lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise ConfigError(
+                f"the study {study} must have one driver at a time, but process {file.read().strip()} works on it; "
+                "wait for it or stop it."
+            ) from error
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield

@@ -1,0 +1,69 @@
+"""The recommended model, registered in MLflow under an alias."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from svhn_sweep.tracking import sending, store
+
+ALIAS = "champion"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """What became of a candidate: whether it holds the alias now, and the version that holds it."""
+
+    is_champion: bool
+    version: str
+
+
+def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Registered:
+    """Register the logged model of the run in `folder` as champion, unless a better one on the same data is.
+
+    Args:
+        name: of the registered model.
+        folder: of a run that logged a model.
+        score: its confirmed validation accuracy, 0..1.
+        tags: of the version; `data.sha256` tells which scores can be compared.
+
+    Raises:
+        MlflowException, OSError, requests.RequestException: the store refused or did not answer.
+    """
+    sent = sending.send(folder)
+    client = store.connect()
+    champion = _champion(client, name)
+    if champion is not None:
+        if champion.run_id == sent["run_id"]:
+            return Registered(is_champion=True, version=champion.version)
+        comparable = champion.tags.get("data.sha256") == tags["data.sha256"]
+        if comparable and float(champion.tags.get("validation", 0)) >= score:
+            return Registered(is_champion=False, version=champion.version)
+    earlier = client.search_model_versions(f"name='{name}' and run_id='{sent['run_id']}'")
+    version = earlier[0] if earlier else _create(client, name, sent, tags | {"validation": str(score)})
+    client.set_registered_model_alias(name, ALIAS, version.version)
+    return Registered(is_champion=True, version=version.version)
+
+
+def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
+    """The version that holds the alias; makes sure that there is a registered model."""
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    try:
+        return client.get_model_version_by_alias(name, ALIAS)
+    except MlflowException as error:
+        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            raise
+        return None
+
+
+def _create(client: MlflowClient, name: str, sent: sending.Sent, tags: dict[str, str]) -> ModelVersion:
+    run_id = sent["run_id"]
+    (model,) = client.search_logged_models([sent["experiment_id"]], f"source_run_id = '{run_id}'", max_results=1)
+    source = f"models:/{model.model_id}"
+    return client.create_model_version(name, source, run_id, tags=tags, model_id=model.model_id)
