@@ -238,7 +238,7 @@ def _check_value(key: str, value: object, rule: Rule | None) -> None:
         raise ConfigError(f"{key} must have a value but has none.")
     if rule is not None and value is not None and value not in rule:
         if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{key} must be a finite number {rule} but got {value!r}.")
+            raise ConfigError(f"{key} must be {f'a finite number {rule}'.rstrip()} but got {value!r}.")
         raise ConfigError(f"{key} must be {rule} but got {value!r}.")
 
 

@@ -1,5 +1,6 @@
 """What this machine has to compute with, found out without TensorFlow."""
 
+import itertools
 import os
 import subprocess
 
@@ -19,5 +20,5 @@ def gpus() -> list[str]:
         return []
     if visible is None:
         return present
-    chosen = [name.strip() for name in visible.split(",")]
-    return [name for name in chosen if name and name != "-1"]
+    chosen = (name.strip() for name in visible.split(","))
+    return list(itertools.takewhile(lambda name: name not in ("", "-1"), chosen))  # CUDA's own rule

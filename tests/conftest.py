@@ -1,6 +1,7 @@
 """What several tests need: a small data set, the composed config, and the command as a user types it."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,10 +10,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from folder import Folder
 from hydra import compose, initialize_config_dir
+from mlflow import MlflowClient
 
 from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
 from svhn_sweep.data.synthetic import draw
+from svhn_sweep.tracking import store
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -78,3 +82,29 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(0)
     images = random.uniform(0, 255, (64, 32, 32, 1)).astype(np.float32)
     return images, (np.arange(64) % 10).astype(np.uint8)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, plain_environment: dict[str, str]) -> Iterator[Folder]:
+    folder = Folder(tmp_path, plain_environment)
+    yield folder
+    for process in folder.started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="session")
+def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite store with its tables and nothing in them: MLflow takes 2 s to make one."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    MlflowClient(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture
+def client(tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
+    """A new store in the current folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    shutil.copy(new_store, tmp_path)
+    return store.connect()

@@ -21,7 +21,7 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
         (["data=svhn", "data.path=nowhere.h5"], "nowhere.h5 does not exist; set data.path to an HDF5 file"),
         (["data.path=nowhere.h5"], "nowhere.h5 does not exist; set data.path to an HDF5 file"),
         (["model=model1,model2"], "svhn_sweep: model=model1,model2 names several values; add -m to run each of them."),
-        (["trian"], "'trian' is neither a command nor an override; write optuna, ui, sync or key=value, as model=model1."),
+        (["trian"], "'trian' is neither a command nor an override; write optuna, ui, sync or key=value"),
         (["-m", "optune"], "svhn_sweep: 'optune' is neither a command nor an override; did you mean optuna?"),
         (["optuna"], "svhn_sweep: optuna starts a sweep, which needs -m: python -m svhn_sweep -m optuna ..."),
         (["-m", "model=model1,model2", "model.dropout=0.1,2"], "svhn_sweep: model.dropout must be at least 0 and"),

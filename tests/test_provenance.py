@@ -1,3 +1,6 @@
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,32 +12,27 @@ from svhn_sweep import provenance
 from svhn_sweep.config import (
     Config,
     DataConfig,
+    EvaluationConfig,
     StanfordConfig,
     SvhnConfig,
     SyntheticConfig,
     conf_dir,
-    from_composed,
-    register_schema,
 )
 
-
-def job(*overrides: str, folder: str | None = None) -> HydraConf:
-    """What Hydra knows of a run with these overrides."""
-    sources = [SimpleNamespace(provider="main", path=str(conf_dir()))]
-    sources += [SimpleNamespace(provider="command-line", path=folder)] if folder else []
-    runtime, typed = SimpleNamespace(config_sources=sources), SimpleNamespace(task=list(overrides))
-    return SimpleNamespace(runtime=runtime, overrides=typed)  # type: ignore[return-value]
+Composed = Callable[..., Config]
 
 
-def run_again(command: str) -> Config:
-    """The config of the recorded command, as a shell and Hydra understand it."""
-    import shlex
+def words(command: str) -> list[str]:
+    """The arguments of the recorded command, as a shell understands it."""
+    python, dash_m, package, *arguments = shlex.split(command)
+    assert (python, dash_m, package) == ("python", "-m", "svhn_sweep")
+    return arguments
 
-    words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "svhn_sweep"]
-    register_schema()
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return from_composed(compose("config", words[3:]))
+
+def resolved(config: Config, data: DataConfig, *, threads: int = 3, test: bool = False) -> Config:
+    """With everything decided that may be left open."""
+    training = replace(config.training, threads=threads)
+    return replace(config, data=data, training=training, evaluation=EvaluationConfig(test))
 
 
 @pytest.mark.parametrize(
@@ -56,16 +54,104 @@ def run_again(command: str) -> Config:
         ),
     ],
 )
-def test_the_command_names_the_data_that_was_used(data: DataConfig) -> None:
-    typed = ("model=model1", "seed=7", "data=auto", "data.synthetic.train_size=99", "evaluation.test=null")
-    config = run_again(provenance.command(job(*typed), data, test=False))
-    assert config.data == data
-    assert (config.model.name, config.seed, config.evaluation.test) == ("model1", 7, False)
+def test_the_command_names_the_data_that_was_used(composed: Composed, data: DataConfig) -> None:
+    typed = ["model=model1", "seed=7", "data=auto", "data.synthetic.train_size=99", "evaluation.test=null"]
+    config = resolved(composed(*typed), data)
+    command = provenance.command(provenance.explicit(typed, config), [])
+    assert composed(*words(command)) == config
 
 
-def test_the_command_names_a_folder_of_own_configs() -> None:
-    command = provenance.command(job("model=wide", folder="/tmp/my conf"), SvhnConfig("/x"), test=True)
-    assert command.startswith("python -m svhn_sweep '--config-dir=/tmp/my conf' model=wide data=svhn ")
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ([], []),
+        (["model=model1", "seed=7"], ["model=model1", "seed=7"]),
+        (["training=model1", "training.epochs=3"], ["training=model1", "training.epochs=3"]),
+        (["data=auto", "data.path=/elsewhere", "++data.synthetic.seed=5"], []),
+        (["evaluation.test=null", "+evaluation.test=true"], []),
+        (["training.threads=null"], []),
+        (["++training.threads=8", "training.batch_size=8"], ["training.batch_size=8"]),
+        (["tracking.experiment=data.x", "model.dropout=0"], ["tracking.experiment=data.x", "model.dropout=0"]),
+    ],
+)
+@pytest.mark.parametrize("test", [False, True])
+def test_what_was_left_open_is_spelt_out(composed: Composed, typed: list[str], kept: list[str], test: bool) -> None:
+    config = resolved(composed(*kept), SvhnConfig("/tmp/digits.h5"), threads=5, test=test)
+    overrides = provenance.explicit(typed, config)
+    spelt = ["data=svhn", "data.path=/tmp/digits.h5", "training.threads=5", f"evaluation.test={str(test).lower()}"]
+    assert overrides == [*kept, *spelt]
+    assert composed(*overrides) == config
+
+
+def test_what_is_spelt_out_stays_as_it_is(composed: Composed) -> None:
+    typed = ["model=model1", "training.threads=2", "data=synthetic"]
+    config = resolved(composed(*typed), SyntheticConfig("/tmp/drawn", 20, 10, 3))
+    once = provenance.explicit(typed, config)
+    assert provenance.explicit(once, config) == once
+
+
+@pytest.mark.parametrize(
+    ("folders", "options"),
+    [
+        ([], []),
+        (["/tmp/conf"], ["--config-dir=/tmp/conf"]),
+        (["/tmp/my conf", "/tmp/it's"], ["--config-dir=/tmp/my conf", "--config-dir=/tmp/it's"]),
+    ],
+)
+def test_the_command_is_one_for_a_shell(folders: list[str], options: list[str]) -> None:
+    overrides = ["model=wide", "data.path='/tmp/$HOME and `more`; #'", "+x=[1, 2]"]
+    assert words(provenance.command(overrides, folders)) == [*options, *overrides]
+
+
+@pytest.mark.parametrize("folders", [[], ["/tmp/my conf"]])
+def test_the_folders_of_own_configs_are_those_of_the_command_line(folders: list[str]) -> None:
+    sources = [
+        SimpleNamespace(provider="hydra", path="pkg://hydra.conf"),
+        SimpleNamespace(provider="main", path=str(conf_dir())),
+        *(SimpleNamespace(provider="command-line", path=folder) for folder in folders),
+        SimpleNamespace(provider="schema", path="structured://"),
+    ]
+    job: HydraConf = SimpleNamespace(runtime=SimpleNamespace(config_sources=sources))  # type: ignore[assignment]
+    assert provenance.config_dirs(job) == folders
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"),
+        (True, "true"),
+        (False, "false"),
+        (0, "0"),
+        (-3, "-3"),
+        (0.1, "0.1"),
+        (1e-05, "1e-05"),
+        (1e16, "1e+16"),
+        (0.1 + 0.2, "0.30000000000000004"),
+        (2.0, "2.0"),
+        ("model1", "model1"),
+        ("/tmp/a-b_c.h5", "/tmp/a-b_c.h5"),
+        ("http://host:5000/x", "http://host:5000/x"),
+        ("nullable", "nullable"),
+        *((text, f"'{text}'") for text in ("", "null", "True", "FALSE", "inf", "NaN", "5", "1e5", "-1", "a b", " a")),
+        *((text, f"'{text}'") for text in ("a,b", "[1]", "{a: 1}", "f(x)", "a=b", "#a", "$HOME", "~/x", "../x", "\n")),
+        ("it's", r"'it\'s'"),
+        ("back\\", r"'back\\'"),
+        ("${seed}", r"'\${seed}'"),
+        ("\\${seed}", r"'\\\${seed}'"),
+        ("\\\\${seed}", None),
+        ("\\'${seed}'\\", None),
+        ("\N{LATIN SMALL LETTER E WITH ACUTE}", "'\N{LATIN SMALL LETTER E WITH ACUTE}'"),
+    ],
+)
+def test_a_quoted_value_is_read_back_as_it_was(
+    tmp_path: Path, value: str | int | float | bool | None, text: str | None
+) -> None:
+    if text is not None:
+        assert provenance.quoted(value) == text
+    (tmp_path / "config.yaml").write_text("seed: 1")
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        read = compose("config", [f"+value={provenance.quoted(value)}"]).value
+    assert (read, type(read)) == (value, type(value))
 
 
 @pytest.mark.parametrize(
@@ -77,6 +163,11 @@ def test_the_command_names_a_folder_of_own_configs() -> None:
         (["+model.filters.conv5=8"], "trial"),
         (["training.epochs=3"], "trial"),
         (["training=model1"], "trial"),
+        (["training@training=model1"], "trial"),
+        (["~model.filters.conv6"], "trial"),
+        (["training.threads=4", "evaluation.test=false"], "baseline"),
+        (["++training.threads=null"], "baseline"),
+        (["training.threads=4", "training.epochs=3"], "trial"),
     ],
 )
 def test_a_baseline_is_a_config_as_it_stands(overrides: list[str], role: str) -> None:

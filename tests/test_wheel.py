@@ -37,5 +37,7 @@ def test_the_wheel_trains_in_a_folder_with_a_space_in_its_name(tmp_path: Path) -
     assert "SYNTHETIC DIGITS" in shown
     assert (folder / "mlflow.db").exists()
     assert {path.name for path in folder.iterdir()} == {"data", "mlflow.db", "mlruns", "outputs"}
+    sweep = ("-m", "optuna", "model=model1", "hydra.sweeper.n_trials=2", "hydra.sweeper.confirm.seeds=2")
+    assert "registered as svhn-digits-synthetic" in run(python, "-m", "svhn_sweep", *sweep, *small, cwd=folder).lower()
     script = tmp_path / "fresh" / "bin" / "svhn-sweep"
     assert "name: model1" in run(script, "--cfg", "job", "model=model1", cwd=folder)

@@ -62,6 +62,8 @@ def confirmation(study: Study, confirming: Study | None, workers: int) -> None:
         console.print(f"{study.plan.name}: nothing to confirm, {reason}")
         return
     left = confirming.plan.n_trials - len(confirming.finished())
+    if left == 0:
+        return
     best, baseline = study.best(), study.baseline()
     assert best is not None
     seconds = [trial.user_attrs["seconds"] for trial in (best, baseline) if trial is not None]

@@ -5,6 +5,7 @@ from statistics import mean
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from svhn_sweep.sweep.champion import Candidate, Recommendation
 from svhn_sweep.sweep.confirmation import BASELINE, BEST, Verdict
@@ -17,27 +18,37 @@ console = Console(highlight=False, soft_wrap=True)
 def lines(study: Study, candidate: Candidate | None, recommended: Recommendation | None) -> list[str]:
     """Sentences for the study's page and description, most important first."""
     found = [_found(study)]
-    if candidate is not None:
+    if candidate is not None and candidate.verdict is not None:
         found.append(_confirmed(candidate.verdict, study.settings.metric))
     if recommended is not None and recommended.candidate is candidate:
         found += [_tested(recommended), recommended.registration]
     return [sentence[0].upper() + sentence[1:] + "." for sentence in found if sentence]
 
 
+def numbers(candidate: Candidate | None, recommended: Recommendation | None) -> dict[str, float]:
+    """The same for MLflow: the confirmed difference with its interval, and test accuracies, means over seeds."""
+    found: dict[str, float] = {}
+    if candidate is not None and (verdict := candidate.verdict) is not None:
+        found |= {f"confirmed/{name}": getattr(verdict, name) for name in ("difference", "low", "high")}
+    if recommended is not None and recommended.candidate is candidate:
+        found |= {f"test/{arm}_accuracy": mean(accuracies) for arm, accuracies in recommended.test.items()}
+    return found
+
+
 def show_table(studies: Sequence[Study], candidates: Sequence[Candidate | None]) -> None:
     """The studies side by side."""
     metric = studies[0].settings.metric
-    table = Table("study", f"baseline {metric}", "best", "difference", "confirmed difference", "verdict")
+    table = Table("study", "baseline", "best", "", "confirmed", "verdict", title=metric, title_justify="left")
     for study, candidate in zip(studies, candidates, strict=True):
         baseline, best = study.baseline(), study.best()
         verdict = candidate.verdict if candidate is not None else None
         table.add_row(
-            study.plan.name,
+            Text(study.plan.name, no_wrap=True),
             show(baseline.value, metric) if baseline else "",
             f"{show(best.value, metric)} (trial {best.number})" if best else "",
             show(result(best) - result(baseline), metric, "+") if best and baseline else "",
-            _interval(verdict, metric) if verdict else "",
-            verdict.word if verdict else "",
+            f"{show(verdict.difference, metric, '+')} ({_ends(verdict, metric)})" if verdict else "",
+            _word(study, verdict),
         )
     console.print(table)
 
@@ -55,6 +66,7 @@ def show_all(
             command = (study.folder(best.number) / "command.txt").read_text().strip()
             console.print(f"The best trial again: {command}", markup=False)
         console.print(f"Leaderboard, figures, page: {study.plan.folder / 'report.html'}", markup=False)
+    console.print("All of it in MLflow: python -m svhn_sweep ui")
 
 
 def _found(study: Study) -> str:
@@ -72,9 +84,7 @@ def _found(study: Study) -> str:
     )
 
 
-def _confirmed(verdict: Verdict | None, metric: str) -> str:
-    if verdict is None:
-        return "nothing was confirmed: there was nothing to prove, or too few runs were complete"
+def _confirmed(verdict: Verdict, metric: str) -> str:
     seeds = len(verdict.best)
     return (
         f"over {seeds} fresh seeds the best config has {show(mean(verdict.best), metric)} and the baseline "
@@ -84,17 +94,27 @@ def _confirmed(verdict: Verdict | None, metric: str) -> str:
 
 
 def _tested(recommended: Recommendation) -> str:
-    parts = [
-        f"{arm} {mean(accuracies):.2%} ({min(accuracies):.2%}..{max(accuracies):.2%})"
-        for arm in (BEST, BASELINE)
-        if (accuracies := recommended.test.get(arm))
-    ]
+    parts = []
+    for arm in (BEST, BASELINE):
+        if accuracies := recommended.test.get(arm):
+            ends = f" ({min(accuracies):.2%} to {max(accuracies):.2%})" if len(accuracies) > 1 else ""
+            parts.append(f"{arm} {mean(accuracies):.2%}{ends}")
     return f"on test, read once: {', '.join(parts)}; the champion is the {recommended.candidate.arm} config"
 
 
+def _word(study: Study, verdict: Verdict | None) -> str:
+    if verdict is not None:
+        return verdict.word
+    best = study.best()
+    return "nothing beat the baseline" if best is not None and best.number == 0 else "not confirmed"
+
+
 def _interval(verdict: Verdict, metric: str) -> str:
-    low, high = show(verdict.low, metric, "+"), show(verdict.high, metric, "+")
-    return f"{show(verdict.difference, metric, '+')}{_points(metric)}, {low} to {high}"
+    return f"{show(verdict.difference, metric, '+')}{_points(metric)}, {_ends(verdict, metric)}"
+
+
+def _ends(verdict: Verdict, metric: str) -> str:
+    return f"{show(verdict.low, metric, '+')} to {show(verdict.high, metric, '+')}"
 
 
 def _points(metric: str) -> str:

@@ -106,11 +106,10 @@ class Driver:
         self.live.follow(folder)
         words = plan.describe(number, params)
         self.view.started(plan.name, number, words, plan.config.training.epochs, assignment.epochs_done)
-        if (folder / journal.JOURNAL).exists() and journal.has_ended(folder):
-            tags = journal.ending(folder) or {}
-            if tags["trial.state"] != "interrupted":  # its end is written, but the study was not told
-                self._ended(place, Ended(str(tags["trial.state"]), str(tags["trial.reason"])))
-                return
+        tags = journal.ending(folder) if (folder / journal.JOURNAL).exists() else None
+        if tags is not None and tags["trial.state"] != "interrupted":  # its end is written, but the study was not told
+            self._ended(place, Ended(str(tags["trial.state"]), str(tags["trial.reason"])))
+            return
         worker = self.workers.get(place)
         if worker is not None and worker.trials >= self.settings.trials_per_worker:
             self._end_worker(place)

@@ -1,6 +1,6 @@
 """The run that stands for a whole study in MLflow, with the leaderboard as its description."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from svhn_sweep import __version__
@@ -51,8 +51,13 @@ class ParentRun:
         text += ["", "Continue or extend it:", "", f"```\n{self.command}\n```"]
         self.journal.tags({"mlflow.note.content": "\n".join(text)})
 
-    def report(self, lines: Sequence[str]) -> None:
-        """Write leaderboard, figures and the page for what is known so far; `lines` say it in words."""
+    def report(self, lines: Sequence[str], numbers: Mapping[str, float] | None = None) -> None:
+        """Write leaderboard, figures and the page for what is known so far.
+
+        Args:
+            lines: say it in words.
+            numbers: say it as metrics; they are about the best trial, whose number is their step.
+        """
         from svhn_sweep.sweep import figures, page  # drawing takes a second to import: not while trials wait
 
         rows, metric = leaderboard.rows(self.study.optuna), self.study.settings.metric
@@ -60,6 +65,8 @@ class ParentRun:
         self._write("leaderboard.csv", leaderboard.to_csv(rows))
         self._write("leaderboard.md", leaderboard.to_markdown(rows, metric))
         best = self.study.best()
+        if numbers and best is not None:
+            self.journal.metrics(dict(numbers), step=best.number)
         best_command = "" if best is None else (self.study.folder(best.number) / "command.txt").read_text().strip()
         self._write("best_command.txt", best_command + "\n")
         self.lines = list(lines)

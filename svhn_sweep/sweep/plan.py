@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
@@ -90,7 +91,8 @@ def plans(settings: SweeperConfig, arguments: Sequence[str], resolve: Resolve) -
         ConfigError, and Hydra's and OmegaConf's errors: what was typed is no sweep; nothing has been started.
     """
     texts = [with_null(f"{key}={'null' if value is None else value}") for key, value in settings.params.items()]
-    parsed = OverridesParser.create().parse_overrides([*texts, *arguments])
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # glob(*) asks it for the group's names
+    parsed = parser.parse_overrides([*texts, *arguments])
     typed = {override.key_or_group: override for override in parsed}  # what is typed comes last and wins
     for key, override in typed.items():
         if override.is_sweep_override() and any(

@@ -86,7 +86,7 @@ def _sweep(
     candidates = [candidate(study, confirmations.get(study.plan.name)) for study in studies]
     recommended = recommend(candidates, driver) if settings.confirm is not None else None
     for parent, each in zip(parents, candidates, strict=True):
-        parent.report(conclusion.lines(parent.study, each, recommended))
+        parent.report(conclusion.lines(parent.study, each, recommended), conclusion.numbers(each, recommended))
     conclusion.show_all(studies, candidates, recommended)
 
 
@@ -111,7 +111,8 @@ def _work_off(driver: Driver, studies: Sequence[Study], deadline: float) -> bool
     maximize = settings.direction == "maximize"
     view = View(Console(highlight=False), settings.metric, maximize, len(driver.places.devices))
     for study in studies:
-        view.study(study.plan.name, study.plan.n_trials, _finished(study))
+        searching = study.plan.role == "trial"
+        view.study(study.plan.name, study.plan.n_trials, _finished(study), compared=searching)
     with view:
         return driver.work_off(studies, view, deadline)
 

@@ -185,14 +185,15 @@ def suggest(trial: Trial, key: str, each: optuna.distributions.BaseDistribution)
 def sampler(name: str, seed: int, trials: int) -> optuna.samplers.BaseSampler:
     """A sampler that does not repeat itself in a study that goes on with so many trials.
 
-    TPE and random search begin their draws anew with each process, so each start gets its own seed; QMC counts its
-    points in the storage and needs the same seed always.
+    TPE and random search begin their draws anew with each process, so each start gets its own seed. QMC counts its
+    points in the storage and needs the same seed always, but not for what it draws by chance: all, until a trial is
+    complete, pruned or running from which it learns the space.
     """
     own = int(np.random.SeedSequence((seed, trials)).generate_state(1)[0])
     if name == "qmc":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.QMCSampler(seed=seed)
+            return optuna.samplers.QMCSampler(seed=seed, independent_sampler=optuna.samplers.RandomSampler(seed=own))
     return optuna.samplers.TPESampler(seed=own) if name == "tpe" else optuna.samplers.RandomSampler(seed=own)
 
 

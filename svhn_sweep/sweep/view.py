@@ -46,6 +46,7 @@ class Study:
 
     n_trials: int
     finished: list[Finished]
+    compared: bool
     running: dict[int, Running] = field(default_factory=dict)
     seconds: float = 0.0
     worked: float = 0.0
@@ -96,10 +97,11 @@ class View:
             for line in self._summary(name, study):
                 self.say(line)
 
-    def study(self, name: str, n_trials: int, finished: Sequence[Finished]) -> None:
-        """Announce a study, of whose `n_trials` some may have finished earlier."""
+    def study(self, name: str, n_trials: int, finished: Sequence[Finished], *, compared: bool = True) -> None:
+        """Announce a study, of whose `n_trials` some may have finished earlier; `compared`: it looks for the best."""
         with self.lock:
-            self.studies[name] = Study(n_trials, [trial for trial in finished if trial.state != "interrupted"])
+            done = [trial for trial in finished if trial.state != "interrupted"]
+            self.studies[name] = Study(n_trials, done, compared)
         if not self.drawing:
             self._print([name, self.studies[name].counts()])
 
@@ -135,7 +137,8 @@ class View:
         words = [f"{study} trial {number}", state + after + (f": {reason}" if reason else "")]
         if value is not None:
             gap = self._gap(its, value) if state == "complete" and trial.what != "baseline" else ""
-            best = f"best of {len(its.finished)}" if its.finished[1:] and self._best_of(its.results()) == number else ""
+            first = its.compared and len(its.finished) > 1 and self._best_of(its.results()) == number
+            best = f"best of {len(its.finished)}" if first else ""
             metric = "" if self.drawing else f"{self.metric} "
             words += [metric + self._said(value), f"{best} ({gap})" if best and gap else best or gap]
         self._print(words, trial.what, duration(seconds), STYLES[state])
@@ -174,7 +177,7 @@ class View:
         """How far a study is, then its best trial if there is one."""
         results, lines = study.results(), [f"{name}  {study.counts()}  {study.left(self.workers)}".rstrip()]
         best = self._best_of(results)
-        if best is not None:
+        if best is not None and study.compared:
             gap = self._gap(study, results[best])
             lines.append(f"  best {self.metric} {self._said(results[best])} in trial {best}, ")
             lines[1] += f"{gap} vs baseline" if gap else "baseline not finished"

@@ -10,6 +10,8 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
@@ -68,12 +70,12 @@ def _train(
 
     try:
         config = _compose(task)
-        _log_to(task.folder)
         if str(config.data) not in digits:
             digits.clear()
             digits[str(config.data)] = data.load(config.data, test=False)
         command = provenance.command(task.overrides, task.config_dirs)
-        outcome = run_trial(config, digits[str(config.data)], task.folder, command, task.label, should_stop)
+        with _log_in(task.folder):
+            outcome = run_trial(config, digits[str(config.data)], task.folder, command, task.label, should_stop)
     except Exception as error:  # noqa: BLE001  # one trial has failed; the sweep goes on
         return Ended("failed", f"{type(error).__name__}: {error}")
     return Ended(outcome.state, outcome.reason)
@@ -111,16 +113,20 @@ def _compose(task: Task | Judge) -> Config:
         return from_composed(compose("config", [*task.overrides, *(search_path if task.config_dirs else [])]))
 
 
-def _log_to(folder: Path) -> None:
-    """Python's log goes to the trial's folder, in the format of conf/config.yaml."""
+@contextmanager
+def _log_in(folder: Path) -> Iterator[None]:
+    """Python's log goes to the trial's folder, in the format of conf/config.yaml; afterwards nowhere but to stderr."""
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder / "trial.log")
     handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
     root = logging.getLogger()
-    for old in root.handlers:
-        old.close()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        root.handlers = []
+        handler.close()
 
 
 if __name__ == "__main__":

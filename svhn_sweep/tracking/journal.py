@@ -36,7 +36,10 @@ class Journal:
     """Appends events to `folder/journal.jsonl` and holds its lock, by which others see that the run is alive.
 
     An event that was appended survives a crash of this process and of the machine. A run that was interrupted goes on
-    in the same journal: it starts once, and a metric that is there for its step is not written again.
+    in the same journal: it starts once, and a parameter, or a metric of its step, that is there is not written again.
+
+    Attributes:
+        started: whether it has its first event; a process that dies at once leaves a journal without any.
 
     Raises:
         BlockingIOError: another process is still writing this journal after `patience` seconds.
@@ -48,31 +51,36 @@ class Journal:
         self._file = (folder / JOURNAL).open("a", encoding="utf-8")
         self._lock(time.monotonic() + patience)
         content = (folder / JOURNAL).read_bytes()
-        self._file.truncate(content.rfind(b"\n") + 1)  # a line that a crash cut short was never sent
-        self._recorded: set[tuple[str, int]] = set()
-        self._started = self._ended = False
+        if content and not content.endswith(b"\n"):
+            self._file.truncate(content.rfind(b"\n") + 1)  # a line that a crash cut short was never sent
+        self._params: set[str] = set()
+        self._metrics: set[tuple[str, int]] = set()
+        self.started = self._ended = False
         for event, _ in read(folder):
             self._note(event)
 
     def start(self, *, name: str, experiment: str, store: str, tags: dict[str, Scalar], parent: str = "") -> None:
         """The first event; in a journal that ended before, the run goes on."""
-        if self._started and self._ended:
+        if self.started and self._ended:
             self._append({"kind": "resume"})
-        elif not self._started:
+        elif not self.started:
             start: Event = {"kind": "start", "key": uuid.uuid4().hex, "name": name}
             start |= {"experiment": experiment, "store": store}
             self._append(start | {"parent": parent} if parent else start)
         self.tags(tags)
 
     def params(self, values: dict[str, Scalar]) -> None:
-        self._append({"kind": "params", "values": values})
+        """A parameter keeps its first value, wherever the data lie when the run goes on: MLflow takes no other."""
+        new = {key: value for key, value in values.items() if key not in self._params}
+        if new:
+            self._append({"kind": "params", "values": new})
 
     def tags(self, values: dict[str, Scalar]) -> None:
         self._append({"kind": "tags", "values": values})
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
         """Finite numbers; `step` is the epoch, from 1, or 0 for a number that belongs to the whole run."""
-        new: dict[str, Scalar] = {key: value for key, value in values.items() if (key, step) not in self._recorded}
+        new: dict[str, Scalar] = {key: value for key, value in values.items() if (key, step) not in self._metrics}
         if new:
             self._append({"kind": "metrics", "values": new, "step": step})
 
@@ -109,10 +117,12 @@ class Journal:
                 time.sleep(0.05)  # somebody may only be looking whether the run has ended
 
     def _note(self, event: Event) -> None:
-        self._started = True
+        self.started = True
         self._ended = event["kind"] == "end" or (self._ended and event["kind"] != "resume")
-        if event["kind"] == "metrics":
-            self._recorded |= {(key, event["step"]) for key in event["values"]}
+        if event["kind"] == "params":
+            self._params |= event["values"].keys()
+        elif event["kind"] == "metrics":
+            self._metrics |= {(key, event["step"]) for key in event["values"]}
 
     def _append(self, event: Event) -> None:
         self._note(event)
@@ -146,9 +156,11 @@ def is_for(folder: Path, store: str) -> bool:
 
 
 def has_ended(folder: Path) -> bool:
-    """Whether the run's process is gone; if it died before it could write the end, writes it."""
+    """Whether the run has started and its process is gone; if it died before it could write the end, writes it."""
     try:
         with Journal(folder, patience=0) as journal:
+            if not journal.started:
+                return False
             if ending(folder) is None:
                 journal.end("KILLED", {"trial.state": "interrupted", "trial.reason": "the process died"})
     except BlockingIOError:
@@ -175,9 +187,9 @@ def history(folder: Path) -> dict[int, dict[str, float]]:
 
 
 def _start(folder: Path) -> Event | None:
-    """The first event, if the file is a journal at all."""
+    """The first event, if the file is a journal at all, and can be read."""
     try:
         event, _ = next(read(folder))
-    except (StopIteration, ValueError):
+    except (StopIteration, ValueError, OSError):
         return None
     return event if isinstance(event, dict) and event.get("kind") == "start" else None

@@ -37,14 +37,14 @@ def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Reg
     champion = _champion(client, name)
     if champion is not None:
         if champion.run_id == sent["run_id"]:
-            return Registered(is_champion=True, version=champion.version)
+            return Registered(is_champion=True, version=str(champion.version))
         comparable = champion.tags.get("data.sha256") == tags["data.sha256"]
         if comparable and float(champion.tags.get("validation", 0)) >= score:
-            return Registered(is_champion=False, version=champion.version)
+            return Registered(is_champion=False, version=str(champion.version))
     earlier = client.search_model_versions(f"name='{name}' and run_id='{sent['run_id']}'")
     version = earlier[0] if earlier else _create(client, name, sent, tags | {"validation": str(score)})
-    client.set_registered_model_alias(name, ALIAS, version.version)
-    return Registered(is_champion=True, version=version.version)
+    client.set_registered_model_alias(name, ALIAS, str(version.version))
+    return Registered(is_champion=True, version=str(version.version))
 
 
 def _champion(client: MlflowClient, name: str) -> ModelVersion | None:

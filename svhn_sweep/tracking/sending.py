@@ -112,14 +112,13 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _started(client: MlflowClient, folder: Path) -> str:
-    """The id of the run in `folder`, which another one lies within; it is created if the store does not have it yet."""
+    """The id of the run in `folder`, which another one lies within; it is created if the store does not have it."""
     with _alone(folder):
-        sent = recall(folder)
-        if sent is None:
-            event, position = next(journal.read(folder))
-            sent = _find_or_create(client, event, None) | {"position": position}
-            _remember(folder, sent)
-        return sent["run_id"]
+        event, position = next(journal.read(folder))
+        sent, found = recall(folder), _find_or_create(client, event, None)
+        if sent is None or sent["run_id"] != found["run_id"]:  # nothing is known, or of another database at its address
+            _remember(folder, found | {"position": position})
+        return found["run_id"]
 
 
 def _find_or_create(client: MlflowClient, start: Event, parent: str | None) -> Sent:

@@ -1,9 +1,13 @@
+import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from svhn_sweep.tracking.journal import JOURNAL, Event, Journal, folders, has_ended, read
+from svhn_sweep.tracking.journal import JOURNAL, Event, Journal, ending, folders, has_ended, history, is_for, read
 
 
 @pytest.fixture
@@ -13,9 +17,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
         yield journal
 
 
-def started(folder: Path) -> Journal:
+def started(folder: Path, **options: str) -> Journal:
     journal = Journal(folder)
-    journal.start(name="a run", experiment="svhn", store="sqlite:///x", tags={"role": "baseline"})
+    journal.start(name="a run", experiment="svhn", store="sqlite:///x", tags={"role": "baseline"}, **options)
     return journal
 
 
@@ -23,13 +27,16 @@ def events(folder: Path) -> list[Event]:
     return [event for event, _ in read(folder)]
 
 
+def kinds(folder: Path) -> list[str]:
+    return [event["kind"] for event in events(folder)]
+
+
 def test_events_are_read_in_order(journal: Journal) -> None:
     journal.metrics({"val/accuracy": 0.5}, step=1)
     journal.metrics({"test/accuracy": 0.4})
     journal.artifact("config.yaml")
     journal.end("FINISHED", {"trial.state": "complete"})
-    kinds = [event["kind"] for event in events(journal.folder)]
-    assert kinds == ["start", "tags", "metrics", "metrics", "artifact", "tags", "end"]
+    assert kinds(journal.folder) == ["start", "tags", "metrics", "metrics", "artifact", "end"]
     assert [event["step"] for event in events(journal.folder) if event["kind"] == "metrics"] == [1, 0]
 
 
@@ -49,14 +56,135 @@ def test_a_line_cut_by_a_crash_is_left_out_and_what_follows_is_read(tmp_path: Pa
     assert events(tmp_path) == whole
     with Journal(tmp_path) as journal:
         journal.artifact("config.yaml")
-    assert [event["kind"] for event in events(tmp_path)] == ["start", "tags", "artifact"]
+    assert kinds(tmp_path) == ["start", "tags", "artifact"]
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with started(tmp_path), pytest.raises(BlockingIOError, match="unavailable"):
-        Journal(tmp_path)
+        Journal(tmp_path, patience=0.1)
     with Journal(tmp_path):
         pass
+
+
+def test_a_writer_waits_for_one_who_is_about_to_leave(tmp_path: Path) -> None:
+    leaving = started(tmp_path)
+    timer = threading.Timer(0.2, leaving.__exit__)
+    timer.start()
+    with Journal(tmp_path) as journal:
+        journal.artifact("config.yaml")
+    timer.join()
+    assert kinds(tmp_path) == ["start", "tags", "artifact"]
+
+
+def test_to_look_whether_a_run_has_ended_takes_no_patience(journal: Journal) -> None:
+    before = time.monotonic()
+    assert not has_ended(journal.folder)
+    assert time.monotonic() - before < 1
+
+
+@pytest.mark.parametrize(
+    ("sessions", "written", "state"),
+    [  # how each process left the run; None: killed before it could write an end
+        ([None], "start tags", None),
+        ([None, None], "start tags tags", None),
+        ([None, "complete"], "start tags tags end", "complete"),
+        (["interrupted"], "start tags end", "interrupted"),
+        (["interrupted", None], "start tags end resume tags", None),
+        (["interrupted", None, None], "start tags end resume tags tags", None),
+        (["interrupted", None, "complete"], "start tags end resume tags tags end", "complete"),
+        (["interrupted", "complete"], "start tags end resume tags end", "complete"),
+        (["interrupted", "interrupted", "failed"], "start tags end resume tags end resume tags end", "failed"),
+    ],
+)
+def test_a_run_starts_once_and_goes_on_from_where_it_was_left(
+    tmp_path: Path, sessions: list[str | None], written: str, state: str | None
+) -> None:
+    for session in sessions:
+        with started(tmp_path) as journal:
+            if session is not None:
+                journal.end("KILLED", {"trial.state": session})
+    assert kinds(tmp_path) == written.split()
+    assert ending(tmp_path) == (None if state is None else {"trial.state": state})
+
+
+def test_starting_again_in_one_process_is_starting_once(journal: Journal) -> None:
+    journal.start(name="another name", experiment="another", store="sqlite:///y", tags={"role": "trial"})
+    first, *others = events(journal.folder)
+    assert (first["name"], first["experiment"], first["store"]) == ("a run", "svhn", "sqlite:///x")
+    assert [event["values"] for event in others] == [{"role": "baseline"}, {"role": "trial"}]
+
+
+def test_what_is_noted_after_the_end_leaves_it_the_end(journal: Journal) -> None:
+    journal.end("FINISHED", {"trial.state": "complete"})
+    journal.metrics({"delta_to_baseline": 0.01})
+    journal.tags({"mlflow.note.content": "best"})
+    assert ending(journal.folder) == {"trial.state": "complete"}
+    journal.__exit__()
+    with started(journal.folder):
+        assert kinds(journal.folder)[-2:] == ["resume", "tags"]
+        assert ending(journal.folder) is None
+
+
+@pytest.mark.parametrize(("options", "parent"), [({}, None), ({"parent": ".."}, "..")])
+def test_a_run_may_lie_within_another(tmp_path: Path, options: dict[str, str], parent: str | None) -> None:
+    with started(tmp_path, **options):
+        assert events(tmp_path)[0].get("parent") == parent
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+@pytest.mark.parametrize(
+    ("again", "step", "written"),
+    [
+        ({"val/loss": 0.4, "val/accuracy": 0.5}, 1, None),
+        ({"val/loss": 0.3}, 1, None),  # the first is the one that MLflow may have
+        ({"val/loss": 0.4, "learning_rate": 0.1}, 1, {"learning_rate": 0.1}),
+        ({"val/loss": 0.4}, 2, {"val/loss": 0.4}),
+        ({"val/loss": 0.4}, 0, {"val/loss": 0.4}),
+    ],
+)
+def test_a_metric_is_recorded_once_for_its_step(
+    tmp_path: Path, again: dict[str, float], step: int, written: dict[str, float] | None, reopened: bool
+) -> None:
+    first = {"val/loss": 0.4, "val/accuracy": 0.5}
+    journal = started(tmp_path)
+    journal.metrics(first, step=1)
+    if reopened:
+        journal.__exit__()
+        journal = Journal(tmp_path)
+    with journal:
+        journal.metrics(again, step=step)
+    recorded = [(event["values"], event["step"]) for event in events(tmp_path) if event["kind"] == "metrics"]
+    assert recorded == [(first, 1), *([(written, step)] if written else [])]
+
+
+@pytest.mark.parametrize("reopened", [False, True])
+def test_a_parameter_is_recorded_once(tmp_path: Path, reopened: bool) -> None:
+    """MLflow refuses another value."""
+    journal = started(tmp_path)
+    journal.params({"seed": 1, "data.path": "/here"})
+    if reopened:
+        journal.__exit__()
+        journal = Journal(tmp_path)
+    with journal:
+        journal.params({"seed": 1, "data.path": "/there"})
+        journal.params({"seed": 1, "model.dropout": 0.5})
+    recorded = [event["values"] for event in events(tmp_path) if event["kind"] == "params"]
+    assert recorded == [{"seed": 1, "data.path": "/here"}, {"model.dropout": 0.5}]
+
+
+def test_the_history_has_the_metrics_of_each_epoch(journal: Journal) -> None:
+    assert history(journal.folder) == {}
+    journal.metrics({"val/loss": 1, "val/accuracy": 0.5}, step=1)
+    journal.metrics({"val/loss": 0.5}, step=2)
+    journal.metrics({"val/accuracy": 0.7}, step=2)
+    journal.metrics({"val/best_accuracy": 0.7})
+    journal.end("FINISHED", {"trial.state": "complete"})
+    journal.metrics({"delta_to_baseline": 0.1})
+    assert history(journal.folder) == {
+        1: {"val/loss": 1.0, "val/accuracy": 0.5},
+        2: {"val/loss": 0.5, "val/accuracy": 0.7},
+        0: {"val/best_accuracy": 0.7, "delta_to_baseline": 0.1},
+    }
 
 
 def test_a_run_has_ended_when_it_says_so_or_its_process_is_gone(tmp_path: Path) -> None:
@@ -64,10 +192,42 @@ def test_a_run_has_ended_when_it_says_so_or_its_process_is_gone(tmp_path: Path) 
         assert not has_ended(tmp_path)
     assert has_ended(tmp_path)
     assert events(tmp_path)[-1]["status"] == "KILLED"
-    assert events(tmp_path)[-2]["values"]["trial.state"] == "interrupted"
+    assert events(tmp_path)[-1]["values"] == {"trial.state": "interrupted", "trial.reason": "the process died"}
     before = events(tmp_path)
     assert has_ended(tmp_path)
     assert events(tmp_path) == before  # said once
+
+
+@pytest.mark.parametrize("content", ["", '{"kind": "sta'])
+def test_a_run_that_never_started_has_not_ended(tmp_path: Path, content: str) -> None:
+    (tmp_path / JOURNAL).write_text(content)
+    assert not has_ended(tmp_path)
+    assert events(tmp_path) == []
+    with started(tmp_path):
+        assert kinds(tmp_path) == ["start", "tags"]
+
+
+def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from svhn_sweep.tracking.journal import Journal\n"
+        "with Journal(Path(sys.argv[1])) as journal:\n"
+        "    journal.start(name='a run', experiment='svhn', store='', tags={})\n"
+        "    journal.metrics({'val/loss': 0.4}, step=1); print('there', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "there\n"
+        assert not has_ended(tmp_path)
+        process.kill()
+    assert ending(tmp_path) is None
+    assert has_ended(tmp_path)
+    with started(tmp_path) as journal:
+        assert not has_ended(tmp_path)
+        journal.metrics({"val/loss": 0.3}, step=1)
+        journal.metrics({"val/loss": 0.2}, step=2)
+    assert history(tmp_path) == {1: {"val/loss": 0.4}, 2: {"val/loss": 0.2}}
+    assert has_ended(tmp_path)
+    assert kinds(tmp_path) == ["start", "tags", "metrics", "end", "resume", "tags", "metrics", "end"]
 
 
 def test_folders_finds_started_runs(tmp_path: Path) -> None:
@@ -78,3 +238,20 @@ def test_folders_finds_started_runs(tmp_path: Path) -> None:
     (tmp_path / "c" / JOURNAL).touch()
     assert folders(tmp_path) == [tmp_path / "a/run", tmp_path / "b/run"]
     assert folders(tmp_path / "missing") == []
+
+
+@pytest.mark.parametrize("content", ["", "no json", '{"kind": "sta', "[]\n", '{"not": "ours"}\n', '{"kind": "end"}\n'])
+def test_what_is_no_journal_is_no_run(tmp_path: Path, content: str) -> None:
+    (tmp_path / JOURNAL).write_text(content)
+    assert folders(tmp_path) == []
+    assert not is_for(tmp_path, "sqlite:///x")
+
+
+def test_a_folder_of_the_same_name_is_no_journal(tmp_path: Path) -> None:
+    (tmp_path / JOURNAL).mkdir()
+    assert folders(tmp_path) == []
+
+
+@pytest.mark.parametrize(("store", "meant"), [("sqlite:///x", True), ("http://elsewhere", False)])
+def test_a_run_is_for_the_store_it_was_started_with(journal: Journal, store: str, meant: bool) -> None:
+    assert is_for(journal.folder, store) is meant

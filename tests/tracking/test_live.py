@@ -1,14 +1,20 @@
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
+from svhn_sweep.errors import Terminated
 from svhn_sweep.tracking import live, sending, store
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.tracking.live import Live
 from svhn_sweep.tracking.sending import Sent
+
+# MLflow's own: SQLAlchemy sessions that its store leaves to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 SENT: Sent = {"run_id": "r", "experiment_id": "1", "position": 0}
 
@@ -28,10 +34,36 @@ def sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     return names
 
 
-def ended(folder: Path, shown_in: str) -> Path:
-    with Journal(folder) as journal:
-        journal.start(name="a run", experiment="svhn", store=shown_in, tags={})
-        journal.end("FINISHED", {})
+@pytest.fixture
+def hanging(sent: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """A store that answers only when this is set."""
+    answer, good = threading.Event(), sending.send
+
+    def send(folder: Path) -> Sent:
+        answer.wait()
+        return good(folder)
+
+    monkeypatch.setattr(sending, "send", send)
+    yield answer
+    answer.set()
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """The folder of a run that has started."""
+    with started(tmp_path / "own"):
+        return tmp_path / "own"
+
+
+def started(folder: Path, shown_in: str = "http://here", **options: str) -> Journal:
+    journal = Journal(folder)
+    journal.start(name=folder.name, experiment="svhn", store=shown_in, tags={}, **options)
+    return journal
+
+
+def ended(folder: Path, shown_in: str = "http://here") -> Path:
+    with started(folder, shown_in) as journal:
+        journal.end("FINISHED", {"trial.state": "complete"})
     return folder
 
 
@@ -43,29 +75,122 @@ def until(holds: Callable[[], bool]) -> None:
     raise TimeoutError("it did not happen in 5 s")
 
 
-def test_it_sends_until_it_is_closed_and_once_more(sent: list[str], tmp_path: Path) -> None:
-    following = Live(tmp_path / "own")
-    until(lambda: len(sent) > 2)
-    assert following.close(5)
-    count = len(sent)
+def test_a_run_is_sent_when_its_journal_has_grown_and_only_then(sent: list[str], own: Path) -> None:
+    with Live([own]) as following:
+        until(lambda: sent == ["own"])
+        with Journal(own) as journal:
+            for grown in (2, 3):
+                time.sleep(0.1)
+                assert len(sent) == grown - 1
+                journal.metrics({"val/accuracy": 0.5}, step=grown)
+                until(lambda grown=grown: len(sent) == grown)  # type: ignore[misc]
+    assert following.sent
+    assert sent == ["own"] * 3
+
+
+def test_what_is_written_while_it_sends_is_sent_too(
+    sent: list[str], own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = sending.send
+
+    def send(folder: Path) -> Sent:
+        if not sent:
+            with Journal(folder) as journal:
+                journal.artifact("config.yaml")
+        return good(folder)
+
+    monkeypatch.setattr(sending, "send", send)
+    with Live([own]):
+        until(lambda: len(sent) == 2)
+    assert sent == ["own"] * 2
+
+
+def test_it_sends_once_more_when_it_is_closed_and_then_no_more(
+    sent: list[str], own: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "POLL_SECONDS", 600)
+    following = Live([own])
     time.sleep(0.1)
-    assert len(sent) == count
+    assert not sent
+    assert following.close(5)
+    assert sent == ["own"]
+    with Journal(own) as journal:
+        journal.artifact("config.yaml")
+    time.sleep(0.1)
+    assert sent == ["own"]
 
 
-def test_earlier_runs_of_this_store_are_sent_after_the_own_one(sent: list[str], tmp_path: Path) -> None:
-    ended(tmp_path / "outputs" / "here", "http://here")
+def test_a_run_that_has_not_started_is_waited_for(sent: list[str], tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "journal.jsonl").touch()
+    with Live([tmp_path / "own", tmp_path / "empty"]) as following:
+        time.sleep(0.1)
+        assert not sent
+        with started(tmp_path / "own"):
+            until(lambda: "own" in sent)
+    assert following.sent
+    assert set(sent) == {"own"}
+
+
+def test_a_run_followed_later_is_sent(sent: list[str], own: Path, tmp_path: Path) -> None:
+    with Live([own]) as following:
+        until(lambda: sent == ["own"])
+        following.follow(ended(tmp_path / "later"))
+        until(lambda: "later" in sent)
+        following.follow(own)
+        following.follow(tmp_path / "later")
+        following.follow(ended(tmp_path / "last"))
+    assert following.sent
+    assert sent == ["own", "later", "last"]
+
+
+def test_earlier_runs_of_this_store_are_sent_after_the_own_one(sent: list[str], own: Path, tmp_path: Path) -> None:
+    ended(tmp_path / "outputs" / "here")
     ended(tmp_path / "outputs" / "elsewhere", "http://elsewhere")
-    with Journal(tmp_path / "outputs" / "running") as journal:
-        journal.start(name="a run", experiment="svhn", store="http://here", tags={})
-        following = Live(tmp_path / "own", [tmp_path / "outputs"])
+    with started(tmp_path / "outputs" / "running"):
+        following = Live([own], [tmp_path / "outputs"])
         until(lambda: "here" in sent)
         assert following.close(5)
-    assert sent[0] == "own"
-    assert set(sent) == {"own", "here"}
+    assert sent == ["own", "here"]
+
+
+def test_an_own_run_among_the_earlier_ones_is_sent_once(sent: list[str], tmp_path: Path) -> None:
+    study = ended(tmp_path / "multirun" / "study")
+    ended(study / "trial-0")
+    ended(study / "trial-1")
+    with Live([study], [tmp_path / "multirun"]) as following:
+        following.follow(study / "trial-0")
+        until(lambda: "trial-1" in sent)
+    assert sorted(sent) == ["study", "trial-0", "trial-1"]
+
+
+@pytest.mark.parametrize("order", [("bad", "good"), ("good", "bad")])
+def test_a_bad_run_does_not_keep_others_from_mlflow(
+    sent: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    order: tuple[str, ...],
+) -> None:
+    good = sending.send
+
+    def send(folder: Path) -> Sent:
+        if folder.name == "bad":
+            raise RuntimeError("the user deleted it")
+        return good(folder)
+
+    monkeypatch.setattr(sending, "send", send)
+    with Live([ended(tmp_path / name) for name in order]) as following:
+        until(lambda: "good" in sent)
+        following.follow(ended(tmp_path / "later"))
+        until(lambda: "later" in sent)
+    assert not following.sent
+    assert sent == ["good", "later"]
+    assert capsys.readouterr().err.count("cannot be told about this run: the user deleted it") == 1
 
 
 def test_a_bad_earlier_run_does_not_keep_this_one_from_mlflow(
-    sent: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    sent: list[str], own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = sending.send
 
@@ -76,10 +201,11 @@ def test_a_bad_earlier_run_does_not_keep_this_one_from_mlflow(
 
     monkeypatch.setattr(sending, "send", send)
     for name in ("bad", "fine"):
-        ended(tmp_path / "outputs" / name, "http://here")
+        ended(tmp_path / "outputs" / name)
     (tmp_path / "outputs" / "foreign").mkdir()
     (tmp_path / "outputs" / "foreign" / "journal.jsonl").write_text('{"not": "ours"}\n')
-    following = Live(tmp_path / "own", [tmp_path / "outputs"])
+    (tmp_path / "outputs" / "a folder" / "journal.jsonl").mkdir(parents=True)
+    following = Live([own], [tmp_path / "outputs"])
     until(lambda: "fine" in sent)
     assert following.close(5)
     assert not capsys.readouterr().err
@@ -88,7 +214,7 @@ def test_a_bad_earlier_run_does_not_keep_this_one_from_mlflow(
 @pytest.mark.parametrize("error", [ConnectionError("refused by http://me:secret@here"), TimeoutError()])
 def test_a_dead_store_is_one_warning(
     sent: list[str],
-    tmp_path: Path,
+    own: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     error: Exception,
@@ -100,7 +226,7 @@ def test_a_dead_store_is_one_warning(
         raise error
 
     monkeypatch.setattr(sending, "send", send)
-    following = Live(tmp_path / "own")
+    following = Live([own])
     until(lambda: len(calls) > 3)
     assert not following.close(5)
     told = capsys.readouterr().err
@@ -109,9 +235,7 @@ def test_a_dead_store_is_one_warning(
     assert "secret" not in told
 
 
-def test_a_store_that_comes_back_gets_everything(
-    sent: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_store_that_comes_back_gets_everything(sent: list[str], own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     good, calls = sending.send, []
 
     def send(folder: Path) -> Sent:
@@ -121,24 +245,75 @@ def test_a_store_that_comes_back_gets_everything(
         return good(folder)
 
     monkeypatch.setattr(sending, "send", send)
-    following = Live(tmp_path / "own")
+    following = Live([own])
     until(lambda: bool(sent))
     assert following.close(5)
 
 
 def test_a_store_that_hangs_is_left_behind(
-    sent: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    hanging: threading.Event, own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answer = threading.Event()
-
-    def send(folder: Path) -> Sent:
-        answer.wait()
-        return SENT
-
-    monkeypatch.setattr(sending, "send", send)
-    following = Live(tmp_path / "own")
-    started = time.monotonic()
+    following = Live([own])
+    before = time.monotonic()
     assert not following.close(0.2)
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - before < 5
     assert "it does not answer" in capsys.readouterr().err
-    answer.set()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt("stop"), Terminated("stop")])
+def test_somebody_who_stopped_the_command_need_not_wait(
+    hanging: threading.Event,
+    own: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    error: BaseException,
+) -> None:
+    assert live.PATIENCE_AFTER_STOP_SECONDS < live.PATIENCE_SECONDS
+    monkeypatch.setattr(live, "PATIENCE_AFTER_STOP_SECONDS", 0.1)
+    before = time.monotonic()
+    with pytest.raises(type(error), match="stop"), Live([own]) as following:
+        raise error
+    assert time.monotonic() - before < 5
+    assert not following.sent
+    assert "it does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("failed")])
+def test_a_command_that_was_not_stopped_waits_for_a_slow_store(
+    hanging: threading.Event, own: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None
+) -> None:
+    monkeypatch.setattr(live, "PATIENCE_AFTER_STOP_SECONDS", 0)
+    timer = threading.Timer(0.3, hanging.set)
+    timer.start()
+    with pytest.raises(RuntimeError, match="failed") if error else nullcontext(), Live([own]) as following:
+        if error:
+            raise error
+    assert following.sent
+    timer.join()
+
+
+def test_a_study_and_its_trials_arrive_in_mlflow(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "POLL_SECONDS", 0.01)
+    study, trial = tmp_path / "study", tmp_path / "study" / "trial-0"
+    with Live([study]) as following:
+        following.follow(trial)
+        with started(study, store.address()) as top:
+            top.tags({"role": "sweep"})
+            with started(trial, store.address(), parent="..") as journal:
+                journal.metrics({"val/accuracy": 0.5}, step=1)
+                until(lambda: (trial / sending.SENT).exists())
+                journal.end("KILLED", {"trial.state": "interrupted"})
+            with started(trial, store.address()) as journal:
+                journal.metrics({"val/accuracy": 0.5}, step=1)
+                journal.end("FINISHED", {"trial.state": "complete"})
+            with Journal(trial) as journal:
+                journal.metrics({"delta_to_baseline": 0.1})
+            top.end("FINISHED", {"trial.state": "complete"})
+    assert following.sent
+    runs = {run.info.run_name: run for run in client.search_runs(["1"])}
+    assert {name: run.info.status for name, run in runs.items()} == {"study": "FINISHED", "trial-0": "FINISHED"}
+    assert runs["trial-0"].data.tags["mlflow.parentRunId"] == runs["study"].info.run_id
+    assert runs["trial-0"].data.metrics == {"val/accuracy": 0.5, "delta_to_baseline": 0.1}
+    assert runs["study"].data.tags["role"] == "sweep"

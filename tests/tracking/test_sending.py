@@ -1,9 +1,11 @@
 import json
-import shutil
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -12,27 +14,10 @@ from mlflow import MlflowClient
 
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.tracking import sending, store
-from svhn_sweep.tracking.journal import Journal
+from svhn_sweep.tracking.journal import Journal, has_ended
 
 # MLflow's own: SQLAlchemy sessions that its store leaves to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
-
-
-@pytest.fixture(scope="module")
-def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite store with its tables and nothing in them: MLflow takes 2 s to make one."""
-    path = tmp_path_factory.mktemp("store") / "mlflow.db"
-    MlflowClient(f"sqlite:///{path}")
-    return path
-
-
-@pytest.fixture
-def client(tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    """A new store in the current folder."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    shutil.copy(new_store, tmp_path)
-    return store.connect()
 
 
 @pytest.fixture
@@ -107,7 +92,7 @@ def test_sending_again_changes_nothing(client: MlflowClient, journal: Journal) -
     assert len(client.search_runs([sent["experiment_id"]])) == 1
 
 
-@pytest.mark.parametrize("events_sent", range(1, 12))
+@pytest.mark.parametrize("events_sent", range(1, 11))
 def test_a_sender_that_died_after_any_event_is_continued(
     client: MlflowClient, journal: Journal, monkeypatch: pytest.MonkeyPatch, events_sent: int
 ) -> None:
@@ -229,6 +214,168 @@ def test_two_senders_make_one_run(client: MlflowClient, journal: Journal) -> Non
     assert len(client.search_logged_models([experiment.experiment_id])) == 1
 
 
+def interrupted(folder: Path, *, killed: bool = False) -> None:
+    """A run that came to its second epoch."""
+    with Journal(folder) as journal:
+        session(journal, "/here/digits.h5", epochs=2)
+        if not killed:
+            journal.end("KILLED", {"trial.state": "interrupted", "trial.reason": "Ctrl-C"})
+
+
+def continued(folder: Path) -> None:
+    """The rest of it, which repeats the second epoch; the data lie elsewhere by now."""
+    with Journal(folder) as journal:
+        session(journal, "/there/digits.h5", epochs=3)
+        journal.metrics({"val/best_accuracy": 0.3})
+        journal.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
+
+
+def session(journal: Journal, path: str, epochs: int) -> None:
+    journal.start(name="trial 1", experiment="svhn", store="", tags={"trial.state": "running"})
+    journal.dataset(name="digits.h5", digest="ab" * 32, source=path)
+    journal.params({"seed": 1, "data.path": path})
+    for epoch in range(2 if path.startswith("/there") else 1, epochs + 1):
+        journal.metrics({"val/accuracy": epoch / 10}, step=epoch)
+
+
+@pytest.mark.parametrize("sent_after", [(), ("start",), ("stop",), ("restart",), ("start", "stop", "restart")])
+@pytest.mark.parametrize("killed", [False, True])
+def test_an_interrupted_run_goes_on_as_the_same_run(
+    client: MlflowClient, tmp_path: Path, sent_after: tuple[str, ...], killed: bool
+) -> None:
+    """`killed`: by what leaves no time to write an end."""
+    folder = tmp_path / "run"
+    sent = []
+    with Journal(folder) as journal:
+        session(journal, "/here/digits.h5", epochs=1)
+        if "start" in sent_after:
+            sent.append(sending.send(folder)["run_id"])
+    interrupted(folder, killed=killed)
+    assert has_ended(folder)
+    if "stop" in sent_after:
+        sent.append(sending.send(folder)["run_id"])
+        run = client.get_run(sent[-1])
+        assert (run.info.status, run.data.tags["trial.state"]) == ("KILLED", "interrupted")
+    with Journal(folder) as journal:
+        session(journal, "/there/digits.h5", epochs=2)
+    if "restart" in sent_after:
+        sent.append(sending.send(folder)["run_id"])
+        run = client.get_run(sent[-1])
+        assert (run.info.status, run.data.tags["trial.state"]) == ("RUNNING", "running")
+    continued(folder)
+    sent.append(sending.send(folder)["run_id"])
+    assert len(set(sent)) == 1
+    shown, run = everything(client, sent[0]), client.get_run(sent[0])
+    assert len(client.search_runs([run.info.experiment_id])) == 1
+    assert (run.info.status, run.data.tags["trial.state"], run.data.tags["trial.reason"]) == (
+        "FINISHED",
+        "complete",
+        "",
+    )
+    assert run.data.params == {"seed": "1", "data.path": "/here/digits.h5"}
+    assert [(step, value) for _, step, value in shown["metrics"]["val/accuracy"]] == [(1, 0.1), (2, 0.2), (3, 0.3)]  # type: ignore[index]
+    assert len(shown["metrics"]["val/best_accuracy"]) == 1  # type: ignore[index]
+    assert shown["datasets"] == [("digits.h5", ("ab" * 32)[:36])]
+    last = json.loads((folder / "journal.jsonl").read_text().splitlines()[-1])
+    assert run.info.end_time == last["time"]
+
+
+def test_all_of_a_resumed_run_may_be_sent_again(client: MlflowClient, tmp_path: Path) -> None:
+    interrupted(tmp_path / "run")
+    continued(tmp_path / "run")
+    sent = sending.send(tmp_path / "run")
+    before = everything(client, sent["run_id"])
+    (tmp_path / "run" / sending.SENT).unlink()
+    assert sending.send(tmp_path / "run") == sent
+    assert everything(client, sent["run_id"]) == before
+
+
+def test_what_is_noted_after_the_end_arrives(client: MlflowClient, journal: Journal) -> None:
+    run_id = sending.send(journal.folder)["run_id"]
+    before = client.get_run(run_id).info
+    journal.metrics({"delta_to_baseline": 0.02})
+    sending.send(journal.folder)
+    run = client.get_run(run_id)
+    assert run.data.metrics["delta_to_baseline"] == 0.02
+    assert (run.info.status, run.info.end_time) == ("FINISHED", before.end_time)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Path:
+    """The folder of a study's run with two trials in it and one a level below."""
+    folder = tmp_path / "multirun" / "study"
+    with Journal(folder) as journal:
+        journal.start(name="study", experiment="svhn", store="", tags={"role": "sweep"})
+    for path, parent in (("trial-0", ".."), ("trial-1", ".."), ("confirm-1/trial-0", "../..")):
+        with Journal(folder / path) as journal:
+            journal.start(name=path, experiment="svhn", store="", tags={"role": "trial"}, parent=parent)
+            journal.end("FINISHED", {"trial.state": "complete"})
+    return folder
+
+
+TRIALS = ("trial-0", "trial-1", "confirm-1/trial-0")
+
+
+@pytest.mark.parametrize(
+    "order",
+    [
+        (".", *TRIALS),
+        (*TRIALS, "."),
+        ("trial-0", ".", "trial-1", "confirm-1/trial-0"),
+        ("confirm-1/trial-0", "trial-1", ".", "trial-0"),
+    ],
+)
+def test_trials_lie_within_their_study_whichever_is_sent_first(
+    client: MlflowClient, study: Path, order: tuple[str, ...]
+) -> None:
+    sent = {path: sending.send(study / path) for path in order}
+    runs = {run.info.run_id: run for run in client.search_runs([sent["."]["experiment_id"]])}
+    assert runs.keys() == {each["run_id"] for each in sent.values()}
+    assert len(runs) == 1 + len(TRIALS)
+    parents = [runs[sent[path]["run_id"]].data.tags.get("mlflow.parentRunId") for path in (".", *TRIALS)]
+    assert parents == [None, *[sent["."]["run_id"]] * len(TRIALS)]
+    assert runs[sent["."]["run_id"]].data.tags["role"] == "sweep"
+    assert runs[sent["."]["run_id"]].info.status == "RUNNING"
+
+
+def test_a_sender_that_died_between_a_study_and_its_trial_makes_no_second_study(
+    client: MlflowClient, study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(folder: Path, sent: sending.Sent) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sending, "_remember", dies)
+        with pytest.raises(KeyboardInterrupt):
+            sending.send(study / "trial-0")
+    sent = [sending.send(study / path) for path in (*TRIALS, ".")]
+    assert len(client.search_runs([sent[0]["experiment_id"]])) == 1 + len(TRIALS)
+
+
+def test_trials_and_their_study_may_be_sent_at_once(client: MlflowClient, study: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        sent = list(pool.map(lambda path: sending.send(study / path), ("trial-0", "trial-0", "trial-0", ".", ".")))
+    runs = client.search_runs([sent[0]["experiment_id"]])
+    assert sorted(run.info.run_name for run in runs) == ["study", "trial-0"]
+
+
+def test_in_a_new_store_at_the_same_place_a_trial_finds_its_study(
+    client: MlflowClient, study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = sending.send(study)
+    for path in (study, study / "trial-0"):
+        (path / sending.SENT).write_text(json.dumps({f"sqlite:///{tmp_path}/other.db": lost}))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
+    (trial, other, parent) = (sending.resend(study / path) for path in ("trial-0", "trial-1", "."))
+    assert trial is not None
+    assert other is not None
+    assert parent is not None
+    found = {run.info.run_id: run.data.tags for run in store.connect().search_runs([parent["experiment_id"]])}
+    assert len(found) == 3
+    assert found[parent["run_id"]]["role"] == "sweep"
+    assert {found[each["run_id"]]["mlflow.parentRunId"] for each in (trial, other)} == {parent["run_id"]}
+
+
 def test_a_store_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -240,6 +387,46 @@ def test_a_store_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Monke
     process.kill()
     process.wait()
     assert store.connect().search_experiments()
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+def test_a_database_is_made_by_whoever_is_first(tmp_path: Path, processes: int) -> None:
+    script = (
+        "import os, sqlite3, sys; from pathlib import Path; from svhn_sweep.tracking.store import create_whole\n"
+        "def create(path):\n"
+        "    with sqlite3.connect(path) as database:\n"
+        "        database.execute('create table owner as select ? as pid', [os.getpid()])\n"
+        "    database.close()\n"
+        "create_whole(Path(sys.argv[1]), create)"
+    )
+    path = tmp_path / "new.db"
+    started = [subprocess.Popen([sys.executable, "-c", script, str(path)]) for _ in range(processes)]
+    assert [process.wait() for process in started] == [0] * processes
+    with closing(sqlite3.connect(path)) as database:
+        ((owner,),) = database.execute("select pid from owner")
+    assert owner in [process.pid for process in started]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_database_that_is_there_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "there.db"
+    path.write_text("mine")
+    store.create_whole(path, lambda path: path.write_text("new"))
+    assert path.read_text() == "mine"
+
+
+def test_a_database_whose_tables_could_not_be_made_is_not_there(tmp_path: Path) -> None:
+    def fails(path: Path) -> None:
+        path.write_text("half")
+        raise OSError("disk full")
+
+    path = tmp_path / "new.db"
+    with pytest.raises(OSError, match="disk full"):
+        store.create_whole(path, fails)
+    assert not path.exists()
+    store.create_whole(path, lambda path: path.write_text("whole"))
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

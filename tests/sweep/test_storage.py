@@ -1,0 +1,175 @@
+"""Where studies are kept, and that one driver at a time works on one: real processes, real SQLite."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+
+from svhn_sweep.errors import ConfigError
+from svhn_sweep.sweep.storage import alone, connect, database
+
+Driver = Callable[..., "subprocess.Popen[str]"]
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from svhn_sweep.sweep.storage import alone
+with alone(Path(sys.argv[1]), sys.argv[2]):
+    print("working", flush=True)
+    time.sleep(600)
+"""
+CONNECT = """
+import sys
+from pathlib import Path
+from svhn_sweep.sweep.storage import connect
+connect(Path(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def driver() -> Iterator[Driver]:
+    """`driver(path, "study")`: another process that works on the study."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(path: Path, study: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLD, str(path), study]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout is not None
+        assert started[-1].stdout.readline() == "working\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+# the lock
+
+
+def test_the_second_driver_of_a_study_is_told_who_the_first_is(tmp_path: Path, driver: Driver) -> None:
+    path = tmp_path / "optuna.db"
+    for _ in range(2):  # what a dead driver left in the file is overwritten
+        first = driver(path, "one")
+        told = f"the study one must have one driver at a time, but process {first.pid} works on it; wait for it"
+        with pytest.raises(ConfigError, match=re.escape(told)), alone(path, "one"):
+            pass
+        first.kill()
+        first.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_study_is_free_once_its_driver_is_gone(tmp_path: Path, driver: Driver, number: signal.Signals) -> None:
+    path = tmp_path / "optuna.db"
+    first = driver(path, "one")
+    first.send_signal(number)
+    first.wait()
+    with alone(path, "one"):
+        pass
+    with alone(path, "one"):
+        pass
+
+
+def test_two_drivers_can_work_on_two_studies_of_one_file(tmp_path: Path, driver: Driver) -> None:
+    path = tmp_path / "optuna.db"
+    driver(path, "one")
+    with (
+        alone(path, "two"),
+        alone(path, "three"),
+        pytest.raises(ConfigError, match="the study one"),
+        alone(path, "one"),
+    ):
+        pass
+
+
+def test_studies_of_one_name_in_two_files_are_two(tmp_path: Path, driver: Driver) -> None:
+    driver(tmp_path / "a.db", "one")
+    with alone(tmp_path / "b.db", "one"):
+        pass
+
+
+def test_the_lock_stands_beside_the_database_and_names_its_holder(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "optuna.db"
+    with alone(path, "one"):
+        assert (tmp_path / "deep" / "optuna.db.one.lock").read_text() == str(os.getpid())
+
+
+# the database
+
+
+def test_a_new_database_appears_whole_and_is_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "optuna.db"
+    for _ in range(2):
+        storage = connect(path)
+        optuna.create_study(storage=storage, study_name="one", load_if_exists=True).ask()
+        storage.engine.dispose()
+    assert len(optuna.load_study(storage=storage, study_name="one").trials) == 2
+    storage.engine.dispose()
+    assert [each.name for each in path.parent.iterdir()] == ["optuna.db"]
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05])
+def test_a_creation_that_is_killed_leaves_nothing_half_made(tmp_path: Path, delay: float) -> None:
+    path = tmp_path / "optuna.db"
+    process = subprocess.Popen([sys.executable, "-c", CONNECT, str(path)])
+    while not list(tmp_path.iterdir()):  # until the first byte
+        assert process.poll() is None
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    storage = connect(path)
+    assert optuna.create_study(storage=storage).ask().number == 0
+    storage.engine.dispose()
+
+
+def test_drivers_that_create_it_at_once_share_one(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.db"
+    processes = [subprocess.Popen([sys.executable, "-c", CONNECT, str(path)]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert [each.name for each in tmp_path.iterdir()] == ["optuna.db"]
+    connect(path).engine.dispose()
+
+
+# its address
+
+
+@pytest.mark.parametrize(
+    ("setting", "path"),
+    [
+        (None, "optuna.db"),
+        ("sqlite:///mine.db", "mine.db"),
+        ("sqlite:///deep/mine.db", "deep/mine.db"),
+        ("sqlite:////abs/mine.db", "/abs/mine.db"),
+    ],
+)
+def test_the_file_is_found_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str | None, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert database(setting) == tmp_path / path
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("optuna.db", "optuna.db"),
+        ("", ""),
+        ("sqlite:///", "sqlite:///"),
+        ("sqlite://", "sqlite://"),
+        ("sqlite://optuna.db", "sqlite://optuna.db"),
+        ("mysql://host/optuna", "mysql://host/optuna"),
+        ("postgresql://me:secret@host/optuna", "postgresql://***@host/optuna"),
+    ],
+)
+def test_an_address_that_is_no_sqlite_file_is_refused(setting: str, told: str) -> None:
+    message = f"hydra.sweeper.storage must be sqlite:///FILE but got {told}."
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        database(setting)

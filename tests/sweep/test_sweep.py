@@ -1,0 +1,326 @@
+"""The sweep as a user types it: Optuna's and MLflow's rows joined afterwards."""
+
+import json
+import re
+import shlex
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import h5py
+import optuna
+import pytest
+from folder import Folder
+from mlflow.entities import Run
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # SQLite connections of MLflow and Optuna
+]
+
+OPTUNA_STATE = {"complete": "COMPLETE", "pruned": "PRUNED", "diverged": "FAIL", "failed": "FAIL"}
+MLFLOW_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+
+
+def small(*more: str) -> tuple[str, ...]:
+    """The command for a sweep of seconds; the baseline is within the space."""
+    return ("-m", "optuna", "model=model1", "model.filters.conv2=2", "model.dropout=0", *more)
+
+
+def study_names(folder: Folder) -> list[str]:
+    return sorted(optuna.get_all_study_names(f"sqlite:///{folder.path}/optuna.db"))
+
+
+def rows(folder: Folder, study: str) -> list[tuple[int, str]]:
+    """Optuna's trials: number and state."""
+    trials = optuna.load_study(study_name=study, storage=f"sqlite:///{folder.path}/optuna.db").trials
+    return [(trial.number, trial.state.name) for trial in trials]
+
+
+def runs_of(folder: Folder, study: str) -> dict[int, Run]:
+    """MLflow's runs of a study's trials by number; fails if two have one number."""
+    found = [run for run in folder.runs() if run.data.tags.get("study") == study and "trial.number" in run.data.tags]
+    by_number = {int(run.data.tags["trial.number"]): run for run in found}
+    assert len(by_number) == len(found)
+    return by_number
+
+
+def assert_joined(folder: Folder, study: str, budget: int) -> None:
+    """Exactly the budget; one run for each trial; states equal; no gap and no duplicate in any curve."""
+    trials, runs = rows(folder, study), runs_of(folder, study)
+    assert [number for number, _ in trials] == list(range(budget))
+    assert sorted(runs) == list(range(budget))
+    for number, state in trials:
+        tag = runs[number].data.tags["trial.state"]
+        assert (state, runs[number].info.status) == (OPTUNA_STATE[tag], MLFLOW_STATUS[tag])
+        steps = [step for step, _ in folder.history(runs[number], "val/accuracy")]
+        assert steps == list(range(1, len(steps) + 1))
+
+
+def workers_of(folder: Folder) -> list[int]:
+    """The processes that work in the folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes()
+            if b"svhn_sweep" in words and (process / "cwd").readlink() == folder.path:
+                found.append(int(process.name))
+        except OSError:  # it has ended meanwhile
+            continue
+    return found
+
+
+@pytest.fixture(scope="module")
+def swept(
+    tmp_path_factory: pytest.TempPathFactory, plain_environment: dict[str, str], small_h5: Path
+) -> tuple[Folder, str, str]:
+    """A folder with a finished sweep, its study's name, and what the terminal showed. The driver notes TensorFlow."""
+    folder = Folder(tmp_path_factory.mktemp("a sweep"), dict(plain_environment))
+    (folder.path / "site").mkdir()
+    (folder.path / "site" / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Finder:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'tensorflow':\n"
+        "            open('tensorflow-in-driver', 'w').close()\n"
+        "if 'svhn_sweep.sweep.worker' not in sys.orig_argv:\n"
+        "    sys.meta_path.insert(0, Finder())\n"
+    )
+    data = ("data=svhn", f"data.path={small_h5}", "training.epochs=3")
+    result = folder.run(
+        *small(*data, "hydra.sweeper.n_trials=4", "hydra.sweeper.confirm.seeds=2"),
+        PYTHONPATH=str(folder.path / "site"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert not result.stderr
+    (study,) = [name for name in study_names(folder) if "confirm" not in name]
+    return folder, study, result.stdout
+
+
+def test_every_trial_is_a_nested_run(swept: tuple[Folder, str, str]) -> None:
+    folder, study, _ = swept
+    assert_joined(folder, study, 4)
+    (parent,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
+    assert parent.info.status == "FINISHED"
+    children = [run for run in folder.runs() if run.info.run_id != parent.info.run_id]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert runs_of(folder, study)[0].info.run_name == "baseline"
+    for run in runs_of(folder, study).values():
+        assert run.data.tags["role"] == "trial"
+        assert {"config.yaml", "command.txt", "figures/curves.png", "confusion_matrix/validation.png"} <= (
+            folder.artifacts(run)
+        )
+        assert "delta_to_baseline" in run.data.metrics
+        assert not any(key.startswith("test/") for key in run.data.metrics)
+
+
+def test_the_parent_run_has_the_leaderboard(swept: tuple[Folder, str, str]) -> None:
+    folder, study, _ = swept
+    (parent,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
+    description = parent.data.tags["mlflow.note.content"]
+    assert "**4 of 4** trials" in description
+    assert "| **baseline** |" in description
+    assert "python -m svhn_sweep -m optuna" in description
+    figures = {
+        f"{name}.png" for name in ("history", "importances", "learning_curves", "parallel_coordinates", "slices")
+    }
+    assert figures | {"leaderboard.csv", "leaderboard.md", "report.html"} <= folder.artifacts(parent)
+    page = (folder.path / "multirun" / study / "report.html").read_text()
+    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
+
+
+def test_the_driver_does_without_tensorflow(swept: tuple[Folder, str, str]) -> None:
+    folder, _, _ = swept
+    assert not (folder.path / "tensorflow-in-driver").exists()
+
+
+def test_the_champion_is_judged_on_test_and_registered(swept: tuple[Folder, str, str]) -> None:
+    folder, study, shown = swept
+    (version,) = folder.client.search_model_versions("name='svhn-digits'")
+    assert folder.client.get_model_version_by_alias("svhn-digits", "champion").version == version.version
+    assert version.tags["study"] == study
+    (accuracies,) = json.loads((folder.path / "multirun" / study / "test.json").read_text()).values()
+    assert all(0 <= value <= 1 for values in accuracies.values() for value in values)
+    assert "On test, read once" in shown
+    assert f"with the weights of seed {version.tags['seed']}" in shown
+
+
+def test_the_same_command_finds_nothing_left_to_do(swept: tuple[Folder, str, str], small_h5: Path) -> None:
+    folder, study, _ = swept
+    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("trial-*/*")}
+    data = ("data=svhn", f"data.path={small_h5}", "training.epochs=3")
+    again = folder.run(*small(*data, "hydra.sweeper.n_trials=4", "hydra.sweeper.confirm.seeds=2"))
+    assert again.returncode == 0, again.stderr
+    assert_joined(folder, study, 4)
+    untouched = {path for path in before if path.name not in ("mlflow.lock",)}
+    assert {path: path.stat().st_mtime_ns for path in untouched} == {path: before[path] for path in untouched}
+    assert len(folder.client.search_model_versions("name='svhn-digits'")) == 1
+
+
+def until_epoch(process: subprocess.Popen[str], folder: Folder, epoch: int) -> None:
+    """Return once some trial has finished so many epochs."""
+    for _ in range(900):
+        texts = [journal.read_text() for journal in folder.path.glob("multirun/*/trial-*/journal.jsonl")]
+        if any(f'"step": {epoch}' in text for text in texts):
+            return
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+    raise TimeoutError(f"no trial came to epoch {epoch}")
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+def test_a_stopped_sweep_is_continued_by_the_same_command(
+    folder: Folder, small_h5: Path, number: signal.Signals, exit_code: int
+) -> None:
+    command = small(
+        "data=svhn",
+        f"data.path={small_h5}",
+        "training.epochs=15",
+        "hydra.sweeper.n_trials=3",
+        "hydra.sweeper.confirm=null",
+        "hydra.sweeper.workers=2",
+    )
+    process = folder.start(*command)
+    until_epoch(process, folder, 3)
+    if number == signal.SIGTERM:
+        second = folder.run(*command)
+        assert second.returncode == 2
+        assert f"process {process.pid} works on it" in second.stderr
+    process.send_signal(number)
+    started = time.monotonic()
+    shown, told = process.communicate(timeout=30)
+    assert process.returncode == exit_code
+    assert time.monotonic() - started < 12
+    while workers_of(folder) and time.monotonic() - started < 12:
+        time.sleep(0.1)
+    assert workers_of(folder) == []
+    if number != signal.SIGKILL:
+        assert told == "svhn_sweep: interrupted\n"
+        assert f"python -m svhn_sweep {shlex.join(command[:2])}" in shown
+        assert {run.info.status for run in folder.runs()} == {"KILLED"}
+        assert {run.data.tags["trial.state"] for run in folder.runs()} == {"interrupted"}
+
+    result = folder.run(*command)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"trial \d  starts at epoch ([2-9]|\d\d)/15", result.stdout)
+    (study,) = study_names(folder)
+    assert_joined(folder, study, 3)
+    assert "RUNNING" not in {run.info.status for run in folder.runs()}
+    assert not list(folder.path.rglob("checkpoint.npz"))
+
+
+@pytest.fixture
+def misfortunes(folder: Folder) -> str:
+    """A PYTHONPATH on which each trial meets its own."""
+    (folder.path / "site").mkdir()
+    (folder.path / "site" / "sitecustomize.py").write_text(
+        "import dataclasses, faulthandler, os, signal, sys, time\n"
+        "if 'svhn_sweep.sweep.worker' in sys.orig_argv:\n"
+        "    import svhn_sweep.training.fit as module\n"
+        "    fit = module.fit\n"
+        "    def misfortune(model, train, validation, config, seed, **options):\n"
+        "        number = int(options['checkpoint'].parent.name[-4:])\n"
+        "        if number == 1:\n"
+        "            faulthandler._sigsegv()\n"
+        "        if number == 2:\n"
+        "            raise MemoryError('no more memory')\n"
+        "        if number == 3:\n"
+        "            time.sleep(1000)\n"
+        "        if number == 4:\n"
+        "            os.kill(os.getpid(), signal.SIGKILL)\n"
+        "        if number == 5:\n"
+        "            config = dataclasses.replace(config, learning_rate=1e30)\n"
+        "        return fit(model, train, validation, config, seed, **options)\n"
+        "    module.fit = misfortune\n"
+    )
+    return str(folder.path / "site")
+
+
+def test_a_trial_that_fails_fails_alone(folder: Folder, small_h5: Path, misfortunes: str) -> None:
+    result = folder.run(
+        *small("data=svhn", f"data.path={small_h5}", "training.epochs=2", "hydra.sweeper.n_trials=7"),
+        "hydra.sweeper.confirm=null",
+        "hydra.sweeper.trial_timeout=45",
+        "hydra.sweeper.failures_in_a_row=7",
+        PYTHONPATH=misfortunes,
+    )
+    assert result.returncode == 0, result.stderr
+    (study,) = study_names(folder)
+    assert_joined(folder, study, 7)
+    ends = {
+        number: (run.data.tags["trial.state"], run.data.tags["trial.reason"])
+        for number, run in runs_of(folder, study).items()
+    }
+    assert ends[0] == ends[6] == ("complete", "")
+    for number, (state, reason) in {
+        1: ("failed", "the worker was ended by SIGSEGV"),
+        2: ("failed", "MemoryError('no more memory')"),
+        3: ("failed", "it took longer than trial_timeout=45 seconds"),
+        4: ("failed", "the worker was ended by SIGKILL 3 times in epoch 1; perhaps the memory is too small"),
+        5: ("diverged", "the loss was not finite in epoch 1"),
+    }.items():
+        assert ends[number][0] == state
+        assert reason in ends[number][1]
+    assert "Segmentation fault" in (folder.path / "multirun" / study / "trial-0001" / "trial.log").read_text()
+    assert "traceback.txt" in folder.artifacts(runs_of(folder, study)[2])
+    assert workers_of(folder) == []
+
+
+def test_failures_in_a_row_end_the_sweep(folder: Folder, small_h5: Path, misfortunes: str) -> None:
+    result = folder.run(
+        *small("data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=9"),
+        "hydra.sweeper.workers=1",
+        "hydra.sweeper.failures_in_a_row=2",
+        PYTHONPATH=misfortunes,
+    )
+    assert result.returncode == 1
+    assert "svhn_sweep: 2 trials failed in a row, the last one because: MemoryError: no more memory" in result.stderr
+    (parent,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
+    assert parent.info.status == "FAILED"
+
+
+def test_without_a_test_split_only_the_confirmation_is_refused(folder: Folder, small_h5: Path) -> None:
+    with h5py.File(small_h5) as whole, h5py.File(folder.path / "train.h5", "w") as train:
+        for name in ("X_train", "y_train"):
+            train[name] = whole[name][:]
+    command = small("data=svhn", "data.path=train.h5", "training.epochs=1", "hydra.sweeper.n_trials=2")
+    refused = folder.run(*command)
+    assert refused.returncode == 2
+    assert "train.h5 must have X_test and y_test" in refused.stderr
+    assert not (folder.path / "optuna.db").exists()
+    result = folder.run(*command, "hydra.sweeper.confirm=null")
+    assert result.returncode == 0, result.stderr
+    (study,) = study_names(folder)
+    assert_joined(folder, study, 2)
+    assert folder.client.search_registered_models() == []
+
+
+def test_a_dry_run_shows_commands_that_are_the_trials(folder: Folder, small_h5: Path) -> None:
+    result = folder.run(*small("data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.dry_run=true"))
+    assert result.returncode == 0, result.stderr
+    assert {path.name for path in folder.path.iterdir()} == set()
+    commands = [line for line in result.stdout.splitlines() if line.startswith("python -m svhn_sweep ")]
+    assert len(commands) == 3
+    words = shlex.split(commands[0])
+    assert folder.run(*words[3:]).returncode == 0
+    (run,) = folder.runs()
+    typed = dict(word.split("=", 1) for word in words[3:])
+    for key in ("training.learning_rate", "model.filters.conv1"):
+        assert float(run.data.params[key]) == float(typed[key])
+
+
+def test_timeout_interrupts_and_the_rest_stays_for_later(folder: Folder, small_h5: Path) -> None:
+    command = small(
+        "data=svhn",
+        f"data.path={small_h5}",
+        "training.epochs=300",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.confirm=null",
+    )
+    result = folder.run(*command, "hydra.sweeper.timeout=20")
+    assert result.returncode == 0, result.stderr
+    assert "timeout=20 s is over; the same command continues the search" in result.stdout
+    (study,) = study_names(folder)
+    assert {state for _, state in rows(folder, study)} == {"RUNNING"}
+    assert {run.data.tags["trial.state"] for run in runs_of(folder, study).values()} == {"interrupted"}

@@ -1,0 +1,157 @@
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import mlflow
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+
+from svhn_sweep.tracking import sending
+from svhn_sweep.tracking.journal import Journal
+from svhn_sweep.tracking.registry import ALIAS, Registered, register
+
+# MLflow's own: SQLAlchemy sessions that its store leaves to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
+
+NAME = "svhn-digits"
+DIGITS, OTHER_DIGITS = "ab" * 32, "cd" * 32
+
+Propose = Callable[..., Registered]
+
+
+@pytest.fixture
+def propose(client: MlflowClient, tmp_path: Path) -> Propose:
+    """`propose("a run", 0.9)` trains it, if it is new, and proposes its model."""
+
+    def propose(run: str, score: float, digits: str = DIGITS, name: str = NAME) -> Registered:
+        folder = tmp_path / run
+        if not folder.exists():
+            with Journal(folder) as journal:
+                journal.start(name=run, experiment="svhn", store="", tags={})
+                (folder / "model").mkdir()
+                (folder / "model" / "MLmodel").write_text(f"flavors: {{}}\n# {run}")
+                journal.model("model")
+                journal.end("FINISHED", {"trial.state": "complete"})
+        return register(name, folder, score, {"data.sha256": digits, "study": "model2-abc"})
+
+    return propose
+
+
+def run_id(tmp_path: Path, run: str) -> str:
+    sent = sending.recall(tmp_path / run)
+    assert sent is not None
+    return sent["run_id"]
+
+
+def champion(client: MlflowClient, name: str = NAME) -> ModelVersion:
+    return client.get_model_version_by_alias(name, ALIAS)
+
+
+def versions(client: MlflowClient, name: str = NAME) -> list[str]:
+    return sorted(str(version.version) for version in client.search_model_versions(f"name='{name}'"))
+
+
+def test_the_first_one_is_champion(client: MlflowClient, propose: Propose, tmp_path: Path) -> None:
+    assert propose("first", 0.9) == Registered(is_champion=True, version="1")
+    version = champion(client)
+    assert str(version.version) == "1"
+    assert version.status == "READY"
+    assert version.tags == {"data.sha256": DIGITS, "study": "model2-abc", "validation": "0.9"}
+
+
+def test_the_champion_is_the_model_of_its_run(
+    client: MlflowClient, propose: Propose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for run, score in (("first", 0.9), ("second", 0.95), ("third", 0.92)):
+        propose(run, score)
+    version = champion(client)
+    assert version.run_id == run_id(tmp_path, "second")
+    model = client.get_logged_model(version.source.removeprefix("models:/"))
+    assert model.source_run_id == version.run_id
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    loaded = mlflow.artifacts.download_artifacts(f"models:/{NAME}@{ALIAS}", dst_path=str(tmp_path / "loaded"))
+    assert (Path(loaded) / "MLmodel").read_text().endswith("# second")
+
+
+@pytest.mark.parametrize(
+    ("proposals", "answer", "known"),
+    [  # run, score and digits of each in turn; what the last one is told; which versions there are then
+        ([("a", 0.9, DIGITS)] * 2, Registered(True, "1"), ["1"]),
+        ([("a", 0.9, DIGITS), ("b", 0.91, DIGITS)], Registered(True, "2"), ["1", "2"]),
+        ([("a", 0.9, DIGITS), ("b", 0.89, DIGITS)], Registered(False, "1"), ["1"]),
+        ([("a", 0.9, DIGITS), ("b", 0.9, DIGITS)], Registered(False, "1"), ["1"]),
+        ([("a", 0.9, DIGITS), ("b", 0.2, OTHER_DIGITS)], Registered(True, "2"), ["1", "2"]),
+        ([("a", 0.9, DIGITS), ("b", 0.91, DIGITS), ("a", 0.9, DIGITS)], Registered(False, "2"), ["1", "2"]),
+        ([("a", 0.9, DIGITS), ("b", 0.2, OTHER_DIGITS), ("a", 0.9, DIGITS)], Registered(True, "1"), ["1", "2"]),
+        ([("a", 0.9, DIGITS), ("b", 0.8, DIGITS), ("c", 0.85, DIGITS)], Registered(False, "1"), ["1"]),
+        ([("a", 0.1, DIGITS), ("b", 1e-05, DIGITS), ("c", 1.0, DIGITS)], Registered(True, "2"), ["1", "2"]),
+    ],
+)
+def test_the_better_one_on_the_same_digits_is_champion(
+    client: MlflowClient,
+    propose: Propose,
+    tmp_path: Path,
+    proposals: list[tuple[str, float, str]],
+    answer: Registered,
+    known: list[str],
+) -> None:
+    *_, last = (propose(*proposal) for proposal in proposals)
+    assert last == answer
+    assert versions(client) == known
+    assert str(champion(client).version) == answer.version
+    assert (champion(client).run_id == run_id(tmp_path, proposals[-1][0])) is answer.is_champion
+
+
+def test_models_of_different_names_are_no_rivals(client: MlflowClient, propose: Propose) -> None:
+    propose("real", 0.9)
+    assert propose("drawn", 0.5, name=f"{NAME}-synthetic") == Registered(is_champion=True, version="1")
+    assert versions(client) == versions(client, f"{NAME}-synthetic") == ["1"]
+
+
+def test_where_the_user_took_the_alias_away_the_next_one_gets_it(client: MlflowClient, propose: Propose) -> None:
+    propose("first", 0.9)
+    client.delete_registered_model_alias(NAME, ALIAS)
+    assert propose("second", 0.8) == Registered(is_champion=True, version="2")
+
+
+def test_a_champion_that_the_user_chose_himself_may_be_replaced(
+    client: MlflowClient, propose: Propose, tmp_path: Path
+) -> None:
+    propose("first", 0.9)
+    client.create_model_version(NAME, champion(client).source)
+    client.set_registered_model_alias(NAME, ALIAS, "2")
+    assert propose("second", 0.1) == Registered(is_champion=True, version="3")
+
+
+@pytest.mark.parametrize("name", ["create_registered_model", "create_model_version", "set_registered_model_alias"])
+@pytest.mark.parametrize("answered", [False, True])
+@pytest.mark.parametrize("rivals", [False, True])
+def test_a_crash_on_the_way_is_made_up_for(
+    client: MlflowClient,
+    propose: Propose,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    answered: bool,
+    rivals: bool,
+) -> None:
+    """`answered`: the store did what it was told, and only its answer was lost."""
+    if rivals:
+        propose("old", 0.8)
+    real = getattr(MlflowClient, name)
+
+    def fails(self: MlflowClient, *arguments: object, **options: object) -> None:
+        monkeypatch.setattr(MlflowClient, name, real)
+        if answered:
+            with suppress(MlflowException):  # the registered model exists
+                real(self, *arguments, **options)
+        raise ConnectionError("lost")
+
+    monkeypatch.setattr(MlflowClient, name, fails)
+    with pytest.raises(ConnectionError, match="lost"):
+        propose("new", 0.9)
+    expected = "2" if rivals else "1"
+    assert propose("new", 0.9) == Registered(is_champion=True, version=expected)
+    assert versions(client) == ["1", "2"][: int(expected)]
+    assert champion(client).tags["validation"] == "0.9"
