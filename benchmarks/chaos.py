@@ -2,6 +2,7 @@
 
 python benchmarks/chaos.py --rounds 30 [--seed N] [--folder DIR]     random kills, several in each sweep
 python benchmarks/chaos.py --short                                   one sweep, eight kills at chosen moments
+python benchmarks/chaos.py --scenes                                  kills that chance rarely brings together
 
 Each round is a sweep in a folder of its own. SIGKILL hits a worker, the driver, or both with all others, at a named
 moment (between Optuna's answer and the trial's values, in the middle of a checkpoint, ...) or after some seconds; the
@@ -89,7 +90,7 @@ class Kill:
     def __str__(self) -> str:
         if not self.moment:
             return f"{self.victim} after {self.seconds:.1f} s"
-        return f"{self.victim} {self.side} {self.moment.rpartition('.')[2]} in the {self.process}, time {self.nth}"
+        return f"{self.victim} {self.side} {self.moment.partition(':')[2]} in the {self.process}, time {self.nth}"
 
 
 # In the order in which a sweep comes to them; how often each happens at least in a search of 6 trials.

@@ -62,12 +62,17 @@ class Driver:
         Raises:
             SweepError: it could not.
         """
-        worker = self.workers.setdefault(0, self.workers.get(0) or Worker(self.places.devices[0], self.log))
+        if 0 not in self.workers:
+            self.workers[0] = Worker(self.places.devices[0], self.log)
         try:
-            worker.connection.send(task)
-            answer = worker.connection.recv()
+            self.workers[0].connection.send(task)
+            answer = self.workers[0].connection.recv()
         except (EOFError, OSError):
-            raise SweepError(f"the models could not be judged on test: {worker.death()[1]}.") from None
+            reason = self.workers[0].death()[1]
+            self._end_worker(0)
+            raise SweepError(
+                f"the models could not be judged on test: {reason}; the same command tries again"
+            ) from None
         if isinstance(answer, Judged):
             return answer.accuracies
         assert isinstance(answer, Ended)

@@ -115,7 +115,10 @@ def _models(override: Override | None) -> list[str]:
         return [str(override.value())]
     if not override.is_discrete_sweep():
         raise ConfigError(f"model must be one or more names but got {override.input_line}.")
-    return [str(model) for model in override.sweep_string_iterator()]
+    models = [str(model) for model in override.sweep_string_iterator()]
+    if len(set(models)) < len(models):
+        raise ConfigError(f"model must have each name once but got {override.input_line}.")
+    return models
 
 
 def _plan(settings: SweeperConfig, model: str, typed: Mapping[str, Override], resolve: Resolve, *, alone: bool) -> Plan:

@@ -61,6 +61,7 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
         studies = [
             Study(plan, settings, optuna_storage, plan.config.training.threads or where.threads) for plan in found
         ]
+        _follow(live, studies)
         parents = [ParentRun(study, _command(hydra)) for study in studies]
         driver = Driver(settings, where, provenance.config_dirs(hydra), FOLDER / "workers.log", live)
         by_study = {parent.study.plan.name: parent for parent in parents}
@@ -101,8 +102,16 @@ def _confirm(studies: Sequence[Study], driver: Driver, optuna_storage: optuna.st
         if plan is not None:
             confirmations[study.plan.name] = Study(plan, settings, optuna_storage, study.threads, prune=False)
         announcement.confirmation(study, confirmations.get(study.plan.name), len(driver.places.devices))
+    _follow(driver.live, list(confirmations.values()))
     _work_off(driver, list(confirmations.values()), math.inf)
     return confirmations
+
+
+def _follow(live: Live, studies: Sequence[Study]) -> None:
+    """Trials of earlier starts too: MLflow may lack their ends, and a late baseline gives them a distance."""
+    for study in studies:
+        for trial in study.trials():
+            live.follow(study.folder(trial.number))
 
 
 def _work_off(driver: Driver, studies: Sequence[Study], deadline: float) -> bool:

@@ -348,6 +348,7 @@ BAD = [
     ("model=model1,model3", "model must be one of model1, model2 but got 'model3'."),
     ("training=model1,fast", "training must be one of model1, model2 but got 'fast'."),
     # not a space
+    ("model=model1,model1", "model must have each name once but got model=model1,model1."),
     ("model=interval(1,2)", "model must be one or more names but got model=interval(1,2)."),
     (
         "training.augmentation=1,2",

@@ -1,0 +1,257 @@
+"""Where trials are trained, and the processes that train them: real ones, which end as real ones do."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from svhn_sweep import machine
+from svhn_sweep.errors import ConfigError
+from svhn_sweep.sweep.messages import Ended, Task
+from svhn_sweep.sweep.pool import Places, Worker, places
+from svhn_sweep.sweep.settings import SweeperConfig
+from svhn_sweep.trial import Label
+
+StandIn = Callable[[str], Worker]
+
+SECONDS = 2.0  # that a worker may outlive its driver
+IMPOSSIBLE = Task(("modle=model1",), (), Path("trial"), Label("trial", {}))  # answered at once, with TensorFlow loaded
+DRIVER = """
+import sys, time
+from pathlib import Path
+from svhn_sweep.sweep.messages import Task
+from svhn_sweep.sweep.pool import Worker
+from svhn_sweep.trial import Label
+workers = [Worker("cpu", Path("workers.log")) for _ in range(2)]
+for worker in workers:
+    worker.train(Task(("modle=model1",), (), Path("trial"), Label("trial", {})))
+for worker in workers:
+    worker.connection.recv()
+print(*(worker.process.pid for worker in workers), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[Callable[[str], Worker]]:
+    """`worker("cpu")`: a real one, at the latest killed with the test."""
+    started: list[Worker] = []
+
+    def start(device: str) -> Worker:
+        started.append(Worker(device, tmp_path / "workers.log"))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.close(0)
+
+
+@pytest.fixture
+def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    """`stand_in("exit 3")`: a worker that is this shell script instead."""
+    started: list[Worker] = []
+
+    def start(script: str) -> Worker:
+        python = tmp_path / "python"
+        python.write_text(f"#!/bin/bash\n{script}\n")
+        python.chmod(0o755)
+        monkeypatch.setattr(sys, "executable", str(python))
+        started.append(Worker("cpu", tmp_path / "workers.log"))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.process.kill()
+        each.close(0)
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """As the process found it."""
+    path = Path(f"/proc/{pid}/environ")
+    while not (text := path.read_text()):  # it has only just become a program of its own
+        time.sleep(0.001)
+    return dict(line.split("=", 1) for line in text.split("\0") if line)
+
+
+def gone(pid: int) -> bool:
+    """Whether the process has ended; nobody may have asked for its exit code yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def is_gone_in_time(pid: int) -> bool:
+    end = time.monotonic() + SECONDS
+    while time.monotonic() < end and not gone(pid):
+        time.sleep(0.02)
+    return gone(pid)
+
+
+# places
+
+
+@pytest.mark.parametrize(
+    ("cores", "gpus", "workers", "per_gpu", "devices", "expected"),
+    [
+        # cores, GPUs that the machine has; workers, workers_per_gpu, devices as set
+        (1, "", "auto", 1, None, Places(("cpu",), 1)),
+        (4, "", "auto", 1, None, Places(("cpu",) * 4, 1)),
+        (4, "", "auto", 3, None, Places(("cpu",) * 4, 1)),
+        (8, "", "2", 1, None, Places(("cpu",) * 2, 4)),
+        (8, "", "3", 1, None, Places(("cpu",) * 3, 2)),
+        (2, "", "5", 1, None, Places(("cpu",) * 5, 1)),
+        (16, "0", "auto", 1, None, Places(("0",), 16)),
+        (16, "0 1", "auto", 1, None, Places(("0", "1"), 8)),
+        (16, "0 1", "auto", 2, None, Places(("0", "1", "0", "1"), 4)),
+        (16, "0 1", "1", 1, None, Places(("0",), 16)),
+        (16, "0 1", "3", 1, None, Places(("0", "1", "0"), 5)),
+        (16, "GPU-8f1a", "auto", 2, None, Places(("GPU-8f1a",) * 2, 8)),
+        # by hand
+        (4, "0 1", "auto", 1, ["cpu"], Places(("cpu",) * 4, 1)),
+        (4, "0 1", "2", 1, ["cpu"], Places(("cpu",) * 2, 2)),
+        (16, "0 1 2 3", "auto", 1, ["1", "3"], Places(("1", "3"), 8)),
+        (16, "0 1 2 3", "auto", 2, ["3"], Places(("3", "3"), 8)),
+        (16, "0 1 2 3", "3", 1, ["1", "3"], Places(("1", "3", "1"), 5)),
+        (4, "", "auto", 1, ["0"], Places(("0",), 4)),  # what nvidia-smi does not know may still be there
+    ],
+)
+def test_where_trials_are_trained(
+    monkeypatch: pytest.MonkeyPatch,
+    cores: int,
+    gpus: str,
+    workers: str,
+    per_gpu: int,
+    devices: list[str] | None,
+    expected: Places,
+) -> None:
+    monkeypatch.setattr(machine, "cores", lambda: cores)
+    monkeypatch.setattr(machine, "gpus", gpus.split)
+    assert places(SweeperConfig(workers=workers, workers_per_gpu=per_gpu, devices=devices)) == expected
+
+
+@pytest.mark.parametrize(
+    ("devices", "shown"), [(["cpu", "0"], "cpu,0"), (["0", "cpu", "1"], "0,cpu,1"), (["cpu"] * 2, "cpu,cpu")]
+)
+def test_the_cpu_is_not_mixed_with_gpus(devices: list[str], shown: str) -> None:
+    with pytest.raises(ConfigError, match=rf"^hydra\.sweeper\.devices must be \[cpu\] or GPUs but got \[{shown}\]\.$"):
+        places(SweeperConfig(workers="auto", workers_per_gpu=1, devices=devices))
+
+
+# a worker
+
+
+@pytest.mark.parametrize(("device", "visible"), [("cpu", "-1"), ("0", "0"), ("3", "3"), ("GPU-8f1a", "GPU-8f1a")])
+def test_a_worker_sees_its_device_alone(
+    worker: Callable[[str], Worker], monkeypatch: pytest.MonkeyPatch, device: str, visible: str
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
+    monkeypatch.setenv("SOMETHING", "else")
+    environment = environment_of(worker(device).process.pid)
+    assert environment["CUDA_VISIBLE_DEVICES"] == visible
+    assert environment["TF_FORCE_GPU_ALLOW_GROWTH"] == "true"
+    assert environment["SOMETHING"] == "else"
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "0,1,2,3"
+
+
+@pytest.mark.parametrize(
+    ("script", "stopped", "words"),
+    [
+        # somebody stopped it
+        ("kill -KILL $$", True, "the worker was ended by SIGKILL"),
+        ("kill -TERM $$", True, "the worker was ended by SIGTERM"),
+        ("exit 130", True, "the worker was ended by SIGINT"),
+        ("exit 129", True, "the worker was ended by SIGHUP"),
+        ("exit 137", True, "the worker was ended by SIGKILL"),
+        ("exit 143", True, "the worker was ended by SIGTERM"),
+        # it was its own fault
+        ("kill -SEGV $$", False, "the worker was ended by SIGSEGV"),
+        ("kill -ABRT $$", False, "the worker was ended by SIGABRT"),
+        ("kill -BUS $$", False, "the worker was ended by SIGBUS"),
+        ("exit 139", False, "the worker was ended by SIGSEGV"),
+        ("exit 0", False, "the worker ended with exit code 0"),
+        ("exit 1", False, "the worker ended with exit code 1"),
+        ("exit 3", False, "the worker ended with exit code 3"),
+        ("exit 128", False, "the worker ended with exit code 128"),
+        ("exit 255", False, "the worker ended with exit code 255"),
+    ],
+)
+def test_why_a_worker_is_gone(stand_in: StandIn, script: str, stopped: bool, words: str) -> None:
+    worker = stand_in(f"ulimit -c 0; {script}")
+    with pytest.raises((EOFError, ConnectionResetError), match=r"^$|reset"):
+        worker.connection.recv()
+    assert worker.death() == (stopped, words)
+
+
+def test_what_a_worker_prints_is_kept(stand_in: StandIn, tmp_path: Path) -> None:
+    for text in ("one", "two"):
+        stand_in(f"echo {text}; echo {text} >&2").process.wait()
+    assert (tmp_path / "workers.log").read_text() == "one\none\ntwo\ntwo\n"
+
+
+def test_a_dead_worker_is_heard_of_when_it_is_handed_a_trial(stand_in: StandIn) -> None:
+    worker = stand_in("exit 1")
+    worker.process.wait()
+    with pytest.raises(OSError, match=r"Broken pipe|reset"):
+        worker.train(IMPOSSIBLE)
+    assert worker.trials == 1
+
+
+@pytest.mark.parametrize("script", ["exec sleep 600", "trap '' TERM; while true; do sleep 0.1; done"])
+def test_a_closed_worker_is_gone(stand_in: StandIn, script: str) -> None:
+    worker = stand_in(script)
+    worker.process.terminate()
+    start = time.monotonic()
+    worker.close(0.5)
+    assert worker.process.returncode in (-signal.SIGTERM, -signal.SIGKILL)
+    assert time.monotonic() - start < 2
+    assert worker.connection.closed
+
+
+@pytest.mark.slow
+def test_a_worker_lives_as_long_as_its_driver_speaks_to_it(worker: Callable[[str], Worker]) -> None:
+    busy = worker("cpu")
+    for _ in range(2):  # a trial that cannot be trained is no reason to end
+        busy.train(IMPOSSIBLE)
+        answer = busy.connection.recv()
+        assert isinstance(answer, Ended)
+        assert answer.state == "failed"
+        assert "modle" in answer.reason
+    assert (busy.trials, busy.process.poll()) == (2, None)
+    busy.process.send_signal(signal.SIGINT)  # Ctrl-C is the driver's to decide on
+    busy.train(IMPOSSIBLE)
+    assert isinstance(busy.connection.recv(), Ended)
+    other = worker("cpu")  # started later; it must not hold the pipe of the first open
+    busy.connection.close()
+    assert is_gone_in_time(busy.process.pid)
+    assert other.process.poll() is None
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("delay", [0.1, 1.0, 2.0])  # Python starts, modules are imported, TensorFlow is loaded
+def test_a_worker_can_be_stopped_while_it_starts(worker: Callable[[str], Worker], delay: float) -> None:
+    loading = worker("cpu")
+    time.sleep(delay)
+    loading.process.terminate()
+    loading.close(10)
+    assert loading.death() == (True, "the worker was ended by SIGTERM")
+
+
+@pytest.mark.slow
+def test_workers_die_with_their_driver(tmp_path: Path) -> None:
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert driver.stdout is not None
+    workers = [int(pid) for pid in driver.stdout.readline().split()]
+    try:
+        assert len(workers) == 2
+        assert not any(map(gone, workers))
+    finally:
+        driver.kill()
+        driver.communicate()
+    assert all(map(is_gone_in_time, workers))
