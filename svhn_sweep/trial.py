@@ -240,6 +240,8 @@ def _recorded(journal: Journal) -> Iterator[None]:
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
+        if journal.ended:  # the signal came too late
+            raise
         reason = "Ctrl-C" if isinstance(stop, KeyboardInterrupt) else "SIGTERM"
         _end(journal, "KILLED", {"trial.state": "interrupted", "trial.reason": reason})
         raise

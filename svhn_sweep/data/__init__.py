@@ -26,7 +26,7 @@ def resolve(config: DataConfig, *, path_given: bool = False) -> DataConfig:
 
 def has_test(path: Path) -> bool:
     """Whether the file has a test split; it is not read."""
-    return hdf5.has(path, "X_test", "y_test")
+    return hdf5.has_test(path)
 
 
 def load(config: DataConfig, *, test: bool) -> Splits:

@@ -39,10 +39,13 @@ def read(path: Path, source: str, *, test: bool) -> Splits:
     return Splits(x_train, y_train, x_test, y_test, source, path, sha256)
 
 
-def has(path: Path, *names: str) -> bool:
-    """Whether a readable file has all these datasets."""
+def has_test(path: Path) -> bool:
+    """Whether a readable file has a test split of the form of its training split; no digit of it is read."""
     with h5py.File(path, "r") as file:
-        return all(name in file for name in names)
+        if not all(isinstance(file.get(name), h5py.Dataset) for name in ("X_test", "y_test")):
+            return False
+        images, labels = file["X_test"].shape, file["y_test"].shape
+        return bool(images[1:] == file["X_train"].shape[1:] and images[:1] == labels[:1] and images[0] > 0)
 
 
 def write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:

@@ -71,11 +71,13 @@ class Recommendation:
     Attributes:
         candidate: it.
         test: accuracies on test by arm, one for each seed.
+        reads: how often the test split was read in this study: once for each choice of models.
         registration: what became of it in MLflow's registry, in words.
     """
 
     candidate: Candidate
     test: Mapping[str, Sequence[float]]
+    reads: int
     registration: str
 
 
@@ -105,21 +107,23 @@ def recommend(candidates: Sequence[Candidate | None], driver: Driver) -> Recomme
     if not choices:
         return None
     chosen = max(choices, key=lambda each: each.validation)
-    return Recommendation(chosen, _test(chosen, driver), _register(chosen))
+    test, reads = _test(chosen, driver)
+    return Recommendation(chosen, test, reads, _register(chosen))
 
 
-def _test(chosen: Candidate, driver: Driver) -> dict[str, list[float]]:
-    """Test accuracies by arm, in the order of the runs; the test split is read once for each choice."""
+def _test(chosen: Candidate, driver: Driver) -> tuple[dict[str, list[float]], int]:
+    """Test accuracies by arm, in the order of the runs, and how often the test split was read for them and others."""
     folder = chosen.study.plan.folder
     path = folder / TEST
     known: dict[str, dict[str, list[float]]] = json.loads(path.read_text()) if path.exists() else {}
     key = " ".join(str(run.relative_to(folder)) for runs in chosen.runs.values() for run in runs.values())
     if key not in known:
+        driver.view.say(f"{chosen.study.plan.name}: judging {len(key.split())} models on test")
         known[key] = driver.judge(chosen.judge(driver.config_dirs))
         unfinished = path.with_name(f".{TEST}")
         unfinished.write_text(json.dumps(known, indent=2))
         unfinished.replace(path)
-    return known[key]
+    return known[key], len(known)
 
 
 def _register(chosen: Candidate) -> str:

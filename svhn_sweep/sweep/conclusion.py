@@ -1,5 +1,6 @@
 """What a sweep found, in words and as a table."""
 
+import sys
 from collections.abc import Sequence
 from statistics import mean
 
@@ -11,8 +12,11 @@ from svhn_sweep.sweep.champion import Candidate, Recommendation
 from svhn_sweep.sweep.confirmation import BASELINE, BEST, Verdict
 from svhn_sweep.sweep.leaderboard import show
 from svhn_sweep.sweep.study import Study, result
+from svhn_sweep.tracking import store
 
-console = Console(highlight=False, soft_wrap=True)
+WIDTH = 120  # columns where there is no terminal to ask
+
+console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def lines(study: Study, candidate: Candidate | None, recommended: Recommendation | None) -> list[str]:
@@ -61,12 +65,12 @@ def show_all(
     for study, candidate in zip(studies, candidates, strict=True):
         for line in lines(study, candidate, recommended):
             console.print(f"{study.plan.name}: {line}", markup=False)
-        best = study.best()
-        if best is not None:
-            command = (study.folder(best.number) / "command.txt").read_text().strip()
-            console.print(f"The best trial again: {command}", markup=False)
+        best = study.plan.folder / "best_command.txt"
+        if best.exists():
+            console.print(f"The best trial again: {best.read_text().strip()}", markup=False)
         console.print(f"Leaderboard, figures, page: {study.plan.folder / 'report.html'}", markup=False)
-    console.print("All of it in MLflow: python -m svhn_sweep ui")
+    where = store.address() if store.scheme() in store.SERVERS else "python -m svhn_sweep ui"
+    console.print(f"All of it in MLflow: {where}", markup=False)
 
 
 def _found(study: Study) -> str:
@@ -99,7 +103,8 @@ def _tested(recommended: Recommendation) -> str:
         if accuracies := recommended.test.get(arm):
             ends = f" ({min(accuracies):.2%} to {max(accuracies):.2%})" if len(accuracies) > 1 else ""
             parts.append(f"{arm} {mean(accuracies):.2%}{ends}")
-    return f"on test, read once: {', '.join(parts)}; the champion is the {recommended.candidate.arm} config"
+    times = "once" if recommended.reads == 1 else f"{recommended.reads} times so far, once for each choice"
+    return f"on test, read {times}: {', '.join(parts)}; the champion is the {recommended.candidate.arm} config"
 
 
 def _word(study: Study, verdict: Verdict | None) -> str:

@@ -31,19 +31,30 @@ class Driver:
         """`log`: of what workers print outside their trials; `live`: shows trials in MLflow."""
         self.settings, self.places, self.config_dirs = settings, places, tuple(config_dirs)
         self.log, self.live = log, live
-        self.told: Callable[[Study], None] = lambda study: None  # called when a trial has ended
         self.workers: dict[int, Worker] = {}  # by place
         self.tasks: dict[int, tuple[Study, Assignment]] = {}
         self.deaths: dict[Path, tuple[int, int]] = {}  # by trial: in which epoch, how often in a row
         self.failures = 0
 
-    def work_off(self, studies: Sequence[Study], view: View, deadline: float = math.inf) -> bool:
+    def work_off(
+        self,
+        studies: Sequence[Study],
+        view: View,
+        deadline: float = math.inf,
+        told: Callable[[Study], None] = lambda study: None,
+    ) -> bool:
         """Train until the studies have nothing left (true) or `time.monotonic` is past the deadline (false).
+
+        Args:
+            studies: the first one's trials come first.
+            view: is told what happens.
+            deadline: what is being trained then can be continued.
+            told: called with a study when one of its trials has ended.
 
         Raises:
             SweepError: too many trials failed in a row.
         """
-        self.view = view
+        self.view, self.told = view, told
         try:
             while self._hand_out(studies):
                 self._listen()
@@ -62,21 +73,23 @@ class Driver:
         Raises:
             SweepError: it could not.
         """
-        if 0 not in self.workers:
-            self.workers[0] = Worker(self.places.devices[0], self.log)
-        try:
-            self.workers[0].connection.send(task)
-            answer = self.workers[0].connection.recv()
-        except (EOFError, OSError):
-            reason = self.workers[0].death()[1]
-            self._end_worker(0)
-            raise SweepError(
-                f"the models could not be judged on test: {reason}; the same command tries again"
-            ) from None
-        if isinstance(answer, Judged):
-            return answer.accuracies
-        assert isinstance(answer, Ended)
-        raise SweepError(f"the models could not be judged on test: {answer.reason}")
+        reason = ""
+        for _ in range(DEATHS_WITHOUT_PROGRESS):
+            if 0 not in self.workers:
+                self.workers[0] = Worker(self.places.devices[0], self.log)
+            try:
+                self.workers[0].connection.send(task)
+                answer = self.workers[0].connection.recv()
+            except (EOFError, OSError):
+                reason = self.workers[0].death()[1]
+                self._end_worker(0)
+                continue
+            if isinstance(answer, Judged):
+                return answer.accuracies
+            assert isinstance(answer, Ended)
+            reason = answer.reason
+            break
+        raise SweepError(f"the models could not be judged on test: {reason}; the same command tries again.")
 
     def stop(self) -> None:
         """End the workers; what they were training can be continued."""
@@ -85,13 +98,17 @@ class Driver:
         end = time.monotonic() + SECONDS_TO_STOP
         for worker in self.workers.values():
             worker.close(end - time.monotonic())
-        for study, assignment in self.tasks.values():
+        self.workers = {}
+        while self.tasks:
+            _, (study, assignment) = self.tasks.popitem()
             folder = study.folder(assignment.number)
+            if (ended := _ending(folder)) is not None:
+                self._tell(study, assignment, ended)
+                continue
             if (folder / journal.JOURNAL).exists():
                 journal.has_ended(folder)
             study.interrupted(assignment.number)
             self.view.ended(study.plan.name, assignment.number, "interrupted", None)
-        self.workers, self.tasks = {}, {}
 
     def _hand_out(self, studies: Sequence[Study]) -> bool:
         """Give every idle worker a trial; returns whether anything is being trained."""
@@ -111,18 +128,18 @@ class Driver:
         self.live.follow(folder)
         words = plan.describe(number, params)
         self.view.started(plan.name, number, words, plan.config.training.epochs, assignment.epochs_done)
-        tags = journal.ending(folder) if (folder / journal.JOURNAL).exists() else None
-        if tags is not None and tags["trial.state"] != "interrupted":  # its end is written, but the study was not told
-            self._ended(place, Ended(str(tags["trial.state"]), str(tags["trial.reason"])))
+        if (ended := _ending(folder)) is not None:  # its end is written, but the study was not told
+            self._ended(place, ended)
             return
         worker = self.workers.get(place)
-        if worker is not None and worker.trials >= self.settings.trials_per_worker:
+        if worker is not None and not worker.can_train(study.threads, self.settings.trials_per_worker):
             self._end_worker(place)
         if place not in self.workers:
             self.workers[place] = Worker(self.places.devices[place], self.log)
         with suppress(OSError):  # it is dead, which is heard at once
             overrides = tuple(plan.overrides(params, study.threads))
-            self.workers[place].train(Task(overrides, self.config_dirs, folder, study.label(assignment)))
+            task = Task(overrides, self.config_dirs, folder, study.label(assignment))
+            self.workers[place].train(task, study.threads)
 
     def _listen(self) -> None:
         by_connection = {worker.connection: place for place, worker in self.workers.items()}
@@ -149,17 +166,20 @@ class Driver:
 
     def _ended(self, place: int, ended: Ended) -> None:
         study, assignment = self.tasks.pop(place)
-        folder = study.folder(assignment.number)
-        if not (folder / journal.JOURNAL).exists() or journal.ending(folder) is None:
+        written = _ending(study.folder(assignment.number))
+        if written is None:
             self._write_end(study, assignment, ended)
-        trial = study.tell(assignment.number, ended.state, ended.reason)
-        (folder / CHECKPOINT).unlink(missing_ok=True)
-        value = trial.value if ended.state in ("complete", "pruned") else None
-        self.view.ended(study.plan.name, assignment.number, ended.state, value, ended.reason)
-        self.told(study)
+        self._tell(study, assignment, written or ended)
         self.failures = 0 if ended.state in ("complete", "pruned") else self.failures + 1
         if self.failures >= self.settings.failures_in_a_row:
             raise SweepError(f"{self.failures} trials failed in a row, the last one because: {ended.reason}")
+
+    def _tell(self, study: Study, assignment: Assignment, ended: Ended) -> None:
+        trial = study.tell(assignment.number, ended.state, ended.reason)
+        (study.folder(assignment.number) / CHECKPOINT).unlink(missing_ok=True)
+        value = trial.value if ended.state in ("complete", "pruned") else None
+        self.view.ended(study.plan.name, assignment.number, ended.state, value, ended.reason)
+        self.told(study)
 
     def _write_end(self, study: Study, assignment: Assignment, ended: Ended) -> None:
         """Write the end that the worker could not write, and the start if it did not come so far."""
@@ -182,7 +202,7 @@ class Driver:
             return
         study, assignment = self.tasks[place]
         folder = study.folder(assignment.number)
-        epochs = max(journal.history(folder), default=0) if (folder / journal.JOURNAL).exists() else 0
+        epochs = max(journal.history(folder), default=0)
         before, times = self.deaths.get(folder, (epochs, 0))
         times = times + 1 if before == epochs else 1
         self.deaths[folder] = epochs, times
@@ -206,3 +226,11 @@ class Driver:
         worker = self.workers.pop(place)
         worker.process.terminate()
         worker.close(SECONDS_TO_STOP)
+
+
+def _ending(folder: Path) -> Ended | None:
+    """How a trial's folder says that it ended; None if it can go on."""
+    tags = journal.ending(folder)
+    if tags is None or tags["trial.state"] == "interrupted":
+        return None
+    return Ended(str(tags["trial.state"]), str(tags["trial.reason"]))

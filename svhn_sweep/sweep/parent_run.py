@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from svhn_sweep import __version__
-from svhn_sweep.provenance import git_commit
+from svhn_sweep.provenance import command, git_commit
 from svhn_sweep.sweep import leaderboard
 from svhn_sweep.sweep.space import describe
 from svhn_sweep.sweep.study import Study
@@ -18,9 +18,9 @@ SHOWN_TRIALS = 20  # in the description
 class ParentRun:
     """Keeps a study's run, and what its trials' runs can only learn from one another, up to date."""
 
-    def __init__(self, study: Study, command: str) -> None:
-        """Start or resume it. `command`: continues the sweep."""
-        self.study, self.command = study, command
+    def __init__(self, study: Study, sweep_command: str, config_dirs: Sequence[str]) -> None:
+        """Start or resume it. `sweep_command`: continues it; `config_dirs`: the user's own folders of configs."""
+        self.study, self.command, self.config_dirs = study, sweep_command, config_dirs
         self.journal = Journal(study.plan.folder)
         self.compared: set[int] = set()
         self.lines: list[str] = []
@@ -32,7 +32,7 @@ class ParentRun:
             store=store.address(),
             tags=tags | {"data.sha256": study.plan.data_sha256} | ({"git.commit": commit} if commit else {}),
         )
-        self._write("command.txt", command + "\n")
+        self._write("command.txt", sweep_command + "\n")
         self._write("search_space.txt", "".join(f"{key}: {describe(d)}\n" for key, d in study.plan.space.items()))
         self.update()
 
@@ -51,12 +51,13 @@ class ParentRun:
         text += ["", "Continue or extend it:", "", f"```\n{self.command}\n```"]
         self.journal.tags({"mlflow.note.content": "\n".join(text)})
 
-    def report(self, lines: Sequence[str], numbers: Mapping[str, float] | None = None) -> None:
+    def report(self, lines: Sequence[str], numbers: Mapping[str, float], finished: int) -> None:
         """Write leaderboard, figures and the page for what is known so far.
 
         Args:
             lines: say it in words.
-            numbers: say it as metrics; they are about the best trial, whose number is their step.
+            numbers: say it as metrics.
+            finished: how many trials they are drawn from, which is their step.
         """
         from svhn_sweep.sweep import figures, page  # drawing takes a second to import: not while trials wait
 
@@ -64,10 +65,8 @@ class ParentRun:
         folder = self.study.plan.folder
         self._write("leaderboard.csv", leaderboard.to_csv(rows))
         self._write("leaderboard.md", leaderboard.to_markdown(rows, metric))
-        best = self.study.best()
-        if numbers and best is not None:
-            self.journal.metrics(dict(numbers), step=best.number)
-        best_command = "" if best is None else (self.study.folder(best.number) / "command.txt").read_text().strip()
+        self.journal.metrics(dict(numbers), step=finished)
+        best_command = best_trial_command(self.study, self.config_dirs)
         self._write("best_command.txt", best_command + "\n")
         self.lines = list(lines)
         images = figures.save_all(self.study.optuna, metric, folder)
@@ -87,3 +86,9 @@ class ParentRun:
         if not target.exists() or target.read_text(encoding="utf-8") != text:
             target.write_text(text, encoding="utf-8")
         self.journal.artifact(path)
+
+
+def best_trial_command(study: Study, config_dirs: Sequence[str]) -> str:
+    """Reproduces the best trial; empty if none is complete."""
+    best = study.best()
+    return "" if best is None else command(study.plan.overrides(best.params, study.threads), config_dirs)

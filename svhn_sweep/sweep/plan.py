@@ -23,7 +23,8 @@ from svhn_sweep.sweep.space import Value, distribution, exact, in_hydras_grammar
 
 FOLDER = Path("multirun")
 CONFIG = "config"  # conf/config.yaml
-FIXED_IN_A_STUDY = ("data", "evaluation", "tracking", "search_space", "training.precision", "training.threads")
+FIXED_IN_A_STUDY = ["data", "evaluation", "tracking", "search_space", "seed"]
+FIXED_IN_A_STUDY += [f"training.{key}" for key in ("precision", "threads", "validation_split", "restore_best_weights")]
 
 Params = Mapping[str, Value]
 Resolve = Callable[[Config], tuple[Config, str]]  # what was left open, decided; the data's SHA-256
@@ -94,11 +95,6 @@ def plans(settings: SweeperConfig, arguments: Sequence[str], resolve: Resolve) -
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # glob(*) asks it for the group's names
     parsed = parser.parse_overrides([*texts, *arguments])
     typed = {override.key_or_group: override for override in parsed}  # what is typed comes last and wins
-    for key, override in typed.items():
-        if override.is_sweep_override() and any(
-            key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_IN_A_STUDY
-        ):
-            raise ConfigError(f"{key} must be the same for all trials of a study but got {override.input_line}.")
     models = _models(typed.pop("model", None))
     return [_plan(settings, model, typed, resolve, alone=len(models) == 1) for model in models]
 
@@ -132,6 +128,9 @@ def _plan(settings: SweeperConfig, model: str, typed: Mapping[str, Override], re
     config = replace(config, evaluation=EvaluationConfig(test=False))
     overrides = {key: each for key, each in _from_conf(config).items() if key not in typed}
     overrides |= {key: each for key, each in typed.items() if each.is_sweep_override()}
+    for key, each in overrides.items():
+        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_IN_A_STUDY):
+            raise ConfigError(f"{key} must be the same for all trials of a study but got {each.input_line}.")
     if not overrides:
         raise ConfigError(f"search_space must name at least one key but that of {model} is empty.")
     values = {key: _value(baseline, key, fixed) for key in overrides}
@@ -168,10 +167,11 @@ def _value(baseline: DictConfig, key: str, fixed: Sequence[str]) -> Value:
 
 
 def _check_ends(fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> None:
-    """Hold the ends of each range, and every choice, to the rules of the schema."""
-    for key, each in space.items():
-        for value in _ends(each):
-            composed([*fixed, in_hydras_grammar(key, value)])
+    """Hold the ends of each range, and every choice, to the rules of the schema; the n-th of all keys at a time."""
+    ends = {key: list(_ends(each)) for key, each in space.items()}
+    for index in range(max(len(values) for values in ends.values())):
+        nth = {key: values[min(index, len(values) - 1)] for key, values in ends.items()}
+        composed([*fixed, *(in_hydras_grammar(key, value) for key, value in nth.items())])
 
 
 def _ends(each: BaseDistribution) -> Iterable[Value]:

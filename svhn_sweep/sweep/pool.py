@@ -37,11 +37,15 @@ def places(settings: SweeperConfig) -> Places:
     """Workers, devices and threads of this machine.
 
     Raises:
-        ConfigError: `devices` mixes the CPU and GPUs.
+        ConfigError: `devices` names what is not there, or mixes the CPU and GPUs.
     """
-    devices = settings.devices or machine.gpus() or [CPU]
+    gpus = machine.gpus()
+    devices = settings.devices or gpus or [CPU]
+    shown = ",".join(devices)
     if CPU in devices and len(devices) > 1:
-        raise ConfigError(f"hydra.sweeper.devices must be [cpu] or GPUs but got [{','.join(devices)}].")
+        raise ConfigError(f"hydra.sweeper.devices must be [cpu] or GPUs but got [{shown}].")
+    if gpus and any(device.isdecimal() and device not in gpus for device in devices):
+        raise ConfigError(f"hydra.sweeper.devices must be among the GPUs {', '.join(gpus)} but got [{shown}].")
     cores = machine.cores()
     if settings.workers != "auto":
         workers = int(settings.workers)
@@ -56,12 +60,13 @@ class Worker:
     Attributes:
         connection: to wait for and to read from; at its end once the process is gone.
         trials: how many it was handed.
+        threads: of its trials, once it was handed one; TensorFlow cannot change them.
         busy_since: of `time.monotonic`, while it trains.
     """
 
     def __init__(self, device: str, log: Path) -> None:
         """Start it on a device. `log`: gets what it prints outside its trials."""
-        self.device, self.trials, self.busy_since = device, 0, 0.0
+        self.trials, self.threads, self.busy_since = 0, 0, 0.0
         own, its = socket.socketpair()
         with own, its, log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -69,18 +74,22 @@ class Worker:
                 env=_environment(device),
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
+                stdout=subprocess.DEVNULL,  # epoch by epoch; it is in the trial's log
                 stderr=output,
             )
             self.connection: Connection[Task | Judge | bool, object] = Connection(os.dup(own.fileno()))
 
-    def train(self, task: Task) -> None:
+    def can_train(self, threads: int, most_trials: int) -> bool:
+        """Whether this process may train another trial, with so many threads."""
+        return self.trials < most_trials and self.threads in (0, threads)
+
+    def train(self, task: Task, threads: int) -> None:
         """Hand it a trial.
 
         Raises:
             OSError: it is dead.
         """
-        self.trials += 1
+        self.trials, self.threads = self.trials + 1, threads
         self.busy_since = time.monotonic()
         self.connection.send(task)
 
@@ -105,4 +114,5 @@ class Worker:
 def _environment(device: str) -> dict[str, str]:
     """The worker's environment, which TensorFlow reads when it is imported."""
     visible = "-1" if device == CPU else device
-    return os.environ | {"CUDA_VISIBLE_DEVICES": visible, "TF_FORCE_GPU_ALLOW_GROWTH": "true"}
+    growth = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}  # nvidia-smi's order
+    return os.environ | growth | {"CUDA_VISIBLE_DEVICES": visible}

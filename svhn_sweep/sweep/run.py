@@ -1,9 +1,10 @@
 """The story of a sweep: plan, search, confirm, recommend, report."""
 
+import logging
 import math
 import shlex
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
@@ -14,9 +15,9 @@ from rich.console import Console
 
 from svhn_sweep import data, provenance
 from svhn_sweep.config import Config
-from svhn_sweep.errors import ConfigError, Terminated
+from svhn_sweep.errors import ConfigError, SweepError, Terminated
 from svhn_sweep.sweep import announcement, conclusion, confirmation, storage
-from svhn_sweep.sweep.champion import candidate, recommend
+from svhn_sweep.sweep.champion import Candidate, Recommendation, candidate, recommend
 from svhn_sweep.sweep.driver import Driver
 from svhn_sweep.sweep.parent_run import ParentRun
 from svhn_sweep.sweep.plan import FOLDER, Resolve, plans
@@ -28,8 +29,10 @@ from svhn_sweep.tracking import store
 from svhn_sweep.tracking.live import Live
 from svhn_sweep.tracking.sync import RUN_FOLDERS
 
+LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
+logger = logging.getLogger(__name__)
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -53,19 +56,19 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
         announcement.examples(found, settings, where, provenance.config_dirs(hydra))
         return
     database = storage.database(settings.storage)
+    FOLDER.mkdir(exist_ok=True)
+    logging.basicConfig(filename=FOLDER / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True)
     with ExitStack() as stack:
         for plan in found:
-            stack.enter_context(storage.alone(database, plan.name))
+            stack.enter_context(storage.alone(plan.folder))
         live = stack.enter_context(Live([plan.folder for plan in found], RUN_FOLDERS))
         optuna_storage = storage.connect(database)
         studies = [
             Study(plan, settings, optuna_storage, plan.config.training.threads or where.threads) for plan in found
         ]
         _follow(live, studies)
-        parents = [ParentRun(study, _command(hydra)) for study in studies]
+        parents = [ParentRun(study, _command(hydra), provenance.config_dirs(hydra)) for study in studies]
         driver = Driver(settings, where, provenance.config_dirs(hydra), FOLDER / "workers.log", live)
-        by_study = {parent.study.plan.name: parent for parent in parents}
-        driver.told = lambda study: by_study[study.plan.name].update() if study.plan.name in by_study else None
         with _ended_with(parents, _command(hydra)):
             try:
                 _sweep(studies, parents, driver, optuna_storage)
@@ -77,18 +80,45 @@ def _sweep(
     studies: Sequence[Study], parents: Sequence[ParentRun], driver: Driver, optuna_storage: optuna.storages.BaseStorage
 ) -> None:
     settings = driver.settings
+    by_name = {parent.study.plan.name: parent for parent in parents}
+    nothing = [None for _ in studies]
     try:
-        if not _work_off(driver, studies, time.monotonic() + (settings.timeout or math.inf)):
-            console.print(f"timeout={settings.timeout:g} s is over; the same command continues the search")
-    finally:  # whatever ends the search, what it found is shown
-        for parent in parents:
-            parent.report(conclusion.lines(parent.study, None, None))
+        deadline = time.monotonic() + (settings.timeout or math.inf)
+        over = _work_off(driver, studies, deadline, lambda study: by_name[study.plan.name].update())
+    except SweepError:
+        _report(parents, nothing, None, {})
+        raise
+    if not over:
+        _report(parents, nothing, None, {})
+        conclusion.show_all(studies, nothing, None)
+        console.print(
+            f"timeout={settings.timeout:g} s is over: the same command continues the search; with "
+            "hydra.sweeper.n_trials=1 it finishes only what was begun, and confirms the best"
+        )
+        return
     confirmations = _confirm(studies, driver, optuna_storage)
     candidates = [candidate(study, confirmations.get(study.plan.name)) for study in studies]
     recommended = recommend(candidates, driver) if settings.confirm is not None else None
-    for parent, each in zip(parents, candidates, strict=True):
-        parent.report(conclusion.lines(parent.study, each, recommended), conclusion.numbers(each, recommended))
+    _report(parents, candidates, recommended, confirmations)
     conclusion.show_all(studies, candidates, recommended)
+
+
+def _report(
+    parents: Sequence[ParentRun],
+    candidates: Sequence[Candidate | None],
+    recommended: Recommendation | None,
+    confirmations: Mapping[str, Study],
+) -> None:
+    """Files and figures of each study; one that cannot be drawn does not take the sweep's result away."""
+    for parent, each in zip(parents, candidates, strict=True):
+        confirming = confirmations.get(parent.study.plan.name)
+        finished = len(parent.study.finished()) + (len(confirming.finished()) if confirming else 0)
+        try:
+            numbers = conclusion.numbers(each, recommended)
+            parent.report(conclusion.lines(parent.study, each, recommended), numbers, finished)
+        except Exception as error:
+            logger.exception("no report")
+            console.print(f"{parent.study.plan.name}: no report: {store.reason(error)}", markup=False)
 
 
 def _confirm(studies: Sequence[Study], driver: Driver, optuna_storage: optuna.storages.BaseStorage) -> dict[str, Study]:
@@ -103,7 +133,7 @@ def _confirm(studies: Sequence[Study], driver: Driver, optuna_storage: optuna.st
             confirmations[study.plan.name] = Study(plan, settings, optuna_storage, study.threads, prune=False)
         announcement.confirmation(study, confirmations.get(study.plan.name), len(driver.places.devices))
     _follow(driver.live, list(confirmations.values()))
-    _work_off(driver, list(confirmations.values()), math.inf)
+    _work_off(driver, list(confirmations.values()))
     return confirmations
 
 
@@ -114,7 +144,12 @@ def _follow(live: Live, studies: Sequence[Study]) -> None:
             live.follow(study.folder(trial.number))
 
 
-def _work_off(driver: Driver, studies: Sequence[Study], deadline: float) -> bool:
+def _work_off(
+    driver: Driver,
+    studies: Sequence[Study],
+    deadline: float = math.inf,
+    told: Callable[[Study], None] = lambda study: None,
+) -> bool:
     """`Driver.work_off`, to be watched in the terminal."""
     settings = driver.settings
     maximize = settings.direction == "maximize"
@@ -123,7 +158,7 @@ def _work_off(driver: Driver, studies: Sequence[Study], deadline: float) -> bool
         searching = study.plan.role == "trial"
         view.study(study.plan.name, study.plan.n_trials, _finished(study), compared=searching)
     with view:
-        return driver.work_off(studies, view, deadline)
+        return driver.work_off(studies, view, deadline, told)
 
 
 def _finished(study: Study) -> list[Finished]:

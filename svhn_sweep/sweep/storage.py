@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
+from sqlalchemy.exc import SQLAlchemyError
 
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.tracking import store
@@ -24,35 +25,45 @@ def database(setting: str | None) -> Path:
         return Path.cwd() / "optuna.db"
     path = setting.removeprefix("sqlite:///")
     if path == setting or not path:
-        raise ConfigError(f"hydra.sweeper.storage must be sqlite:///FILE but got {store.redacted(setting)}.")
+        kind = setting.partition(":")[0]  # no more of it: there may be a password
+        raise ConfigError(f"hydra.sweeper.storage must be sqlite:///FILE but begins with {kind!r}.")
     return Path.cwd() / path
 
 
 def connect(path: Path) -> optuna.storages.RDBStorage:
-    """The storage in that file; a new one appears whole, since a process may die while it makes the tables."""
+    """The storage in that file; a new one appears whole, since a process may die while it makes the tables.
+
+    Raises:
+        ConfigError: it cannot be used.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    store.create_whole(path, lambda unfinished: optuna.storages.RDBStorage(f"sqlite:///{unfinished}").engine.dispose())
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
+    waiting = {"connect_args": {"timeout": BUSY_SECONDS}}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        store.create_whole(path, lambda other: optuna.storages.RDBStorage(f"sqlite:///{other}").engine.dispose())
+        return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs=waiting)
+    except (OSError, SQLAlchemyError, RuntimeError) as error:
+        raise ConfigError(
+            f"hydra.sweeper.storage must be a database of Optuna's but {path} is not: {store.reason(error)}."
+        ) from error
 
 
 @contextmanager
-def alone(path: Path, study: str) -> Iterator[None]:
-    """Hold the lock of a study: whatever is found RUNNING in it is then known to be nobody's.
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock in a study's folder: whatever is found RUNNING in the study is then known to be nobody's.
 
     Raises:
         ConfigError: another driver holds it.
     """
-    lock = path.with_name(f"{path.name}.{study}.lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a+", encoding="utf-8") as file:
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "driver.lock").open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             file.seek(0)
             raise ConfigError(
-                f"the study {study} must have one driver at a time, but process {file.read().strip()} works on it; "
-                "wait for it or stop it."
+                f"the study {folder.name} must have one driver at a time, but process {file.read().strip()} works on "
+                "it; wait for it or stop it."
             ) from error
         file.truncate(0)
         file.write(str(os.getpid()))

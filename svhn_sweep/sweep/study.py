@@ -1,5 +1,6 @@
 """One study: which trial comes next, and what came of it."""
 
+import uuid
 import warnings
 from collections import deque
 from dataclasses import dataclass
@@ -64,6 +65,7 @@ class Study:
                 f"hydra.sweeper.study_name must be new for a changed sweep, but {plan.name} explored another search "
                 "space, other digits or another baseline."
             )
+        self._recognise_folder()
         for params in plan.queue:
             self.optuna.enqueue_trial(dict(params), skip_if_exists=True)
         trials = self.trials()
@@ -101,20 +103,26 @@ class Study:
             return None
         params = {key: suggest(trial, key, each) for key, each in self.plan.space.items()}
         self._running[trial.number] = trial
-        folder = self.folder(trial.number)
-        done = max(journal.history(folder), default=0) if (folder / journal.JOURNAL).exists() else 0
-        return Assignment(trial.number, params, done)
+        return Assignment(trial.number, params, max(journal.history(self.folder(trial.number)), default=0))
 
     def interrupted(self, number: int) -> None:
         """The trial goes on later: in this driver's time, or the next one's."""
-        self._interrupted.append(self.trials()[number])
+        self._interrupted.append(self._trial(number))
         del self._running[number]
 
     def report(self, number: int, epoch: int, value: float) -> bool:
-        """Note an epoch's value; returns whether the trial is hopeless. The baseline never is."""
-        if epoch not in self.trials()[number].intermediate_values:
-            self._running[number].report(value, epoch)
-        return number > 0 and self._running[number].should_prune()
+        """Note an epoch's value; returns whether the trial is hopeless. The baseline never is.
+
+        A resumed trial asks again about its last epoch, and hears the same answer.
+        """
+        known, running = self._trial(number), self._running[number]
+        if epoch in known.intermediate_values:
+            return bool(known.user_attrs.get("stop_after") == epoch)
+        running.report(value, epoch)
+        stop = number > 0 and running.should_prune()
+        if stop:
+            running.set_user_attr("stop_after", epoch)
+        return stop
 
     def tell(self, number: int, state: str, reason: str) -> FrozenTrial:
         """Tell Optuna how a trial ended; every epoch that its folder knows of is reported first.
@@ -126,9 +134,9 @@ class Study:
         """
         trial = self._running[number]
         folder = self.folder(number)
-        epochs = journal.history(folder) if (folder / journal.JOURNAL).exists() else {}
+        epochs = journal.history(folder)
         epochs.pop(0, None)
-        for epoch in sorted(set(epochs) - set(self.trials()[number].intermediate_values)):
+        for epoch in sorted(set(epochs) - set(self._trial(number).intermediate_values)):
             trial.report(epochs[epoch][self.settings.metric], epoch)
         trial.set_user_attr("state", state)  # a finished trial takes no attributes
         trial.set_user_attr("reason", reason)
@@ -139,7 +147,7 @@ class Study:
         else:
             self.optuna.tell(trial, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
         del self._running[number]
-        return self.trials()[number]
+        return self._trial(number)
 
     def best(self) -> FrozenTrial | None:
         """The best complete trial, of equals the first."""
@@ -151,6 +159,25 @@ class Study:
         """The first trial, once it is complete."""
         trials = self.trials()
         return trials[0] if trials and trials[0].state == TrialState.COMPLETE else None
+
+    def _trial(self, number: int) -> FrozenTrial:
+        return self.optuna.get_trials(deepcopy=False)[number]
+
+    def _recognise_folder(self) -> None:
+        """Folder and database know each other by an id: trials of the same number are the same trial."""
+        folder, attribute = self.plan.folder, self.optuna.user_attrs.get("id")
+        mark = folder / "study.id"
+        known = mark.read_text() if mark.exists() else None
+        if attribute is None and not any(folder.glob("trial-*")):
+            folder.mkdir(parents=True, exist_ok=True)
+            known = attribute = uuid.uuid4().hex
+            mark.write_text(known)
+            self.optuna.set_user_attr("id", attribute)
+        if known != attribute:
+            raise ConfigError(
+                f"{folder} must be the folder of the study in the database, but they do not belong together; "
+                "put back the one that was moved, or take another hydra.sweeper.study_name."
+            )
 
     def _target_reached(self) -> bool:
         best, target = self.best(), self.settings.target

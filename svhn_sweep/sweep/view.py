@@ -110,7 +110,7 @@ class View:
         with self.lock:
             self.studies[study].running[number] = Running(what, epochs, resumed_after, self.clock(), resumed_after)
         if not self.drawing:
-            self._print([f"{study} trial {number}", f"starts at epoch {resumed_after + 1}/{epochs}", what])
+            self._print([f"{study} trial {number}", f"starts at epoch {min(resumed_after + 1, epochs)}/{epochs}", what])
 
     def epoch(self, study: str, number: int, epoch: int, value: float) -> None:
         """A started trial has finished its epoch `epoch`, counted from 1."""

@@ -55,13 +55,13 @@ class Journal:
             self._file.truncate(content.rfind(b"\n") + 1)  # a line that a crash cut short was never sent
         self._params: set[str] = set()
         self._metrics: set[tuple[str, int]] = set()
-        self.started = self._ended = False
+        self.started = self.ended = False
         for event, _ in read(folder):
             self._note(event)
 
     def start(self, *, name: str, experiment: str, store: str, tags: dict[str, Scalar], parent: str = "") -> None:
         """The first event; in a journal that ended before, the run goes on."""
-        if self.started and self._ended:
+        if self.started and self.ended:
             self._append({"kind": "resume"})
         elif not self.started:
             start: Event = {"kind": "start", "key": uuid.uuid4().hex, "name": name}
@@ -118,7 +118,7 @@ class Journal:
 
     def _note(self, event: Event) -> None:
         self.started = True
-        self._ended = event["kind"] == "end" or (self._ended and event["kind"] != "resume")
+        self.ended = event["kind"] == "end" or (self.ended and event["kind"] != "resume")
         if event["kind"] == "params":
             self._params |= event["values"].keys()
         elif event["kind"] == "metrics":
@@ -134,6 +134,8 @@ class Journal:
 
 def read(folder: Path, position: int = 0) -> Iterator[tuple[Event, int]]:
     """The events from byte `position` on, each with the position after it; a line still being written is left out."""
+    if not (folder / JOURNAL).exists():
+        return
     with (folder / JOURNAL).open("rb") as file:
         file.seek(position)
         for line in file:

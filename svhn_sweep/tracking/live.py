@@ -34,7 +34,7 @@ class Live:
         self._own, self._earlier = list(own), list(earlier)
         self._sizes: dict[Path, int] = {}
         self._failures = 0
-        self._warned = False
+        self._warned = self._finished = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
         self._thread.start()
@@ -50,7 +50,7 @@ class Live:
         self._thread.join(patience)
         if self._thread.is_alive():
             self._warn("it does not answer")
-        self.sent = not self._thread.is_alive() and self._failures == 0
+        self.sent = self._finished and self._failures == 0
         return self.sent
 
     def __enter__(self) -> "Live":
@@ -72,6 +72,7 @@ class Live:
                 self._warn(store.reason(errors[0]))
             if not errors:
                 self._send_earlier()
+        self._finished = True
 
     def _send(self, folder: Path, *, earlier: bool = False) -> Exception | None:
         """What the store lacks of one run, an earlier one only if its process is gone; returns what went wrong."""
@@ -91,8 +92,12 @@ class Live:
 
     def _send_earlier(self) -> None:
         """Once; stops as soon as this run is over."""
-        waiting = [folder for root in self._earlier for folder in folders(root) if is_for(folder, store.address())]
-        self._earlier = []
+        earlier, self._earlier = self._earlier, []
+        try:
+            waiting = [folder for root in earlier for folder in folders(root) if is_for(folder, store.address())]
+        except OSError as error:  # folders come and go while it looks
+            logger.warning("earlier runs were not looked for: %s", error)
+            return
         for folder in waiting:
             if self._closing.is_set():
                 return

@@ -34,15 +34,18 @@ def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Reg
     """
     sent = sending.send(folder)
     client = store.connect()
+    tags = tags | {"validation": str(score)}
     champion = _champion(client, name)
     if champion is not None:
         if champion.run_id == sent["run_id"]:
+            for key, value in tags.items():  # more seeds may have judged it meanwhile
+                client.set_model_version_tag(name, champion.version, key, value)
             return Registered(is_champion=True, version=str(champion.version))
         comparable = champion.tags.get("data.sha256") == tags["data.sha256"]
         if comparable and float(champion.tags.get("validation", 0)) >= score:
             return Registered(is_champion=False, version=str(champion.version))
     earlier = client.search_model_versions(f"name='{name}' and run_id='{sent['run_id']}'")
-    version = earlier[0] if earlier else _create(client, name, sent, tags | {"validation": str(score)})
+    version = earlier[0] if earlier else _create(client, name, sent, tags)
     client.set_registered_model_alias(name, ALIAS, str(version.version))
     return Registered(is_champion=True, version=str(version.version))
 

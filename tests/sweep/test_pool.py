@@ -29,7 +29,7 @@ from svhn_sweep.sweep.pool import Worker
 from svhn_sweep.trial import Label
 workers = [Worker("cpu", Path("workers.log")) for _ in range(2)]
 for worker in workers:
-    worker.train(Task(("modle=model1",), (), Path("trial"), Label("trial", {})))
+    worker.train(Task(("modle=model1",), (), Path("trial"), Label("trial", {})), 1)
 for worker in workers:
     worker.connection.recv()
 print(*(worker.process.pid for worker in workers), flush=True)
@@ -144,6 +144,25 @@ def test_the_cpu_is_not_mixed_with_gpus(devices: list[str], shown: str) -> None:
         places(SweeperConfig(workers="auto", workers_per_gpu=1, devices=devices))
 
 
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "gpus", lambda: ["0", "1"])
+    with pytest.raises(ConfigError, match=r"^hydra\.sweeper\.devices must be among the GPUs 0, 1 but got \[1,7\]\.$"):
+        places(SweeperConfig(workers="auto", workers_per_gpu=1, devices=["1", "7"]))
+
+
+@pytest.mark.parametrize(
+    ("trained", "threads", "expected"),
+    [([], 2, True), ([2], 2, True), ([2, 2], 2, True), ([2], 1, False), ([1, 1, 1], 1, False)],
+)
+def test_a_process_trains_so_many_trials_with_one_number_of_threads(
+    stand_in: StandIn, trained: list[int], threads: int, expected: bool
+) -> None:
+    worker = stand_in("sleep 600")
+    for each in trained:
+        worker.train(IMPOSSIBLE, each)
+    assert worker.can_train(threads, most_trials=3) == expected
+
+
 # a worker
 
 
@@ -189,17 +208,17 @@ def test_why_a_worker_is_gone(stand_in: StandIn, script: str, stopped: bool, wor
     assert worker.death() == (stopped, words)
 
 
-def test_what_a_worker_prints_is_kept(stand_in: StandIn, tmp_path: Path) -> None:
+def test_what_a_worker_says_on_stderr_is_kept(stand_in: StandIn, tmp_path: Path) -> None:
     for text in ("one", "two"):
         stand_in(f"echo {text}; echo {text} >&2").process.wait()
-    assert (tmp_path / "workers.log").read_text() == "one\none\ntwo\ntwo\n"
+    assert (tmp_path / "workers.log").read_text() == "one\ntwo\n"
 
 
 def test_a_dead_worker_is_heard_of_when_it_is_handed_a_trial(stand_in: StandIn) -> None:
     worker = stand_in("exit 1")
     worker.process.wait()
     with pytest.raises(OSError, match=r"Broken pipe|reset"):
-        worker.train(IMPOSSIBLE)
+        worker.train(IMPOSSIBLE, 1)
     assert worker.trials == 1
 
 
@@ -218,14 +237,14 @@ def test_a_closed_worker_is_gone(stand_in: StandIn, script: str) -> None:
 def test_a_worker_lives_as_long_as_its_driver_speaks_to_it(worker: Callable[[str], Worker]) -> None:
     busy = worker("cpu")
     for _ in range(2):  # a trial that cannot be trained is no reason to end
-        busy.train(IMPOSSIBLE)
+        busy.train(IMPOSSIBLE, 1)
         answer = busy.connection.recv()
         assert isinstance(answer, Ended)
         assert answer.state == "failed"
         assert "modle" in answer.reason
     assert (busy.trials, busy.process.poll()) == (2, None)
     busy.process.send_signal(signal.SIGINT)  # Ctrl-C is the driver's to decide on
-    busy.train(IMPOSSIBLE)
+    busy.train(IMPOSSIBLE, 1)
     assert isinstance(busy.connection.recv(), Ended)
     other = worker("cpu")  # started later; it must not hold the pipe of the first open
     busy.connection.close()

@@ -21,7 +21,7 @@ HOLD = """
 import sys, time
 from pathlib import Path
 from svhn_sweep.sweep.storage import alone
-with alone(Path(sys.argv[1]), sys.argv[2]):
+with alone(Path(sys.argv[1])):
     print("working", flush=True)
     time.sleep(600)
 """
@@ -35,11 +35,11 @@ connect(Path(sys.argv[1]))
 
 @pytest.fixture
 def driver() -> Iterator[Driver]:
-    """`driver(path, "study")`: another process that works on the study."""
+    """`driver(folder)`: another process that works on the study of that folder."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(path: Path, study: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-c", HOLD, str(path), study]
+    def start(folder: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLD, str(folder)]
         started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
         assert started[-1].stdout is not None
         assert started[-1].stdout.readline() == "working\n"
@@ -55,11 +55,10 @@ def driver() -> Iterator[Driver]:
 
 
 def test_the_second_driver_of_a_study_is_told_who_the_first_is(tmp_path: Path, driver: Driver) -> None:
-    path = tmp_path / "optuna.db"
     for _ in range(2):  # what a dead driver left in the file is overwritten
-        first = driver(path, "one")
+        first = driver(tmp_path / "one")
         told = f"the study one must have one driver at a time, but process {first.pid} works on it; wait for it"
-        with pytest.raises(ConfigError, match=re.escape(told)), alone(path, "one"):
+        with pytest.raises(ConfigError, match=re.escape(told)), alone(tmp_path / "one"):
             pass
         first.kill()
         first.wait()
@@ -67,38 +66,23 @@ def test_the_second_driver_of_a_study_is_told_who_the_first_is(tmp_path: Path, d
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_study_is_free_once_its_driver_is_gone(tmp_path: Path, driver: Driver, number: signal.Signals) -> None:
-    path = tmp_path / "optuna.db"
-    first = driver(path, "one")
+    first = driver(tmp_path / "one")
     first.send_signal(number)
     first.wait()
-    with alone(path, "one"):
-        pass
-    with alone(path, "one"):
-        pass
+    for _ in range(2):
+        with alone(tmp_path / "one"):
+            assert (tmp_path / "one" / "driver.lock").read_text() == str(os.getpid())
 
 
-def test_two_drivers_can_work_on_two_studies_of_one_file(tmp_path: Path, driver: Driver) -> None:
-    path = tmp_path / "optuna.db"
-    driver(path, "one")
+def test_two_drivers_can_work_on_two_studies(tmp_path: Path, driver: Driver) -> None:
+    driver(tmp_path / "one")
     with (
-        alone(path, "two"),
-        alone(path, "three"),
+        alone(tmp_path / "two"),
+        alone(tmp_path / "three"),
         pytest.raises(ConfigError, match="the study one"),
-        alone(path, "one"),
+        alone(tmp_path / "one"),
     ):
         pass
-
-
-def test_studies_of_one_name_in_two_files_are_two(tmp_path: Path, driver: Driver) -> None:
-    driver(tmp_path / "a.db", "one")
-    with alone(tmp_path / "b.db", "one"):
-        pass
-
-
-def test_the_lock_stands_beside_the_database_and_names_its_holder(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "optuna.db"
-    with alone(path, "one"):
-        assert (tmp_path / "deep" / "optuna.db.one.lock").read_text() == str(os.getpid())
 
 
 # the database
@@ -125,6 +109,7 @@ def test_a_creation_that_is_killed_leaves_nothing_half_made(tmp_path: Path, dela
     time.sleep(delay)
     process.kill()
     assert process.wait() == -signal.SIGKILL
+    assert not path.exists()
     storage = connect(path)
     assert optuna.create_study(storage=storage).ask().number == 0
     storage.engine.dispose()
@@ -162,14 +147,24 @@ def test_the_file_is_found_from_the_current_folder(
     [
         ("optuna.db", "optuna.db"),
         ("", ""),
-        ("sqlite:///", "sqlite:///"),
-        ("sqlite://", "sqlite://"),
-        ("sqlite://optuna.db", "sqlite://optuna.db"),
-        ("mysql://host/optuna", "mysql://host/optuna"),
-        ("postgresql://me:secret@host/optuna", "postgresql://***@host/optuna"),
+        ("sqlite:///", "sqlite"),
+        ("sqlite://", "sqlite"),
+        ("sqlite://optuna.db", "sqlite"),
+        ("mysql://host/optuna", "mysql"),
+        ("postgresql://me:secret@host/optuna", "postgresql"),
+        ("postgresql://me:sec/ret@host/optuna", "postgresql"),
     ],
 )
 def test_an_address_that_is_no_sqlite_file_is_refused(setting: str, told: str) -> None:
-    message = f"hydra.sweeper.storage must be sqlite:///FILE but got {told}."
+    message = f"hydra.sweeper.storage must be sqlite:///FILE but begins with {told!r}."
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         database(setting)
+
+
+@pytest.mark.parametrize("name", ["text", "a folder", "missing/proc/x"])
+def test_what_is_no_database_is_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "text").write_text("no database")
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "missing").write_text("a file where a folder should be")
+    with pytest.raises(ConfigError, match=r"^hydra\.sweeper\.storage must be a database of Optuna's but .* is not: "):
+        connect(tmp_path / name)

@@ -324,3 +324,22 @@ def test_timeout_interrupts_and_the_rest_stays_for_later(folder: Folder, small_h
     (study,) = study_names(folder)
     assert {state for _, state in rows(folder, study)} == {"RUNNING"}
     assert {run.data.tags["trial.state"] for run in runs_of(folder, study).values()} == {"interrupted"}
+
+
+def test_a_dead_server_costs_one_warning_and_no_data(
+    folder: Folder, small_h5: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.path)
+    command = small("data=svhn", f"data.path={small_h5}", "training.epochs=30", "hydra.sweeper.n_trials=2")
+    dead = "http://127.0.0.1:9"  # the discard port: nobody listens
+    result = folder.run(
+        *command, "hydra.sweeper.confirm=null", MLFLOW_TRACKING_URI=dead, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"
+    )
+    assert result.returncode == 0
+    assert result.stderr.count("cannot be told about this run") == 1
+    assert len(result.stderr.splitlines()) == 2
+    assert "not sent to MLflow" not in result.stdout
+    synced = folder.run("sync")
+    assert synced.returncode == 0, synced.stderr
+    (study,) = study_names(folder)
+    assert_joined(folder, study, 2)
