@@ -92,6 +92,22 @@ def test_a_study_keeps_the_threads_that_it_was_created_with(studies: Studies) ->
     assert (study.threads, Study(study.plan, study.settings, studies.opened[0], 8).threads) == (1, 1)
 
 
+def test_a_study_whose_database_is_gone_does_not_take_the_folders_of_another(studies: Studies) -> None:
+    train(studies.open(), 0.5)
+    (studies.path / "optuna.db").rename(studies.path / "old.db")
+    with pytest.raises(ConfigError, match=r"must be the folder of the study in the database, but they do not belong"):
+        studies.open()
+    (studies.path / "old.db").rename(studies.path / "optuna.db")
+    assert len(studies.open().trials()) == 1
+
+
+def test_a_study_whose_folder_is_gone_does_not_begin_another(studies: Studies) -> None:
+    train(studies.open(), 0.5)
+    (studies.path / "multirun").rename(studies.path / "moved")
+    with pytest.raises(ConfigError, match=r"must be the folder of the study in the database, but they do not belong"):
+        studies.open()
+
+
 # how many trials there are
 
 
@@ -377,6 +393,21 @@ def test_a_hopeless_trial_is_pruned_after_warm_up(
         write(study, number, good)
         study.tell(number, "complete", "")
     assert epochs_until_pruned(study, value=bad) == pruned
+
+
+@pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])
+def test_a_resumed_trial_hears_the_same_answer_again(studies: Studies, name: str) -> None:
+    settings = sweeper(pruner=PrunerConfig(name, startup_trials=2, warmup_epochs=2))
+    study = studies.open(settings=settings)
+    for number in range(2):
+        assert epochs_until_pruned(study, value=0.9) is None
+        write(study, number, 0.9)
+        study.tell(number, "complete", "")
+    assert epochs_until_pruned(study, value=0.1) == 2
+    for _ in range(2):
+        study = studies.open(settings=settings)
+        number = handed_out(study).number
+        assert [study.report(number, epoch, 0.1) for epoch in (1, 2)] == [False, True]
 
 
 def test_the_median_pruner_waits_for_complete_trials(studies: Studies) -> None:

@@ -316,11 +316,11 @@ def test_timeout_interrupts_and_the_rest_stays_for_later(folder: Folder, small_h
         f"data.path={small_h5}",
         "training.epochs=300",
         "hydra.sweeper.n_trials=2",
-        "hydra.sweeper.confirm=null",
     )
     result = folder.run(*command, "hydra.sweeper.timeout=20")
     assert result.returncode == 0, result.stderr
-    assert "timeout=20 s is over; the same command continues the search" in result.stdout
+    assert "timeout=20 s is over: the same command continues the search" in result.stdout
+    assert folder.client.search_registered_models() == []
     (study,) = study_names(folder)
     assert {state for _, state in rows(folder, study)} == {"RUNNING"}
     assert {run.data.tags["trial.state"] for run in runs_of(folder, study).values()} == {"interrupted"}

@@ -317,3 +317,18 @@ def test_a_study_and_its_trials_arrive_in_mlflow(
     assert runs["trial-0"].data.tags["mlflow.parentRunId"] == runs["study"].info.run_id
     assert runs["trial-0"].data.metrics == {"val/accuracy": 0.5, "delta_to_baseline": 0.1}
     assert runs["study"].data.tags["role"] == "sweep"
+
+
+def test_folders_that_vanish_while_it_looks_for_earlier_runs_do_no_harm(
+    sent: list[str], own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def vanished(root: Path) -> list[Path]:
+        raise FileNotFoundError(root)
+
+    monkeypatch.setattr(live, "folders", vanished)
+    with Live([own], [tmp_path / "outputs"]) as following:
+        until(lambda: sent == ["own"])
+        with Journal(own) as journal:
+            journal.artifact("config.yaml")
+        until(lambda: sent == ["own"] * 2)
+    assert following.sent

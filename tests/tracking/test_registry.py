@@ -155,3 +155,11 @@ def test_a_crash_on_the_way_is_made_up_for(
     assert propose("new", 0.9) == Registered(is_champion=True, version=expected)
     assert versions(client) == ["1", "2"][: int(expected)]
     assert champion(client).tags["validation"] == "0.9"
+
+
+def test_the_champion_judged_by_more_seeds_has_its_new_score(client: MlflowClient, propose: Propose) -> None:
+    propose("first", 0.9)
+    propose("first", 0.8)
+    assert champion(client).tags["validation"] == "0.8"
+    assert propose("second", 0.85).is_champion
+    assert versions(client) == ["1", "2"]
