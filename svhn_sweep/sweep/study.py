@@ -111,15 +111,16 @@ class Study:
         del self._running[number]
 
     def report(self, number: int, epoch: int, value: float) -> bool:
-        """Note an epoch's value; returns whether the trial is hopeless. The baseline never is.
+        """Note an epoch's value; returns whether to end the trial as hopeless.
 
-        A resumed trial asks again about its last epoch, and hears the same answer.
+        The baseline never is, nor is a trial that is at its end anyway. A resumed trial asks again about its last
+        epoch, and hears the same answer.
         """
         known, running = self._trial(number), self._running[number]
         if epoch in known.intermediate_values:
             return bool(known.user_attrs.get("stop_after") == epoch)
         running.report(value, epoch)
-        stop = number > 0 and running.should_prune()
+        stop = number > 0 and epoch < self.plan.config.training.epochs and running.should_prune()
         if stop:
             running.set_user_attr("stop_after", epoch)
         return stop

@@ -429,6 +429,13 @@ def test_the_baseline_is_never_pruned(studies: Studies) -> None:
     assert not any(study.report(baseline.number, epoch, 0.1) for epoch in range(1, EPOCHS + 1))
 
 
+def test_a_trial_that_came_to_its_last_epoch_is_complete(studies: Studies) -> None:
+    settings = sweeper(pruner=PrunerConfig("median", startup_trials=1, warmup_epochs=EPOCHS))
+    study = studies.open(settings=settings)
+    train(study, *[0.9] * EPOCHS)
+    assert epochs_until_pruned(study, value=0.1) is None
+
+
 def test_nothing_is_pruned_where_every_value_is_needed(studies: Studies) -> None:
     settings = sweeper(pruner=PrunerConfig("median", startup_trials=0, warmup_epochs=0))
     study = studies.open(settings=settings, prune=False)
