@@ -52,7 +52,7 @@ class Driver:
             told: called with a study when one of its trials has ended.
 
         Raises:
-            SweepError: too many trials failed in a row.
+            SweepError: too many trials failed in a row, or no worker can start.
         """
         self.view, self.told = view, told
         try:
@@ -202,6 +202,8 @@ class Driver:
             return
         study, assignment = self.tasks[place]
         folder = study.folder(assignment.number)
+        if not stopped and not (folder / journal.JOURNAL).exists():
+            raise SweepError(f"no worker can start: {reason}; {self.log} tells why.")
         epochs = max(journal.history(folder), default=0)
         before, times = self.deaths.get(folder, (epochs, 0))
         times = times + 1 if before == epochs else 1

@@ -267,6 +267,22 @@ def test_a_trial_that_fails_fails_alone(folder: Folder, small_h5: Path, misfortu
     assert workers_of(folder) == []
 
 
+def test_where_no_worker_can_start_no_trial_is_blamed(folder: Folder, small_h5: Path) -> None:
+    (folder.path / "site").mkdir()
+    (folder.path / "site" / "sitecustomize.py").write_text(
+        "import sys\nif 'svhn_sweep.sweep.worker' in sys.orig_argv:\n    sys.exit('no TensorFlow here')\n"
+    )
+    command = small("data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=2")
+    result = folder.run(*command, PYTHONPATH=str(folder.path / "site"))
+    assert result.returncode == 1
+    assert result.stderr == (
+        "svhn_sweep: no worker can start: the worker ended with exit code 1; multirun/workers.log tells why.\n"
+    )
+    assert "no TensorFlow here" in (folder.path / "multirun" / "workers.log").read_text()
+    (study,) = study_names(folder)
+    assert {state for _, state in rows(folder, study)} == {"RUNNING"}
+
+
 def test_failures_in_a_row_end_the_sweep(folder: Folder, small_h5: Path, misfortunes: str) -> None:
     result = folder.run(
         *small("data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=9"),
