@@ -67,9 +67,9 @@ class Result:
         return sorted(self.client.get_metric_history(run.info.run_id, key), key=lambda metric: metric.step)
 
     def trial_folder(self, study: str, number: int) -> Path:
-        search, _, best = study.partition("-confirm-")
+        search, confirming, _ = study.partition("-confirm")
         folder = self.folder / "multirun" / search
-        return (folder / f"confirm-{best}" if best else folder) / f"trial-{number:04d}"
+        return (folder / "confirm" if confirming else folder) / f"trial-{number:04d}"
 
 
 def broken(result: Result, known: dict[str, History]) -> list[str]:
@@ -89,11 +89,11 @@ def broken(result: Result, known: dict[str, History]) -> list[str]:
 
 def _studies(result: Result) -> dict[str, Run]:
     """The budget of each study, and its own run; returns those runs by study."""
-    searches = [name for name in result.studies if "-confirm-" not in name]
+    searches = [name for name in result.studies if "-confirm" not in name]
     result.check(len(searches) == result.models, f"studies {searches}, but {result.models} models")
     parents: dict[str, Run] = {}
     for name, study in result.studies.items():
-        confirming = "-confirm-" in name
+        confirming = "-confirm" in name
         budget = 2 * (result.seeds or 0) if confirming else result.n_trials
         states = Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
         finished = sum(states[state.name] for state in STATES)
@@ -107,7 +107,7 @@ def _studies(result: Result) -> dict[str, Run]:
             parents[name] = run
             ended = run.info.status, run.data.tags["trial.state"]
             result.check(ended == ("FINISHED", "complete"), f"{name}: its own run is {ended}")
-        confirmations = [other for other in result.studies if other.startswith(f"{name}-confirm-")]
+        confirmations = [other for other in result.studies if other == f"{name}-confirm"]
         best, first = study.best_value, study.get_trials(deepcopy=False)[0]
         beaten = first.state == TrialState.COMPLETE and first.value is not None and best > first.value
         wanted = int(result.seeds is not None and beaten)
@@ -136,18 +136,18 @@ def _rows(result: Result, parents: dict[str, Run]) -> None:
 
 def _row(result: Result, key: tuple[str, int], trial: FrozenTrial, run: Run, parents: dict[str, Run]) -> None:
     name = key[0]
-    role = "confirmation" if "-confirm-" in name else "trial"
+    role = "confirmation" if "-confirm" in name else "trial"
     ended = run.info.status, run.data.tags["trial.state"]
     result.check(run.data.tags["role"] == role, f"{key}: its role is {run.data.tags['role']}")
     result.check(ended in STATES[trial.state], f"{key}: {trial.state.name} in Optuna, {ended} in MLflow")
     result.check(run.info.end_time is not None, f"{key}: no end")
-    parent = parents.get(name.partition("-confirm-")[0])
+    parent = parents.get(name.partition("-confirm")[0])
     inside = run.data.tags.get("mlflow.parentRunId")
     result.check(parent is not None and inside == parent.info.run_id, f"{key}: its parent is {inside}")
     for param, value in trial.params.items():
         told = run.data.params.get("seed" if param == "seed" else param)
         same = told is not None and (told == str(value) or abs(float(told) - value) <= 1e-9 * abs(value))
-        result.check(param == "arm" or same, f"{key}: {param} is {value} in Optuna, {told} in MLflow")
+        result.check(param == "trial" or same, f"{key}: {param} is {value} in Optuna, {told} in MLflow")
     _numbers(result, key, trial, run)
     _journal(result, key, run)
 
@@ -171,7 +171,7 @@ def _numbers(result: Result, key: tuple[str, int], trial: FrozenTrial, run: Run)
     finals = [metric for metric in run.data.metrics if metric not in PER_EPOCH]
     expected = set() if diverged else set(FINALS)
     baseline = result.studies[key[0]].get_trials(deepcopy=False)[0].state == TrialState.COMPLETE
-    if complete and baseline and "-confirm-" not in key[0]:
+    if complete and baseline and "-confirm" not in key[0]:
         expected.add("delta_to_baseline")
     result.check(set(finals) == expected, f"{key}: finals {sorted(finals)}")
     for metric in finals:

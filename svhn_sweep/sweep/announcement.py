@@ -61,7 +61,7 @@ def confirmation(study: Study, confirming: Study | None, workers: int) -> None:
         reason = "its baseline is not complete" if study.baseline() is None else "nothing beat the baseline"
         console.print(f"{study.plan.name}: nothing to confirm, {reason}")
         return
-    left = confirming.plan.n_trials - len(confirming.finished())
+    left = confirming.n_trials - len(confirming.finished())
     if left == 0:
         return
     best, baseline = study.best(), study.baseline()
@@ -70,5 +70,5 @@ def confirmation(study: Study, confirming: Study | None, workers: int) -> None:
     about = duration(left * sum(seconds) / len(seconds) / workers)
     console.print(
         f"{study.plan.name}: confirming trial {best.number} against the baseline on "
-        f"{confirming.plan.n_trials // 2} fresh seeds: {left} trainings, about {about}"
+        f"{len(confirming.plan.queue) // 2} fresh seeds: {left} trainings, about {about}"
     )

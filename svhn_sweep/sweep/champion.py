@@ -9,12 +9,13 @@ from statistics import mean
 from optuna.trial import TrialState
 
 from svhn_sweep.config import source_of
-from svhn_sweep.sweep.confirmation import BASELINE, BEST, Verdict, verdict
+from svhn_sweep.sweep.confirmation import Verdict, verdict
 from svhn_sweep.sweep.driver import Driver
 from svhn_sweep.sweep.messages import Judge
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.tracking import journal, store
 
+BASELINE, BEST = "baseline", "best"  # the arms
 MODEL = "svhn-digits"
 TEST = "test.json"  # in the study's folder: test accuracies that were read already
 
@@ -83,18 +84,21 @@ class Recommendation:
 
 def candidate(study: Study, confirmation: Study | None) -> Candidate | None:
     """What a study recommends; None if it has no trained model to recommend."""
+    best, baseline = study.best(), study.baseline()
+    if best is None or baseline is None:
+        return None
     runs: dict[str, dict[int, Path]] = {}
-    baseline = study.baseline()
     if confirmation is not None:
+        arms = {baseline.number: BASELINE, best.number: BEST}
         for trial in confirmation.trials():
-            if trial.state == TrialState.COMPLETE:
-                arm = runs.setdefault(trial.params["arm"], {})
+            if trial.state == TrialState.COMPLETE and trial.params["trial"] in arms:
+                arm = runs.setdefault(arms[trial.params["trial"]], {})
                 arm[trial.params["seed"]] = confirmation.folder(trial.number)
-    elif baseline is not None and (study.folder(0) / "model").exists():
+    elif (study.folder(0) / "model").exists():
         runs[BASELINE] = {study.plan.config.seed: study.folder(0)}
     if BASELINE not in runs:
         return None
-    return Candidate(study, verdict(confirmation) if confirmation else None, runs)
+    return Candidate(study, verdict(confirmation, best.number) if confirmation else None, runs)
 
 
 def recommend(candidates: Sequence[Candidate | None], driver: Driver) -> Recommendation | None:

@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from svhn_sweep.sweep.champion import Candidate, Recommendation
-from svhn_sweep.sweep.confirmation import BASELINE, BEST, Verdict
+from svhn_sweep.sweep.champion import BASELINE, BEST, Candidate, Recommendation
+from svhn_sweep.sweep.confirmation import Verdict
 from svhn_sweep.sweep.leaderboard import show
 from svhn_sweep.sweep.study import Study, result
 from svhn_sweep.tracking import store

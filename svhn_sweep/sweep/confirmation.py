@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import mean
 
 import numpy as np
-from optuna.distributions import CategoricalDistribution, IntDistribution
+from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 from scipy import stats
 
@@ -13,31 +13,31 @@ from svhn_sweep.config import MAX_SEED
 from svhn_sweep.sweep.plan import Params, Plan
 from svhn_sweep.sweep.study import Study, result
 
-BASELINE, BEST = "baseline", "best"  # the arms
 CONFIDENCE = 0.95
+MAX_NUMBER = 10_000_000  # of a trial
 
 
 @dataclass(frozen=True)
 class ConfirmationPlan(Plan):
-    """A study over arm and seed, all of it queued.
+    """A study over trials of the search and fresh seeds, all of it queued.
 
     Attributes:
-        arms: the overrides of each.
+        arms: what is special about each complete trial of the search, as overrides, by its number.
     """
 
-    arms: Mapping[str, tuple[str, ...]]
+    arms: Mapping[int, tuple[str, ...]]
 
     role = "confirmation"
     parent = "../.."
 
     def spelt(self, params: Params) -> list[str]:
-        return [*self.arms[str(params["arm"])], f"seed={params['seed']}", "tracking.log_model=true"]
+        return [*self.arms[int(str(params["trial"]))], f"seed={params['seed']}", "tracking.log_model=true"]
 
     def describe(self, number: int, params: Params) -> str:
-        return f"{params['arm']}, seed {params['seed']}"
+        return f"{_name(params)}, seed {params['seed']}"
 
     def title(self, number: int, params: Params) -> str:
-        return f"{params['arm']} seed {params['seed']}"
+        return f"{_name(params)} seed {params['seed']}"
 
 
 @dataclass(frozen=True)
@@ -69,34 +69,32 @@ def plan(study: Study, seeds: int) -> ConfirmationPlan | None:
         return None
     searched = study.plan
     fresh = [(searched.config.seed + 1 + index) % (MAX_SEED + 1) for index in range(seeds)]
-    name = f"{searched.name}-confirm-{best.number}"
-    arms = {BASELINE: baseline, BEST: best}
+    complete = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
     return ConfirmationPlan(
-        name=name,
-        folder=searched.folder / f"confirm-{best.number}",
+        name=f"{searched.name}-confirm",
+        folder=searched.folder / "confirm",
         config=searched.config,
         fixed=searched.fixed,
-        space={"arm": CategoricalDistribution((BASELINE, BEST)), "seed": IntDistribution(0, MAX_SEED)},
-        queue=[{"arm": arm, "seed": seed} for seed in fresh for arm in (BASELINE, BEST)],
-        n_trials=2 * seeds,
-        fingerprint=f"{searched.fingerprint}-{best.number}",
+        space={"trial": IntDistribution(0, MAX_NUMBER), "seed": IntDistribution(0, MAX_SEED)},
+        queue=[{"trial": number, "seed": seed} for seed in fresh for number in (0, best.number)],
+        n_trials=None,
+        fingerprint=searched.fingerprint,
         data_sha256=searched.data_sha256,
-        arms={arm: tuple(searched.spelt(trial.params)) for arm, trial in arms.items()},
+        arms={trial.number: tuple(searched.spelt(trial.params)) for trial in complete},
     )
 
 
-def verdict(confirmation: Study) -> Verdict | None:
-    """Over the seeds for which both arms are complete; None if they are fewer than two."""
-    values: dict[str, dict[int, float]] = {BASELINE: {}, BEST: {}}
+def verdict(confirmation: Study, best: int) -> Verdict | None:
+    """On trial number `best`, over the seeds with which it and the baseline are complete; None if under two."""
+    values: dict[int, dict[int, float]] = {0: {}, best: {}}
     for trial in confirmation.trials():
-        if trial.state == TrialState.COMPLETE:
-            values[trial.params["arm"]][trial.params["seed"]] = result(trial)
-    seeds = sorted(values[BASELINE].keys() & values[BEST].keys())
+        if trial.state == TrialState.COMPLETE and trial.params["trial"] in values:
+            values[trial.params["trial"]][trial.params["seed"]] = result(trial)
+    seeds = sorted(values[0].keys() & values[best].keys())
     if len(seeds) < 2:
         return None
-    baseline = tuple(values[BASELINE][seed] for seed in seeds)
-    best = tuple(values[BEST][seed] for seed in seeds)
-    return compare(baseline, best, maximize=confirmation.settings.direction == "maximize")
+    pairs = [tuple(values[number][seed] for seed in seeds) for number in (0, best)]
+    return compare(*pairs, maximize=confirmation.settings.direction == "maximize")
 
 
 def compare(baseline: tuple[float, ...], best: tuple[float, ...], *, maximize: bool) -> Verdict:
@@ -108,3 +106,7 @@ def compare(baseline: tuple[float, ...], best: tuple[float, ...], *, maximize: b
     gain = (low, high) if maximize else (-high, -low)
     word = "better" if gain[0] > 0 else "worse" if gain[1] < 0 else "indistinguishable"
     return Verdict(baseline, best, low, high, word)
+
+
+def _name(params: Params) -> str:
+    return "baseline" if params["trial"] == 0 else f"trial {params['trial']}"

@@ -45,7 +45,7 @@ class ParentRun:
                     trial.metrics({"delta_to_baseline": row.delta})
                 self.compared.add(row.number)
         finished = len(self.study.finished())
-        text = [f"**{finished} of {self.study.plan.n_trials}** trials of {self.study.plan.name}.", ""]
+        text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
         text += [f"- {line}" for line in self.lines] + [""]
         text += [leaderboard.to_markdown(rows, self.study.settings.metric, SHOWN_TRIALS)]
         text += ["", "Continue or extend it:", "", f"```\n{self.command}\n```"]

@@ -41,7 +41,7 @@ class Plan:
         fixed: overrides that all trials share.
         space: what is explored: config keys and their distributions.
         queue: the trials that come first, the baseline at their head.
-        n_trials: how many trials the study holds in the end.
+        n_trials: how many trials the study holds in the end; None: those that are queued.
         fingerprint: of all that makes its trials comparable.
         data_sha256: of the data.
     """
@@ -52,7 +52,7 @@ class Plan:
     fixed: tuple[str, ...]
     space: Mapping[str, BaseDistribution]
     queue: Sequence[Params]
-    n_trials: int
+    n_trials: int | None
     fingerprint: str
     data_sha256: str
 

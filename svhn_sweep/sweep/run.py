@@ -156,14 +156,19 @@ def _work_off(
     view = View(Console(highlight=False), settings.metric, maximize, len(driver.places.devices))
     for study in studies:
         searching = study.plan.role == "trial"
-        view.study(study.plan.name, study.plan.n_trials, _finished(study), compared=searching)
+        view.study(study.plan.name, study.n_trials, _finished(study), compared=searching)
     with view:
         return driver.work_off(studies, view, deadline, told)
 
 
 def _finished(study: Study) -> list[Finished]:
     return [
-        Finished(trial.number, trial.user_attrs["state"], trial.value, is_baseline=trial.number == 0)
+        Finished(
+            trial.number,
+            trial.user_attrs["state"],
+            trial.value,
+            is_baseline=trial.number == 0 and study.plan.role == "trial",
+        )
         for trial in study.finished()
     ]
 

@@ -68,6 +68,7 @@ class Study:
         self._recognise_folder()
         for params in plan.queue:
             self.optuna.enqueue_trial(dict(params), skip_if_exists=True)
+        self.n_trials = plan.n_trials or len(self.optuna.get_trials(deepcopy=False))
         trials = self.trials()
         self.optuna.sampler = sampler(settings.sampler, plan.config.seed, len(trials))
         self.optuna.pruner = _pruner(settings, plan.config.training.epochs) if prune else optuna.pruners.NopPruner()
@@ -97,7 +98,7 @@ class Study:
         """An interrupted trial, else a new one; None if the budget is used up or the target is reached."""
         if self._interrupted:
             trial = Trial(self.optuna, self._interrupted.popleft()._trial_id)
-        elif len(self.trials()) < self.plan.n_trials and not self._target_reached():
+        elif len(self.trials()) < self.n_trials and not self._target_reached():
             trial = self.optuna.ask()
         else:
             return None

@@ -44,7 +44,7 @@ def confirmed(studies: Studies, study: Study, seeds: int) -> Study:
 
 def seeds_of(study: Study) -> list[int]:
     """Those of the best arm, by number of the trial."""
-    return [trial.params["seed"] for trial in study.trials() if trial.params["arm"] == "best"]
+    return [trial.params["seed"] for trial in study.trials() if trial.params["trial"] != 0]
 
 
 # the interval
@@ -107,7 +107,7 @@ def test_the_best_has_to_prove_itself_unless_it_is_the_baseline(
     studies: Studies, direction: str, values: list[float], best: int | None
 ) -> None:
     plan = confirmation.plan(searched(studies, *values, direction=direction), 2)
-    assert (plan.name if plan else None) == (None if best is None else f"study-confirm-{best}")
+    assert ([each["trial"] for each in plan.queue] if plan else None) == (None if best is None else [0, best] * 2)
 
 
 @pytest.mark.parametrize("state", ["diverged", "failed"])
@@ -121,14 +121,14 @@ def test_there_is_nothing_to_beat_without_a_baseline(studies: Studies, state: st
 def test_both_arms_are_trained_on_fresh_seeds(studies: Studies) -> None:
     study = searched(studies, 0.5, 0.6)
     plan = planned(study, 3)
-    assert [(each["arm"], each["seed"]) for each in plan.queue] == [
-        (arm, seed) for seed in (43, 44, 45) for arm in ("baseline", "best")
+    assert [(each["trial"], each["seed"]) for each in plan.queue] == [
+        (number, seed) for seed in (43, 44, 45) for number in (0, 1)
     ]
-    assert (plan.n_trials, plan.folder) == (6, study.plan.folder / "confirm-1")
+    assert (plan.name, plan.folder) == ("study-confirm", study.plan.folder / "confirm")
     assert plan.spelt(plan.queue[0]) == [*study.plan.spelt(BASELINE), "seed=43", "tracking.log_model=true"]
     best = study.trials()[1].params
     assert plan.spelt(plan.queue[1]) == [*study.plan.spelt(best), "seed=43", "tracking.log_model=true"]
-    assert (plan.title(0, plan.queue[0]), plan.describe(1, plan.queue[1])) == ("baseline seed 43", "best, seed 43")
+    assert (plan.title(0, plan.queue[0]), plan.describe(1, plan.queue[1])) == ("baseline seed 43", "trial 1, seed 43")
 
 
 @pytest.mark.parametrize("seed", [0, 42, MAX_SEED - 1, MAX_SEED])
@@ -160,7 +160,7 @@ def test_every_arm_is_trained_on_every_seed_and_no_more(studies: Studies) -> Non
         train(again, 0.5)
     assert again.next() is None
     assert [tuple(trial.params.values()) for trial in again.trials()] == [
-        (arm, seed) for seed in (43, 44, 45) for arm in ("baseline", "best")
+        (number, seed) for seed in (43, 44, 45) for number in (0, 1)
     ]
 
 
@@ -197,19 +197,25 @@ def test_fewer_seeds_take_nothing_away(studies: Studies) -> None:
         train(again, value)
     fewer = confirmed(studies, study, 2)
     assert fewer.next() is None
-    found = verdict(fewer)
+    found = verdict(fewer, 1)
     assert found is not None
     assert found.best == (0.7, 0.7, 0.7)
 
 
-def test_another_best_is_another_confirmation(studies: Studies) -> None:
+def test_another_best_is_confirmed_beside_the_same_baselines(studies: Studies) -> None:
     study = studies.open(studies.plan(n_trials=3))
     train(study, 0.5)
     train(study, 0.6)
-    train(confirmed(studies, study, 2), 0.5)
+    first = confirmed(studies, study, 2)
+    for value in (0.50, 0.60, 0.51, 0.61):
+        train(first, value)
     train(study, 0.7)
     again = confirmed(studies, study, 2)
-    assert (again.plan.name, again.trials()) == ("study-confirm-2", [])
+    for value in (0.70, 0.71):
+        train(again, value)
+    assert again.next() is None
+    assert verdict(again, 2) == compare((0.50, 0.51), (0.70, 0.71), maximize=True)
+    assert verdict(again, 1) == compare((0.50, 0.51), (0.60, 0.61), maximize=True)
 
 
 def test_no_run_is_pruned(studies: Studies) -> None:
@@ -242,7 +248,7 @@ def test_a_seed_counts_if_both_arms_are_complete(
     for index, states in enumerate(ends):
         for value, state in zip((0.5, 0.6), states, strict=True):
             train(again, value + index / 100, state=state or "complete")
-    found = verdict(again)
+    found = verdict(again, 1)
     assert found == (compare(*pairs, maximize=True) if pairs else None)
 
 
@@ -253,7 +259,7 @@ def test_a_pair_is_of_one_seed_whichever_arm_ended_first(studies: Studies) -> No
     for number in (3, 0, 2, 1):
         write(again, number, number / 10)
         again.tell(number, "complete", "")
-    assert verdict(again) == compare((0.0, 0.2), (0.1, 0.3), maximize=True)
+    assert verdict(again, 1) == compare((0.0, 0.2), (0.1, 0.3), maximize=True)
 
 
 @pytest.mark.parametrize(("direction", "word"), [("maximize", "better"), ("minimize", "worse")])
@@ -262,6 +268,6 @@ def test_better_is_what_the_study_looked_for(studies: Studies, direction: str, w
     again = confirmed(studies, searched(studies, *values, direction=direction), 2)
     for value in (0.25, 0.5, 0.5, 0.75):
         assert train(again, value).state == TrialState.COMPLETE
-    found = verdict(again)
+    found = verdict(again, 1)
     assert found is not None
     assert found.word == word
