@@ -169,24 +169,20 @@ def until_epoch(process: subprocess.Popen[str], folder: Folder, epoch: int) -> N
     raise TimeoutError(f"no trial came to epoch {epoch}")
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)])
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_stopped_sweep_is_continued_by_the_same_command(
     folder: Folder, small_h5: Path, number: signal.Signals, exit_code: int
 ) -> None:
     command = small(
         "data=svhn",
         f"data.path={small_h5}",
-        "training.epochs=15",
+        "training.epochs=25",
         "hydra.sweeper.n_trials=3",
         "hydra.sweeper.confirm=null",
         "hydra.sweeper.workers=2",
     )
     process = folder.start(*command)
     until_epoch(process, folder, 3)
-    if number == signal.SIGTERM:
-        second = folder.run(*command)
-        assert second.returncode == 2
-        assert f"process {process.pid} works on it" in second.stderr
     process.send_signal(number)
     started = time.monotonic()
     shown, told = process.communicate(timeout=30)
@@ -203,11 +199,25 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(
 
     result = folder.run(*command)
     assert result.returncode == 0, result.stderr
-    assert re.search(r"trial \d  starts at epoch ([2-9]|\d\d)/15", result.stdout)
+    assert re.search(r"trial \d  starts at epoch ([2-9]|\d\d)/25", result.stdout)
     (study,) = study_names(folder)
     assert_joined(folder, study, 3)
     assert "RUNNING" not in {run.info.status for run in folder.runs()}
     assert not list(folder.path.rglob("checkpoint.npz"))
+
+
+def test_a_second_driver_is_refused_and_the_first_can_be_terminated(folder: Folder, small_h5: Path) -> None:
+    command = small("data=svhn", f"data.path={small_h5}", "training.epochs=10000", "hydra.sweeper.n_trials=1")
+    process = folder.start(*command)
+    until_epoch(process, folder, 1)
+    second = folder.run(*command)
+    assert second.returncode == 2
+    assert f"process {process.pid} works on it" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+    process.terminate()
+    assert process.communicate(timeout=30)[1] == "svhn_sweep: interrupted\n"
+    assert process.returncode == 143
+    assert {run.data.tags["trial.state"] for run in folder.runs()} == {"interrupted"}
 
 
 @pytest.fixture
