@@ -68,5 +68,5 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
 def _create(client: MlflowClient, name: str, sent: sending.Sent, tags: dict[str, str]) -> ModelVersion:
     run_id = sent["run_id"]
     (model,) = client.search_logged_models([sent["experiment_id"]], f"source_run_id = '{run_id}'", max_results=1)
-    source = f"models:/{model.model_id}"
-    return client.create_model_version(name, source, run_id, tags=tags, model_id=model.model_id)
+    # not models:/ID, which MLflow 3.17 looks up in the process-wide store rather than in the client's
+    return client.create_model_version(name, model.artifact_location, run_id, tags=tags, model_id=model.model_id)

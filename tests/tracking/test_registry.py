@@ -68,8 +68,9 @@ def test_the_champion_is_the_model_of_its_run(
         propose(run, score)
     version = champion(client)
     assert version.run_id == run_id(tmp_path, "second")
-    model = client.get_logged_model(version.source.removeprefix("models:/"))
-    assert model.source_run_id == version.run_id
+    experiment = client.get_run(version.run_id).info.experiment_id
+    (model,) = client.search_logged_models([experiment], f"source_run_id = '{version.run_id}'")
+    assert version.source == model.artifact_location
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     loaded = mlflow.artifacts.download_artifacts(f"models:/{NAME}@{ALIAS}", dst_path=str(tmp_path / "loaded"))
     assert (Path(loaded) / "MLmodel").read_text().endswith("# second")
@@ -163,3 +164,14 @@ def test_the_champion_judged_by_more_seeds_has_its_new_score(client: MlflowClien
     assert champion(client).tags["validation"] == "0.8"
     assert propose("second", 0.85).is_champion
     assert versions(client) == ["1", "2"]
+
+
+def test_a_store_that_the_process_used_otherwise_does_not_matter(
+    client: MlflowClient, propose: Propose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")  # which it sets as well
+    try:
+        assert propose("first", 0.9).is_champion
+    finally:
+        mlflow.set_tracking_uri(None)
