@@ -107,7 +107,10 @@ def test_the_terminal_tells_the_accuracies_and_where_the_run_is(finished: tuple[
 def served_and_local(folder: Folder, run: Run) -> tuple[mlflow.pyfunc.PyFuncModel, keras.Model]:
     """The logged model as MLflow loads it, and Keras' own from the run's folder."""
     mlflow.set_tracking_uri(f"sqlite:///{folder.path}/mlflow.db")
-    served = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+    try:
+        served = mlflow.pyfunc.load_model(f"runs:/{run.info.run_id}/model")
+    finally:
+        mlflow.set_tracking_uri(None)  # for the whole process, and in its environment
     return served, keras.models.load_model(folder.only_output / "model" / "data" / "model.keras")
 
 
