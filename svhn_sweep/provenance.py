@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from svhn_sweep import __version__
 from svhn_sweep.config import Config, flatten, source_of
 
 
@@ -26,6 +27,13 @@ def git_commit() -> str | None:
         return git("rev-parse", "HEAD") + ("-changed" if git("status", "--porcelain") else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def code() -> dict[str, str | int | float | bool]:
+    """Tags that tell which code ran: version, and git.commit in a checkout."""
+    tags: dict[str, str | int | float | bool] = {"version": __version__}
+    commit = git_commit()
+    return tags | {"git.commit": commit} if commit else tags
 
 
 def explicit(typed: Sequence[str], config: Config) -> list[str]:

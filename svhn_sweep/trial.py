@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from svhn_sweep import __version__, data
+from svhn_sweep import data
 from svhn_sweep.config import Config, flatten, source_of
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import Terminated
 from svhn_sweep.native_messages import native_messages_to
-from svhn_sweep.provenance import git_commit
+from svhn_sweep.provenance import code
 from svhn_sweep.tracking import store
 from svhn_sweep.tracking.journal import Journal, Scalar
 
@@ -218,10 +218,8 @@ def _tags(splits: Splits) -> dict[str, Scalar]:
         "trial.state": "running",
         "data.source": splits.source,
         "data.sha256": splits.sha256,
-        "version": __version__,
     }
-    commit = git_commit()
-    return tags | {"git.commit": commit} if commit else tags
+    return tags | code()
 
 
 def _note(config: Config, splits: Splits, finals: dict[str, float], command: str) -> str:

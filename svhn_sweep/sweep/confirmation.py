@@ -94,7 +94,7 @@ def verdict(confirmation: Study, best: int) -> Verdict | None:
     if len(seeds) < 2:
         return None
     pairs = [tuple(values[number][seed] for seed in seeds) for number in (0, best)]
-    return compare(*pairs, maximize=confirmation.settings.direction == "maximize")
+    return compare(*pairs, maximize=confirmation.settings.maximize)
 
 
 def compare(baseline: tuple[float, ...], best: tuple[float, ...], *, maximize: bool) -> Verdict:

@@ -3,8 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from svhn_sweep import __version__
-from svhn_sweep.provenance import command, git_commit
+from svhn_sweep.provenance import code, command
 from svhn_sweep.sweep import leaderboard
 from svhn_sweep.sweep.space import describe
 from svhn_sweep.sweep.study import Study
@@ -24,13 +23,12 @@ class ParentRun:
         self.journal = Journal(study.plan.folder)
         self.compared: set[int] = set()
         self.lines: list[str] = []
-        tags: dict[str, Scalar] = {"role": "sweep", "study": study.plan.name, "version": __version__}
-        commit = git_commit()
+        tags: dict[str, Scalar] = {"role": "sweep", "study": study.plan.name, "data.sha256": study.plan.data_sha256}
         self.journal.start(
             name=study.plan.name,
             experiment=experiment_name(study.plan.config),
             store=store.address(),
-            tags=tags | {"data.sha256": study.plan.data_sha256} | ({"git.commit": commit} if commit else {}),
+            tags=tags | code(),
         )
         self._write("command.txt", sweep_command + "\n")
         self._write("search_space.txt", "".join(f"{key}: {describe(d)}\n" for key, d in study.plan.space.items()))

@@ -20,8 +20,8 @@ from svhn_sweep.sweep.grammar import with_null
 from svhn_sweep.sweep.leaderboard import short_names, show_param
 from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.sweep.space import Value, distribution, exact, in_hydras_grammar
+from svhn_sweep.tracking.sync import MULTIRUN
 
-FOLDER = Path("multirun")
 CONFIG = "config"  # conf/config.yaml
 FIXED_IN_A_STUDY = ["data", "evaluation", "tracking", "search_space", "seed"]
 FIXED_IN_A_STUDY += [f"training.{key}" for key in ("precision", "threads", "validation_split", "restore_best_weights")]
@@ -140,7 +140,7 @@ def _plan(settings: SweeperConfig, model: str, typed: Mapping[str, Override], re
     name = settings.study_name if settings.study_name and alone else f"{settings.study_name or ''}-{model}".lstrip("-")
     if settings.study_name is None:
         name = f"{model}-{fingerprint[:8]}"
-    return Plan(name, FOLDER / name, config, tuple(fixed), space, [values], settings.n_trials, fingerprint, sha256)
+    return Plan(name, MULTIRUN / name, config, tuple(fixed), space, [values], settings.n_trials, fingerprint, sha256)
 
 
 def _from_conf(config: Config) -> dict[str, Override]:

@@ -20,16 +20,15 @@ from svhn_sweep.sweep import announcement, conclusion, confirmation, storage
 from svhn_sweep.sweep.champion import Candidate, Recommendation, candidate, recommend
 from svhn_sweep.sweep.driver import Driver
 from svhn_sweep.sweep.parent_run import ParentRun
-from svhn_sweep.sweep.plan import FOLDER, Resolve, plans
+from svhn_sweep.sweep.plan import Resolve, plans
 from svhn_sweep.sweep.pool import places
-from svhn_sweep.sweep.settings import from_composed
+from svhn_sweep.sweep.settings import LOG_FORMAT, from_composed
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.sweep.view import Finished, View
 from svhn_sweep.tracking import store
 from svhn_sweep.tracking.live import Live
-from svhn_sweep.tracking.sync import RUN_FOLDERS
+from svhn_sweep.tracking.sync import MULTIRUN, RUN_FOLDERS
 
-LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 logger = logging.getLogger(__name__)
@@ -56,8 +55,8 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
         announcement.examples(found, settings, where, provenance.config_dirs(hydra))
         return
     database = storage.database(settings.storage)
-    FOLDER.mkdir(exist_ok=True)
-    logging.basicConfig(filename=FOLDER / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True)
+    MULTIRUN.mkdir(exist_ok=True)
+    logging.basicConfig(filename=MULTIRUN / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True)
     with ExitStack() as stack:
         for plan in found:
             stack.enter_context(storage.alone(plan.folder))
@@ -68,7 +67,7 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
         ]
         _follow(live, studies)
         parents = [ParentRun(study, _command(hydra), provenance.config_dirs(hydra)) for study in studies]
-        driver = Driver(settings, where, provenance.config_dirs(hydra), FOLDER / "workers.log", live)
+        driver = Driver(settings, where, provenance.config_dirs(hydra), MULTIRUN / "workers.log", live)
         with _ended_with(parents, _command(hydra)):
             try:
                 _sweep(studies, parents, driver, optuna_storage)
@@ -152,8 +151,7 @@ def _work_off(
 ) -> bool:
     """`Driver.work_off`, to be watched in the terminal."""
     settings = driver.settings
-    maximize = settings.direction == "maximize"
-    view = View(Console(highlight=False), settings.metric, maximize, len(driver.places.devices))
+    view = View(Console(highlight=False), settings.metric, settings.maximize, len(driver.places.devices))
     for study in studies:
         searching = study.plan.role == "trial"
         view.study(study.plan.name, study.n_trials, _finished(study), compared=searching)

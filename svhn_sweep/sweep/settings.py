@@ -9,6 +9,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from svhn_sweep.config import check, identifier, number
 
+LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"  # conf/config.yaml's
 SWEEPER = "hydra_plugins.svhn_sweep_optuna.OptunaSweeper"
 
 
@@ -84,6 +85,11 @@ class SweeperConfig:
     failures_in_a_row: int = number(at_least=1, at_most=1_000_000)
     confirm: ConfirmConfig | None = field(default_factory=ConfirmConfig)
     dry_run: bool = MISSING
+
+    @property
+    def maximize(self) -> bool:
+        """Whether more of the metric is better."""
+        return self.direction == "maximize"
 
 
 def register() -> None:

@@ -144,7 +144,7 @@ class Study:
         trial.set_user_attr("reason", reason)
         trial.set_user_attr("seconds", sum(metrics["epoch_seconds"] for metrics in epochs.values()))
         if state == "complete":
-            best = max if self.settings.direction == "maximize" else min
+            best = max if self.settings.maximize else min
             self.optuna.tell(trial, best(metrics[self.settings.metric] for metrics in epochs.values()))
         else:
             self.optuna.tell(trial, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
@@ -154,7 +154,7 @@ class Study:
     def best(self) -> FrozenTrial | None:
         """The best complete trial, of equals the first."""
         complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
-        sign = -1 if self.settings.direction == "maximize" else 1
+        sign = -1 if self.settings.maximize else 1
         return min(complete, key=lambda trial: (sign * result(trial), trial.number), default=None)
 
     def baseline(self) -> FrozenTrial | None:
@@ -185,7 +185,7 @@ class Study:
         best, target = self.best(), self.settings.target
         if best is None or target is None:
             return False
-        return result(best) >= target if self.settings.direction == "maximize" else result(best) <= target
+        return result(best) >= target if self.settings.maximize else result(best) <= target
 
     def _agreed(self, key: str, value: str) -> str:
         """What the study was created with."""

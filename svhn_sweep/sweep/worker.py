@@ -23,6 +23,7 @@ from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import Terminated
 from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, Task
+from svhn_sweep.sweep.settings import LOG_FORMAT
 from svhn_sweep.trial import run_trial
 
 
@@ -115,10 +116,10 @@ def _compose(task: Task | Judge) -> Config:
 
 @contextmanager
 def _log_in(folder: Path) -> Iterator[None]:
-    """Python's log goes to the trial's folder, in the format of conf/config.yaml; afterwards nowhere but to stderr."""
+    """Python's log goes to the trial's folder; afterwards nowhere but to stderr."""
     folder.mkdir(parents=True, exist_ok=True)
     handler = logging.FileHandler(folder / "trial.log")
-    handler.setFormatter(logging.Formatter("[%(asctime)s][%(name)s][%(levelname)s] %(message)s"))
+    handler.setFormatter(logging.Formatter(LOG_FORMAT))
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)

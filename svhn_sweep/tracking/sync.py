@@ -6,7 +6,8 @@ from svhn_sweep.errors import UserError
 from svhn_sweep.tracking import store
 from svhn_sweep.tracking.journal import folders, has_ended
 
-RUN_FOLDERS = (Path("outputs"), Path("multirun"))
+MULTIRUN = Path("multirun")  # Hydra's, for the runs of a grid; studies live there too
+RUN_FOLDERS = (Path("outputs"), MULTIRUN)
 
 
 def sync(roots: list[Path]) -> None:
