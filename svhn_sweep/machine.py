@@ -6,8 +6,10 @@ import subprocess
 
 
 def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """The cores that this process may use: of its affinity, and of its container's quota, rounded up."""
+    from joblib import cpu_count  # imports numpy
+
+    return int(cpu_count())
 
 
 def gpus() -> list[str]:

@@ -85,7 +85,9 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path, plain_environment: dict[str, str]) -> Iterator[Folder]:
+def folder(tmp_path: Path, plain_environment: dict[str, str], new_store: Path) -> Iterator[Folder]:
+    """With an empty store, which each of these commands would take seconds to make."""
+    shutil.copy(new_store, tmp_path)
     folder = Folder(tmp_path, plain_environment)
     yield folder
     for process in folder.started:

@@ -25,6 +25,12 @@ pytestmark = [
 ]
 
 TINY = ("model=model1", "model.filters.conv1=2", "model.filters.conv2=2", "training.epochs=2")
+TINY2 = (  # with all that draws random numbers
+    "model=model2",
+    *(f"model.filters.conv{layer}=2" for layer in (1, 2, 3, 4)),
+    "training.augmentation.enabled=true",
+    "training.epochs=2",
+)
 ENDLESS = ("model=model1", "training.epochs=10000")
 
 
@@ -34,7 +40,7 @@ def finished(
 ) -> tuple[Folder, str]:
     """A folder with one finished run, and what the terminal showed."""
     folder = Folder(tmp_path_factory.mktemp("it's a folder"), plain_environment)
-    result = folder.run(*TINY, "data=svhn", f"data.path={small_h5}")
+    result = folder.run(*TINY2, "data=svhn", f"data.path={small_h5}")
     assert result.returncode == 0, result.stderr
     assert not result.stderr
     return folder, result.stdout
@@ -65,7 +71,6 @@ def test_params_and_tags(finished: tuple[Folder, str], small_h5: Path) -> None:
     assert params["seed"] == "42"
     assert int(params["parameters"]) > 0
     assert int(params["training.threads"]) > 0
-    assert "training.augmentation.zoom" not in params  # it is off
     assert len(params["data.sha256"]) == 64
     assert params["data.sha256"] == tags["data.sha256"]
     expected = {"role": "trial", "trial.state": "complete", "data.source": "svhn", "precision": "float32"}
@@ -154,15 +159,6 @@ def test_the_recorded_command_gives_the_same_numbers_in_another_process(
     }
 
 
-def test_model2_is_deterministic_too(folder: Folder, small_h5: Path) -> None:
-    """Batch normalisation, dropout and augmentation draw from the seed alone."""
-    extras = ("training.epochs=2", "training.augmentation.enabled=true", f"data.path={small_h5}")
-    result = folder.run("-m", "data=svhn", "hydra.sweeper.max_batch_size=1", "seed=5,5", *extras)
-    assert result.returncode == 0, result.stderr
-    one, other = folder.runs()
-    assert folder.history(one, "train/loss") == folder.history(other, "train/loss")
-
-
 def test_a_multirun_never_reads_the_test_split(folder: Folder, small_h5: Path) -> None:
     with h5py.File(small_h5) as whole, h5py.File(folder.path / "train.h5", "w") as train:
         for name in ("X_train", "y_train"):
@@ -170,8 +166,8 @@ def test_a_multirun_never_reads_the_test_split(folder: Folder, small_h5: Path) -
     result = folder.run("-m", *TINY, "data=svhn", "data.path=train.h5", "training.learning_rate=1e-3,1e-4,1e30")
     assert result.returncode == 1
     assert "training.learning_rate=1e+30: training diverged: the loss is not finite" in result.stderr
-    states = sorted(run.data.tags["trial.state"] for run in folder.runs())
-    assert states == ["complete", "complete", "diverged"]
+    ends = sorted((run.data.tags["trial.state"], run.info.status) for run in folder.runs())
+    assert ends == [("complete", "FINISHED"), ("complete", "FINISHED"), ("diverged", "FAILED")]
     assert not any(key.startswith("test/") for run in folder.runs() for key in run.data.metrics)
 
 
@@ -182,17 +178,6 @@ def test_a_folder_holds_one_run(finished: tuple[Folder, str], small_h5: Path) ->
     assert result.returncode == 2
     assert "hydra.run.dir must be a new folder but" in result.stderr
     assert len(folder.runs()) == 1
-
-
-def test_a_diverged_run_failed(folder: Folder, small_h5: Path) -> None:
-    result = folder.run(*TINY, "data=svhn", f"data.path={small_h5}", "training.learning_rate=1e30")
-    assert result.returncode == 1
-    assert len(result.stderr.splitlines()) == 1
-    assert "training diverged" in result.stderr
-    (run,) = folder.runs()
-    assert run.info.status == "FAILED"
-    assert run.data.tags["trial.state"] == "diverged"
-    assert "not finite in epoch" in run.data.tags["trial.reason"]
 
 
 def test_without_a_file_the_digits_are_synthetic_and_it_says_so(folder: Folder) -> None:
@@ -206,13 +191,13 @@ def test_without_a_file_the_digits_are_synthetic_and_it_says_so(folder: Folder) 
 
 def in_training(process: subprocess.Popen[str], folder: Folder) -> None:
     """Return once an epoch is over and MLflow has heard of the run: its import and a new store take seconds."""
-    for _ in range(600):
+    for _ in range(1200):
         journals = list(folder.path.rglob("journal.jsonl"))
         if journals and '"step": 2' in journals[0].read_text() and (journals[0].parent / "mlflow.json").exists():
             return
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
-    raise TimeoutError("no epoch was finished in a minute")
+    raise TimeoutError("no epoch was finished in two minutes")
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

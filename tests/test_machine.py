@@ -78,12 +78,3 @@ def test_the_cores_are_those_of_the_machine() -> None:
 
 def test_cores_that_the_process_may_not_use_do_not_count(one_core: None) -> None:
     assert machine.cores() == 1
-
-
-@pytest.mark.parametrize(("counted", "cores"), [(6, 6), (None, 1)])
-def test_where_the_system_does_not_say_all_cores_count(
-    monkeypatch: pytest.MonkeyPatch, counted: int | None, cores: int
-) -> None:
-    monkeypatch.delattr(os, "sched_getaffinity")
-    monkeypatch.setattr(os, "cpu_count", lambda: counted)
-    assert machine.cores() == cores

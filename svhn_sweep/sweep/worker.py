@@ -29,7 +29,6 @@ from svhn_sweep.trial import run_trial
 
 def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the driver decides
-    signal.signal(signal.SIGTERM, _raise_terminated)
     faulthandler.enable()
     connection = Connection(int(sys.argv[1]))
     received: queue.SimpleQueue[Task | Judge | bool] = queue.SimpleQueue()
@@ -37,6 +36,8 @@ def main() -> None:
     try:
         import svhn_sweep.training.fit  # noqa: F401  # TensorFlow takes 5 s: load it while the driver prepares
 
+        # Only now is there something to save; an exception within TensorFlow's import could come out as another one.
+        signal.signal(signal.SIGTERM, _raise_terminated)
         digits: dict[str, Splits] = {}
         while True:
             task = received.get()

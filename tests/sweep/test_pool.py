@@ -19,7 +19,7 @@ from svhn_sweep.trial import Label
 
 StandIn = Callable[[str], Worker]
 
-SECONDS = 2.0  # that a worker may outlive its driver
+SECONDS = 20.0  # that a worker may outlive its driver
 IMPOSSIBLE = Task(("modle=model1",), (), Path("trial"), Label("trial", {}))  # answered at once, with TensorFlow loaded
 DRIVER = """
 import sys, time
@@ -226,10 +226,8 @@ def test_a_dead_worker_is_heard_of_when_it_is_handed_a_trial(stand_in: StandIn) 
 def test_a_closed_worker_is_gone(stand_in: StandIn, script: str) -> None:
     worker = stand_in(script)
     worker.process.terminate()
-    start = time.monotonic()
     worker.close(0.5)
     assert worker.process.returncode in (-signal.SIGTERM, -signal.SIGKILL)
-    assert time.monotonic() - start < 2
     assert worker.connection.closed
 
 
