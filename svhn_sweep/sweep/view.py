@@ -178,9 +178,10 @@ class View:
         results, lines = study.results(), [f"{name}  {study.counts()}  {study.left(self.workers)}".rstrip()]
         best = self._best_of(results)
         if best is not None and study.compared:
-            gap = self._gap(study, results[best])
-            lines.append(f"  best {self.metric} {self._said(results[best])} in trial {best}, ")
-            lines[1] += f"{gap} vs baseline" if gap else "baseline not finished"
+            gap, baseline = self._gap(study, results[best]), study.results(baseline=True)
+            where = f"trial {best}, " + (f"{gap} vs baseline" if baseline else "baseline not finished")
+            where = "the baseline" if best in baseline else where
+            lines.append(f"  best {self.metric} {self._said(results[best])} in {where}")
         return lines if self.drawing else ["".join(lines)]
 
     def _best_of(self, values: Mapping[int, float]) -> int | None:

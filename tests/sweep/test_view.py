@@ -110,6 +110,14 @@ def test_before_the_baseline_there_is_no_distance_to_it() -> None:
         assert "best val/accuracy 80.00 % in trial 3, +10.00 points vs baseline" in shown.rows()
 
 
+def test_the_best_may_be_the_baseline() -> None:
+    shown = screen(terminal=True)
+    with shown.view:
+        shown.trial(0, value=0.7, what="baseline")
+        shown.trial(1, value=0.6)
+        assert "best val/accuracy 70.00 % in the baseline" in shown.rows()
+
+
 def test_only_a_complete_trial_is_the_best() -> None:
     shown = screen()
     shown.trial(0, value=0.8, what="baseline")
