@@ -74,15 +74,15 @@ def _empty() -> bytes:
 
 def sweeper(
     *,
-    metric: str = "val/accuracy",
     direction: str = "maximize",
     sampler: str = "random",
     pruner: PrunerConfig | None = None,
     target: float | None = None,
 ) -> SweeperConfig:
-    """The settings that concern a study."""
+    """The settings that concern a study; its metric follows from the direction."""
+    metric = "val/accuracy" if direction == "maximize" else "val/loss"
     pruner = pruner or PrunerConfig("none", startup_trials=0, warmup_epochs=0)
-    return SweeperConfig(metric=metric, direction=direction, sampler=sampler, pruner=pruner, target=target)
+    return SweeperConfig(metric=metric, sampler=sampler, pruner=pruner, target=target)
 
 
 def write(study: Study, number: int, *values: float) -> None:

@@ -9,9 +9,10 @@ from statistics import mean
 from optuna.trial import TrialState
 
 from svhn_sweep.config import source_of
-from svhn_sweep.sweep.confirmation import Verdict, verdict
+from svhn_sweep.sweep.confirmation import Verdict, proven, verdict
 from svhn_sweep.sweep.driver import Driver
 from svhn_sweep.sweep.messages import Judge
+from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.tracking import journal, store
 
@@ -26,11 +27,13 @@ class Candidate:
 
     Attributes:
         study: whose search is over.
-        verdict: on its best config; None if nothing was confirmed.
+        number: of the trial that is its best config, as far as was confirmed.
+        verdict: on that config; None if nothing was confirmed.
         runs: the folders of the trained models, by arm and seed.
     """
 
     study: Study
+    number: int
     verdict: Verdict | None
     runs: Mapping[str, Mapping[int, Path]]
 
@@ -88,8 +91,10 @@ def candidate(study: Study, confirmation: Study | None) -> Candidate | None:
     if best is None or baseline is None:
         return None
     runs: dict[str, dict[int, Path]] = {}
+    number = best.number
     if confirmation is not None:
-        arms = {baseline.number: BASELINE, best.number: BEST}
+        number = proven(confirmation, best.number)
+        arms = {baseline.number: BASELINE, number: BEST}
         for trial in confirmation.trials():
             if trial.state == TrialState.COMPLETE and trial.params["trial"] in arms:
                 arm = runs.setdefault(arms[trial.params["trial"]], {})
@@ -98,7 +103,7 @@ def candidate(study: Study, confirmation: Study | None) -> Candidate | None:
         runs[BASELINE] = {study.plan.config.seed: study.folder(0)}
     if BASELINE not in runs:
         return None
-    return Candidate(study, verdict(confirmation, best.number) if confirmation else None, runs)
+    return Candidate(study, number, verdict(confirmation, number) if confirmation else None, runs)
 
 
 def recommend(candidates: Sequence[Candidate | None], driver: Driver) -> Recommendation | None:
@@ -124,9 +129,7 @@ def _test(chosen: Candidate, driver: Driver) -> tuple[dict[str, list[float]], in
     if key not in known:
         driver.view.say(f"{chosen.study.plan.name}: judging {len(key.split())} models on test")
         known[key] = driver.judge(chosen.judge(driver.config_dirs))
-        unfinished = path.with_name(f".{TEST}")
-        unfinished.write_text(json.dumps(known, indent=2))
-        unfinished.replace(path)
+        write_whole(path, json.dumps(known, indent=2))
     return known[key], len(known)
 
 
@@ -151,8 +154,8 @@ def _register(chosen: Candidate) -> str:
             f"registered as {chosen.name} version {registered.version}, alias {ALIAS}, with the weights of seed {seed}"
         )
     return (
-        f"{chosen.name} version {registered.version} stays {ALIAS}: it did better on validation of the same digits "
-        f"than {chosen.validation:.2%}"
+        f"{chosen.name} version {registered.version} stays {ALIAS}: on validation of the same digits it did better "
+        f"than {chosen.validation:.2%}, or has more seeds behind it"
     )
 
 

@@ -23,7 +23,12 @@ def lines(study: Study, candidate: Candidate | None, recommended: Recommendation
     """Sentences for the study's page and description, most important first."""
     found = [_found(study)]
     if candidate is not None and candidate.verdict is not None:
-        found.append(_confirmed(candidate.verdict, study.settings.metric))
+        found.append(_confirmed(candidate.number, candidate.verdict, study.settings.metric))
+    elif candidate is not None and (confirm := study.settings.confirm) is not None and candidate.number > 0:
+        found.append(
+            f"nothing is confirmed: fewer than two of {confirm.seeds} pairs of runs on fresh seeds are complete; "
+            "the same command trains again what failed"
+        )
     if recommended is not None and recommended.candidate is candidate:
         found += [_tested(recommended), recommended.registration]
     return [sentence[0].upper() + sentence[1:] + "." for sentence in found if sentence]
@@ -65,9 +70,9 @@ def show_all(
     for study, candidate in zip(studies, candidates, strict=True):
         for line in lines(study, candidate, recommended):
             console.print(f"{study.plan.name}: {line}", markup=False)
-        best = study.plan.folder / "best_command.txt"
-        if best.exists():
-            console.print(f"The best trial again: {best.read_text().strip()}", markup=False)
+        if study.best() is not None:
+            command = (study.plan.folder / "best_command.txt").read_text().strip()
+            console.print(f"The best trial again: {command}", markup=False)
         console.print(f"Leaderboard, figures, page: {study.plan.folder / 'report.html'}", markup=False)
     where = store.address() if store.scheme() in store.SERVERS else "python -m svhn_sweep ui"
     console.print(f"All of it in MLflow: {where}", markup=False)
@@ -88,10 +93,10 @@ def _found(study: Study) -> str:
     )
 
 
-def _confirmed(verdict: Verdict, metric: str) -> str:
+def _confirmed(number: int, verdict: Verdict, metric: str) -> str:
     seeds = len(verdict.best)
     return (
-        f"over {seeds} fresh seeds the best config has {show(mean(verdict.best), metric)} and the baseline "
+        f"over {seeds} fresh seeds trial {number} has {show(mean(verdict.best), metric)} and the baseline "
         f"{show(mean(verdict.baseline), metric)}: a difference of {_interval(verdict, metric)} "
         f"(95 % interval): {verdict.word}"
     )
@@ -104,7 +109,8 @@ def _tested(recommended: Recommendation) -> str:
             ends = f" ({min(accuracies):.2%} to {max(accuracies):.2%})" if len(accuracies) > 1 else ""
             parts.append(f"{arm} {mean(accuracies):.2%}{ends}")
     times = "once" if recommended.reads == 1 else f"{recommended.reads} times so far, once for each choice"
-    return f"on test, read {times}: {', '.join(parts)}; the champion is the {recommended.candidate.arm} config"
+    arm = "the baseline" if recommended.candidate.arm == BASELINE else f"trial {recommended.candidate.number}"
+    return f"on test, read {times}: {', '.join(parts)}; this sweep recommends {arm}"
 
 
 def _word(study: Study, verdict: Verdict | None) -> str:

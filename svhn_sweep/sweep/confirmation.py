@@ -97,6 +97,20 @@ def verdict(confirmation: Study, best: int) -> Verdict | None:
     return compare(*pairs, maximize=confirmation.settings.maximize)
 
 
+def proven(confirmation: Study, best: int) -> int:
+    """The trial that is better than the baseline by most, of all that were ever confirmed; if there is none, `best`.
+
+    A study that was extended may have a new best trial, which had more luck with its seed than one that proved itself.
+    """
+    confirmed = {int(trial.params["trial"]) for trial in confirmation.finished()} - {0}
+    gains: dict[int, float] = {}
+    for number in sorted(confirmed):
+        found = verdict(confirmation, number)
+        if found is not None and found.word == "better":
+            gains[number] = abs(found.difference)
+    return max(gains, key=gains.__getitem__, default=best)
+
+
 def compare(baseline: tuple[float, ...], best: tuple[float, ...], *, maximize: bool) -> Verdict:
     """The paired t interval: mean(d) -+ t(0.975, n - 1) s / sqrt(n), of n >= 2 differences d with deviation s."""
     differences = np.subtract(best, baseline)

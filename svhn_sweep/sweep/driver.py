@@ -127,7 +127,7 @@ class Driver:
         folder = study.folder(number)
         self.live.follow(folder)
         words = plan.describe(number, params)
-        self.view.started(plan.name, number, words, plan.config.training.epochs, assignment.epochs_done)
+        self.view.started(plan.name, number, words, plan.epochs(params), assignment.epochs_done)
         if (ended := _ending(folder)) is not None:  # its end is written, but the study was not told
             self._ended(place, ended)
             return
@@ -169,7 +169,9 @@ class Driver:
         written = _ending(study.folder(assignment.number))
         if written is None:
             self._write_end(study, assignment, ended)
-        self._tell(study, assignment, written or ended)
+        else:
+            ended = written  # it was over before its worker was
+        self._tell(study, assignment, ended)
         self.failures = 0 if ended.state in ("complete", "pruned") else self.failures + 1
         if self.failures >= self.settings.failures_in_a_row:
             raise SweepError(f"{self.failures} trials failed in a row, the last one because: {ended.reason}")

@@ -8,7 +8,7 @@ from svhn_sweep.sweep import leaderboard
 from svhn_sweep.sweep.space import describe
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.tracking import store
-from svhn_sweep.tracking.journal import Journal, Scalar
+from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar
 from svhn_sweep.trial import experiment_name
 
 SHOWN_TRIALS = 20  # in the description
@@ -24,6 +24,7 @@ class ParentRun:
         self.compared: set[int] = set()
         self.lines: list[str] = []
         tags: dict[str, Scalar] = {"role": "sweep", "study": study.plan.name, "data.sha256": study.plan.data_sha256}
+        tags["trial.state"] = "running"
         self.journal.start(
             name=study.plan.name,
             experiment=experiment_name(study.plan.config),
@@ -38,8 +39,9 @@ class ParentRun:
         """After a trial has ended: the description, and the distance of each complete trial to the baseline."""
         rows = leaderboard.rows(self.study.optuna)
         for row in rows:
-            if row.delta is not None and row.number not in self.compared:
-                with Journal(self.study.folder(row.number)) as trial:
+            folder = self.study.folder(row.number)
+            if row.delta is not None and row.number not in self.compared and (folder / JOURNAL).exists():
+                with Journal(folder) as trial:
                     trial.metrics({"delta_to_baseline": row.delta})
                 self.compared.add(row.number)
         finished = len(self.study.finished())

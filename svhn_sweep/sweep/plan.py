@@ -68,6 +68,13 @@ class Plan:
         """What distinguishes this trial from the others, as overrides."""
         return [in_hydras_grammar(key, exact(self.space[key], value)) for key, value in params.items()]
 
+    def epochs(self, params: Params) -> int:
+        """How many there are in this trial."""
+        spelt = self.spelt(params)
+        if any(each.startswith(("training=", "training.epochs=")) for each in spelt):
+            return composed([*self.fixed, *spelt]).training.epochs
+        return self.config.training.epochs
+
     def describe(self, number: int, params: Params) -> str:
         """What is special about the trial, in a few words."""
         if number == 0:

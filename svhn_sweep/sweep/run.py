@@ -22,7 +22,7 @@ from svhn_sweep.sweep.driver import Driver
 from svhn_sweep.sweep.parent_run import ParentRun
 from svhn_sweep.sweep.plan import Resolve, plans
 from svhn_sweep.sweep.pool import places
-from svhn_sweep.sweep.settings import LOG_FORMAT, from_composed
+from svhn_sweep.sweep.settings import LOG_FORMAT, SweeperConfig, from_composed
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.sweep.view import Finished, View
 from svhn_sweep.tracking import store
@@ -90,16 +90,29 @@ def _sweep(
     if not over:
         _report(parents, nothing, None, {})
         conclusion.show_all(studies, nothing, None)
+        begun = max(len(study.trials()) for study in studies)
         console.print(
             f"timeout={settings.timeout:g} s is over: the same command continues the search; with "
-            "hydra.sweeper.n_trials=1 it finishes only what was begun, and confirms the best"
+            f"hydra.sweeper.n_trials={begun} it finishes what was begun, and confirms the best"
         )
+        for parent in parents:
+            parent.end("KILLED", {"trial.state": "interrupted", "trial.reason": "timeout"})
         return
-    confirmations = _confirm(studies, driver, optuna_storage)
+    confirmations = _confirmations(studies, settings, optuna_storage, len(driver.places.devices))
+    if any(len(each.finished()) < each.n_trials for each in confirmations.values()):
+        _report(parents, nothing, None, {})  # what is known, whatever becomes of the rest
+        _follow(driver.live, list(confirmations.values()))
+        _work_off(driver, list(confirmations.values()))
     candidates = [candidate(study, confirmations.get(study.plan.name)) for study in studies]
-    recommended = recommend(candidates, driver) if settings.confirm is not None else None
+    recommended, not_judged = None, None
+    try:
+        recommended = recommend(candidates, driver) if settings.confirm is not None else None
+    except SweepError as error:
+        not_judged = error
     _report(parents, candidates, recommended, confirmations)
     conclusion.show_all(studies, candidates, recommended)
+    if not_judged is not None:
+        raise not_judged
 
 
 def _report(
@@ -120,9 +133,10 @@ def _report(
             console.print(f"{parent.study.plan.name}: no report: {store.reason(error)}", markup=False)
 
 
-def _confirm(studies: Sequence[Study], driver: Driver, optuna_storage: optuna.storages.BaseStorage) -> dict[str, Study]:
-    """Train best configs and baselines on fresh seeds; returns, by study, those that had something to prove."""
-    settings = driver.settings
+def _confirmations(
+    studies: Sequence[Study], settings: SweeperConfig, optuna_storage: optuna.storages.BaseStorage, workers: int
+) -> dict[str, Study]:
+    """By study, where its best config has something to prove: both arms on fresh seeds."""
     if settings.confirm is None:
         return {}
     confirmations: dict[str, Study] = {}
@@ -130,9 +144,7 @@ def _confirm(studies: Sequence[Study], driver: Driver, optuna_storage: optuna.st
         plan = confirmation.plan(study, settings.confirm.seeds)
         if plan is not None:
             confirmations[study.plan.name] = Study(plan, settings, optuna_storage, study.threads, prune=False)
-        announcement.confirmation(study, confirmations.get(study.plan.name), len(driver.places.devices))
-    _follow(driver.live, list(confirmations.values()))
-    _work_off(driver, list(confirmations.values()))
+        announcement.confirmation(study, confirmations.get(study.plan.name), workers)
     return confirmations
 
 
@@ -186,7 +198,8 @@ def _ended_with(parents: Sequence[ParentRun], command: str) -> Iterator[None]:
             console.print(f"Nothing is lost. The same command continues:\n{command}", markup=False)
         raise
     for parent in parents:
-        parent.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
+        if not parent.journal.ended:
+            parent.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
 
 
 def _check(hydra: HydraConf) -> None:

@@ -74,7 +74,6 @@ class SweeperConfig:
     timeout: float | None = number(above=0)
     target: float | None = number()
     metric: str = one_of(*Metric)
-    direction: str = one_of("maximize", "minimize")
     sampler: str = one_of("tpe", "random", "qmc")
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
     workers: str = field(default=MISSING, metadata={"rule": WorkerCount()})
@@ -89,7 +88,12 @@ class SweeperConfig:
     @property
     def maximize(self) -> bool:
         """Whether more of the metric is better."""
-        return self.direction == "maximize"
+        return self.metric.endswith("accuracy")
+
+    @property
+    def direction(self) -> str:
+        """The same in Optuna's word."""
+        return "maximize" if self.maximize else "minimize"
 
 
 def register() -> None:

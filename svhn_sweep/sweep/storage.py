@@ -48,6 +48,16 @@ def connect(path: Path) -> optuna.storages.RDBStorage:
         ) from error
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a small file that is there whole or as it was before, after a power cut too."""
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    with unfinished.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    unfinished.replace(path)
+
+
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold the lock in a study's folder: whatever is found RUNNING in the study is then known to be nobody's.

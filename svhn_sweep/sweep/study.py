@@ -15,6 +15,7 @@ from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan import Params, Plan
 from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.sweep.space import Value
+from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.tracking import journal
 from svhn_sweep.trial import Label
 
@@ -63,16 +64,18 @@ class Study:
         if self._agreed("fingerprint", plan.fingerprint) != plan.fingerprint:
             raise ConfigError(
                 f"hydra.sweeper.study_name must be new for a changed sweep, but {plan.name} explored another search "
-                "space, other digits or another baseline."
+                "space, other digits, another baseline or another metric."
             )
         self._recognise_folder()
-        for params in plan.queue:
-            self.optuna.enqueue_trial(dict(params), skip_if_exists=True)
+        self._enqueue()
         self.n_trials = plan.n_trials or len(self.optuna.get_trials(deepcopy=False))
         trials = self.trials()
         self.optuna.sampler = sampler(settings.sampler, plan.config.seed, len(trials))
         self.optuna.pruner = _pruner(settings, plan.config.training.epochs) if prune else optuna.pruners.NopPruner()
         self._interrupted = deque(trial for trial in trials if trial.state == TrialState.RUNNING)
+        for folder in (self.folder(trial.number) for trial in self._interrupted):
+            if (folder / journal.JOURNAL).exists():
+                journal.has_ended(folder)  # it was killed perhaps, and may have to wait for a worker: it does not run
         self._running: dict[int, Trial] = {}
 
     def folder(self, number: int) -> Path:
@@ -121,7 +124,7 @@ class Study:
         if epoch in known.intermediate_values:
             return bool(known.user_attrs.get("stop_after") == epoch)
         running.report(value, epoch)
-        stop = number > 0 and epoch < self.plan.config.training.epochs and running.should_prune()
+        stop = number > 0 and epoch < self.plan.epochs(known.params) and running.should_prune()
         if stop:
             running.set_user_attr("stop_after", epoch)
         return stop
@@ -162,6 +165,18 @@ class Study:
         trials = self.trials()
         return trials[0] if trials and trials[0].state == TrialState.COMPLETE else None
 
+    def _enqueue(self) -> None:
+        """What the plan begins with, unless it is there; where that is all there is, what failed is tried again.
+
+        Optuna's own `skip_if_exists` takes two seeds that differ by less than a hundred thousandth for one.
+        """
+        failed = {"failed"} if self.plan.n_trials is None else set()
+        trials = self.optuna.get_trials(deepcopy=False)
+        known = [t.system_attrs.get("fixed_params") for t in trials if t.user_attrs.get("state") not in failed]
+        for params in self.plan.queue:
+            if dict(params) not in known:
+                self.optuna.enqueue_trial(dict(params))
+
     def _trial(self, number: int) -> FrozenTrial:
         return self.optuna.get_trials(deepcopy=False)[number]
 
@@ -173,7 +188,7 @@ class Study:
         if attribute is None and not any(folder.glob("trial-*")):
             folder.mkdir(parents=True, exist_ok=True)
             known = attribute = uuid.uuid4().hex
-            mark.write_text(known)
+            write_whole(mark, known)
             self.optuna.set_user_attr("id", attribute)
         if known != attribute:
             raise ConfigError(
@@ -183,7 +198,7 @@ class Study:
 
     def _target_reached(self) -> bool:
         best, target = self.best(), self.settings.target
-        if best is None or target is None:
+        if best is None or target is None or self.plan.n_trials is None:  # all that is queued is to be trained
             return False
         return result(best) >= target if self.settings.maximize else result(best) <= target
 

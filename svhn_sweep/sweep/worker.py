@@ -22,6 +22,7 @@ from svhn_sweep import data, provenance
 from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import Terminated
+from svhn_sweep.provenance import quoted
 from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, Task
 from svhn_sweep.sweep.settings import LOG_FORMAT
 from svhn_sweep.trial import run_trial
@@ -110,7 +111,7 @@ def _judge(task: Judge) -> Judged | Ended:
 def _compose(task: Task | Judge) -> Config:
     """The config of the task, as the command line would compose it."""
     register_schema()
-    search_path = [f"hydra.searchpath=[{','.join(f'file://{folder}' for folder in task.config_dirs)}]"]
+    search_path = [f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in task.config_dirs)}]"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         return from_composed(compose("config", [*task.overrides, *(search_path if task.config_dirs else [])]))
 

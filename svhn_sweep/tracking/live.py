@@ -83,7 +83,8 @@ class Live:
             if size != self._sizes.get(folder, 0):
                 from svhn_sweep.tracking import sending  # imports mlflow: 2 s that training need not wait for
 
-                sending.send(folder)
+                # the first time it may be of a database that another one has replaced, or of a run that was deleted
+                sending.send(folder) if folder in self._sizes else sending.resend(folder)
                 self._sizes[folder] = size
         except Exception as error:  # noqa: BLE001  # whatever it is, the journal has the data and training goes on
             logger.warning("%s not sent to MLflow: %s", folder, store.redacted(repr(error)))

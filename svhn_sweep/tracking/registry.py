@@ -27,27 +27,38 @@ def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Reg
         name: of the registered model.
         folder: of a run that logged a model.
         score: its confirmed validation accuracy, 0..1.
-        tags: of the version; `data.sha256` tells which scores can be compared.
+        tags: of the version; `data.sha256` tells which scores can be compared, `seeds` how many are behind the score.
 
     Raises:
+        LookupError: the user deleted the run in MLflow.
         MlflowException, OSError, requests.RequestException: the store refused or did not answer.
     """
-    sent = sending.send(folder)
+    sent = sending.resend(folder)
+    if sent is None:
+        raise LookupError(f"the run of {folder} was deleted in MLflow")
     client = store.connect()
     tags = tags | {"validation": str(score)}
     champion = _champion(client, name)
     if champion is not None:
         if champion.run_id == sent["run_id"]:
-            for key, value in tags.items():  # more seeds may have judged it meanwhile
-                client.set_model_version_tag(name, champion.version, key, value)
+            _set_tags(client, champion, tags)
             return Registered(is_champion=True, version=str(champion.version))
         comparable = champion.tags.get("data.sha256") == tags["data.sha256"]
-        if comparable and float(champion.tags.get("validation", 0)) >= score:
+        better = float(champion.tags.get("validation", 0)) >= score
+        if comparable and (better or int(champion.tags.get("seeds", 1)) > int(tags.get("seeds", 1))):
             return Registered(is_champion=False, version=str(champion.version))
     earlier = client.search_model_versions(f"name='{name}' and run_id='{sent['run_id']}'")
     version = earlier[0] if earlier else _create(client, name, sent, tags)
+    _set_tags(client, version, tags)
     client.set_registered_model_alias(name, ALIAS, str(version.version))
     return Registered(is_champion=True, version=str(version.version))
+
+
+def _set_tags(client: MlflowClient, version: ModelVersion, tags: dict[str, str]) -> None:
+    """More seeds may have judged it meanwhile."""
+    for key, value in tags.items():
+        if version.tags.get(key) != value:
+            client.set_model_version_tag(version.name, version.version, key, value)
 
 
 def _champion(client: MlflowClient, name: str) -> ModelVersion | None:

@@ -12,7 +12,7 @@ from studies import BASELINE, Studies, sweeper, train, write
 
 from svhn_sweep.config import MAX_SEED
 from svhn_sweep.sweep import confirmation
-from svhn_sweep.sweep.confirmation import ConfirmationPlan, Verdict, compare, verdict
+from svhn_sweep.sweep.confirmation import ConfirmationPlan, Verdict, compare, proven, verdict
 from svhn_sweep.sweep.study import Study
 
 
@@ -216,6 +216,68 @@ def test_another_best_is_confirmed_beside_the_same_baselines(studies: Studies) -
     assert again.next() is None
     assert verdict(again, 2) == compare((0.50, 0.51), (0.70, 0.71), maximize=True)
     assert verdict(again, 1) == compare((0.50, 0.51), (0.60, 0.61), maximize=True)
+
+
+@pytest.mark.parametrize("seed", [99_999, 20_240_601, MAX_SEED])
+def test_large_seeds_are_as_different_as_small_ones(studies: Studies, seed: int) -> None:
+    study = searched(studies, 0.5, 0.6)
+    study.plan = replace(study.plan, config=replace(study.plan.config, seed=seed))
+    for _ in range(2):  # the second time they are there
+        again = confirmed(studies, study, 5)
+    assert again.n_trials == 10
+    for _ in range(10):
+        train(again, 0.5)
+    assert len({trial.params["seed"] for trial in again.trials()}) == 5
+
+
+@pytest.mark.parametrize(("state", "trained_again"), [("failed", True), ("diverged", False), ("complete", False)])
+def test_what_failed_is_tried_again_with_the_next_start(studies: Studies, state: str, trained_again: bool) -> None:
+    study = searched(studies, 0.5, 0.6)
+    again = confirmed(studies, study, 2)
+    for each in ("complete", state, "complete", "complete"):
+        train(again, 0.5, state=each)
+    study = studies.open(study.plan, study.settings)
+    again = confirmed(studies, study, 2)
+    assignment = again.next()
+    assert (assignment is not None) is trained_again
+    if assignment is not None:
+        assert (assignment.number, assignment.params) == (4, again.plan.queue[1])
+        assert again.next() is None
+
+
+def test_a_good_enough_value_does_not_end_it(studies: Studies) -> None:
+    study = studies.open(settings=sweeper(target=0.6))
+    train(study, 0.5)
+    train(study, 0.6)
+    assert study.next() is None
+    again = confirmed(studies, study, 2)
+    for _ in range(4):
+        train(again, 0.9)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "number"),
+    [  # by how much two trials, confirmed one after the other, are better than the baseline on either seed
+        ((0.10, 0.11), (0.00, 0.20), 1),  # one proved itself, the new best did not
+        ((0.10, 0.11), (0.20, 0.21), 2),
+        ((0.20, 0.21), (0.10, 0.11), 1),
+        ((0.00, 0.20), (0.10, 0.11), 2),
+        ((0.00, 0.20), (0.00, 0.20), 2),
+        ((-0.20, -0.21), (0.00, 0.20), 2),
+    ],
+)
+def test_who_proved_itself_is_not_forgotten_for_a_luckier_one(
+    studies: Studies, first: tuple[float, float], second: tuple[float, float], number: int
+) -> None:
+    study = searched(studies, 0.5, 0.6)
+    again = confirmed(studies, study, 2)
+    for value in (0.5, 0.5 + first[0], 0.5, 0.5 + first[1]):
+        train(again, value)
+    train(study, 0.7)
+    again = confirmed(studies, study, 2)
+    for gain in second:
+        train(again, 0.5 + gain)
+    assert proven(again, best=2) == number
 
 
 def test_no_run_is_pruned(studies: Studies) -> None:

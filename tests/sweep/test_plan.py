@@ -172,7 +172,6 @@ def test_nor_does_how_it_is_searched(planned: Planned, small: Plan, changes: dic
         (["seed=43"], {}),
         ([], {"sha256": "others"}),
         ([], {"metric": "val/loss"}),
-        ([], {"direction": "minimize"}),
         ([], {"params": {"model": "model1", "model.dropout": "interval(0,0.5)"}}),
     ],
 )
@@ -323,6 +322,15 @@ def test_a_group_of_conf_can_be_explored(planned: Planned) -> None:
     config = composed(plan.overrides({"training": "model2", "training.learning_rate": 0.01}, 1))
     assert (config.training.epochs, config.training.batch_size, config.training.learning_rate) == (30, 128, 0.01)
     assert config.training.restore_best_weights
+
+
+def test_a_trial_has_its_own_number_of_epochs(planned: Planned) -> None:
+    (groups,) = planned(*SMALL, "training=model1,model2", "model.dropout=0", "training.learning_rate=1e-3,1e-2")
+    (epochs,) = planned(*SMALL, "training.epochs=20,3")
+    (fixed,) = planned(*SMALL, "training.epochs=7")
+    assert [groups.epochs({"training": each}) for each in ("model1", "model2")] == [20, 30]
+    assert [epochs.epochs({"training.epochs": each}) for each in (20, 3)] == [20, 3]
+    assert fixed.epochs({"model.dropout": 0.1}) == 7
 
 
 def test_a_trial_leaves_nothing_open(planned: Planned) -> None:

@@ -37,7 +37,6 @@ def test_the_defaults(settings_of: SettingsOf) -> None:
         timeout=None,
         target=None,
         metric="val/accuracy",
-        direction="maximize",
         sampler="tpe",
         pruner=PrunerConfig("median", startup_trials=5, warmup_epochs=5),
         workers="auto",
@@ -49,6 +48,20 @@ def test_the_defaults(settings_of: SettingsOf) -> None:
         confirm=ConfirmConfig(seeds=5),
         dry_run=False,
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"),
+    [
+        ("val/accuracy", "maximize"),
+        ("train/accuracy", "maximize"),
+        ("val/loss", "minimize"),
+        ("train/loss", "minimize"),
+    ],
+)
+def test_less_loss_is_better_and_more_accuracy(settings_of: SettingsOf, metric: str, direction: str) -> None:
+    found = settings_of(f"metric={metric}")
+    assert (found.direction, found.maximize) == (direction, direction == "maximize")
 
 
 @pytest.mark.parametrize(
@@ -84,7 +97,6 @@ BAD = [
     ("pruner.nmae=none", "hydra.sweeper.pruner.nmae is not a key of the config; did you mean name?"),
     # not one of a few
     ("sampler=grid", "hydra.sweeper.sampler must be one of tpe, random, qmc but got 'grid'."),
-    ("direction=up", "hydra.sweeper.direction must be one of maximize, minimize but got 'up'."),
     (
         "metric=accuracy",
         "hydra.sweeper.metric must be one of val/accuracy, val/loss, train/accuracy, train/loss but got 'accuracy'.",

@@ -11,6 +11,7 @@ from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan import Params
 from svhn_sweep.sweep.settings import PrunerConfig
 from svhn_sweep.sweep.study import Assignment, Study
+from svhn_sweep.tracking import journal
 
 
 @pytest.fixture
@@ -141,6 +142,18 @@ def test_the_rest_of_the_budget_is_trained_after_a_break(studies: Studies) -> No
     again = studies.open()
     numbers = [train(again, 0.5).number for _ in range(6)]
     assert (numbers, again.next()) == ([4, 5, 6, 7, 8, 9], None)
+
+
+def test_a_trial_whose_process_died_does_not_run_until_it_goes_on(studies: Studies) -> None:
+    study = studies.open()
+    for number in range(3):
+        handed_out(study)
+        if number:
+            write(study, number, 0.5)
+    again = studies.open()
+    endings = [journal.ending(again.folder(number)) for number in range(3)]
+    assert [ending and ending["trial.state"] for ending in endings] == [None, "interrupted", "interrupted"]
+    assert not again.folder(0).exists()
 
 
 def test_what_runs_pruned_diverged_and_failed_counts(studies: Studies) -> None:
@@ -349,16 +362,14 @@ def test_the_best_is_a_complete_trial(
 
 
 @pytest.mark.parametrize(
-    ("metric", "direction", "values", "value"),
+    ("direction", "values", "value"),
     [
-        ("val/accuracy", "maximize", [0.5, 0.7, 0.6], 0.7),
-        ("val/loss", "minimize", [0.9, 0.4, 0.6], 0.4),
+        ("maximize", [0.5, 0.7, 0.6], 0.7),
+        ("minimize", [0.9, 0.4, 0.6], 0.4),
     ],
 )
-def test_the_best_epoch_counts(
-    studies: Studies, metric: str, direction: str, values: list[float], value: float
-) -> None:
-    study = studies.open(settings=sweeper(metric=metric, direction=direction))
+def test_the_best_epoch_counts(studies: Studies, direction: str, values: list[float], value: float) -> None:
+    study = studies.open(settings=sweeper(direction=direction))
     assert train(study, *values).value == value
 
 

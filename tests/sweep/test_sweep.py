@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import time
@@ -149,11 +150,14 @@ def test_the_champion_is_judged_on_test_and_registered(swept: tuple[Folder, str,
 def test_the_same_command_finds_nothing_left_to_do(swept: tuple[Folder, str, str], small_h5: Path) -> None:
     folder, study, _ = swept
     before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("trial-*/*")}
+    removed = folder.path / "multirun" / study / "trial-0003"  # by the user, for its space
+    shutil.rmtree(removed)
     data = ("data=svhn", f"data.path={small_h5}", "training.epochs=3")
     again = folder.run(*small(*data, "hydra.sweeper.n_trials=4", "hydra.sweeper.confirm.seeds=2"))
     assert again.returncode == 0, again.stderr
     assert_joined(folder, study, 4)
-    untouched = {path for path in before if path.name not in ("mlflow.lock",)}
+    untouched = {path for path in before if path.name != "mlflow.lock" and path.exists()}
+    assert not removed.exists()
     assert {path: path.stat().st_mtime_ns for path in untouched} == {path: before[path] for path in untouched}
     assert len(folder.client.search_model_versions("name='svhn-digits'")) == 1
 
@@ -171,11 +175,13 @@ def until_epoch(process: subprocess.Popen[str], folder: Folder, epoch: int) -> N
 
 
 def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_h5: Path) -> None:
-    """Of digits without a test split, which nothing but the confirmation reads."""
+    """Of digits without a test split, which nothing but the confirmation reads; with a folder of own configs."""
+    (folder.path / "own (é)").mkdir()
     with h5py.File(small_h5) as whole, h5py.File(folder.path / "train.h5", "w") as train:
         for name in ("X_train", "y_train"):
             train[name] = whole[name][:]
     command = small(
+        "--config-dir=own (é)",
         "data=svhn",
         "data.path=train.h5",
         "training.epochs=25",
@@ -333,6 +339,9 @@ def test_timeout_interrupts_and_the_rest_stays_for_later(folder: Folder, small_h
     result = folder.run(*command, "hydra.sweeper.timeout=20")
     assert result.returncode == 0, result.stderr
     assert "timeout=20 s is over: the same command continues the search" in result.stdout
+    assert "with hydra.sweeper.n_trials=2 it finishes what was begun" in result.stdout
+    (parent,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
+    assert (parent.info.status, parent.data.tags["trial.state"]) == ("KILLED", "interrupted")
     assert folder.client.search_registered_models() == []
     (study,) = study_names(folder)
     assert {state for _, state in rows(folder, study)} == {"RUNNING"}

@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -25,7 +26,7 @@ Propose = Callable[..., Registered]
 def propose(client: MlflowClient, tmp_path: Path) -> Propose:
     """`propose("a run", 0.9)` trains it, if it is new, and proposes its model."""
 
-    def propose(run: str, score: float, digits: str = DIGITS, name: str = NAME) -> Registered:
+    def propose(run: str, score: float, digits: str = DIGITS, name: str = NAME, seeds: int = 1) -> Registered:
         folder = tmp_path / run
         if not folder.exists():
             with Journal(folder) as journal:
@@ -34,7 +35,7 @@ def propose(client: MlflowClient, tmp_path: Path) -> Propose:
                 (folder / "model" / "MLmodel").write_text(f"flavors: {{}}\n# {run}")
                 journal.model("model")
                 journal.end("FINISHED", {"trial.state": "complete"})
-        return register(name, folder, score, {"data.sha256": digits, "study": "model2-abc"})
+        return register(name, folder, score, {"data.sha256": digits, "study": "model2-abc", "seeds": str(seeds)})
 
     return propose
 
@@ -58,7 +59,7 @@ def test_the_first_one_is_champion(client: MlflowClient, propose: Propose, tmp_p
     version = champion(client)
     assert str(version.version) == "1"
     assert version.status == "READY"
-    assert version.tags == {"data.sha256": DIGITS, "study": "model2-abc", "validation": "0.9"}
+    assert version.tags == {"data.sha256": DIGITS, "study": "model2-abc", "validation": "0.9", "seeds": "1"}
 
 
 def test_the_champion_is_the_model_of_its_run(
@@ -164,6 +165,40 @@ def test_the_champion_judged_by_more_seeds_has_its_new_score(client: MlflowClien
     assert champion(client).tags["validation"] == "0.8"
     assert propose("second", 0.85).is_champion
     assert versions(client) == ["1", "2"]
+
+
+@pytest.mark.parametrize(
+    ("seeds", "digits", "replaced"),
+    [((5, 1), DIGITS, False), ((1, 5), DIGITS, True), ((5, 5), DIGITS, True), ((5, 1), OTHER_DIGITS, True)],
+)
+def test_fewer_seeds_do_not_replace_more(
+    client: MlflowClient, propose: Propose, seeds: tuple[int, int], digits: str, replaced: bool
+) -> None:
+    propose("first", 0.9, seeds=seeds[0])
+    assert propose("second", 0.95, digits=digits, seeds=seeds[1]).is_champion is replaced
+
+
+def test_who_becomes_champion_again_has_its_new_score(client: MlflowClient, propose: Propose) -> None:
+    propose("first", 0.8, seeds=5)
+    propose("second", 0.9, seeds=5)
+    assert propose("first", 0.95, seeds=6) == Registered(is_champion=True, version="1")
+    assert (champion(client).tags["validation"], champion(client).tags["seeds"]) == ("0.95", "6")
+
+
+def test_a_database_that_was_replaced_gets_run_and_model(
+    client: MlflowClient, propose: Propose, tmp_path: Path, new_store: Path
+) -> None:
+    propose("first", 0.9)
+    shutil.copy(new_store, tmp_path)
+    assert propose("first", 0.9) == Registered(is_champion=True, version="1")
+
+
+def test_the_model_of_a_deleted_run_is_not_registered(client: MlflowClient, propose: Propose, tmp_path: Path) -> None:
+    propose("first", 0.9)
+    propose("second", 0.8)
+    client.delete_run(run_id(tmp_path, "second"))
+    with pytest.raises(LookupError, match="second was deleted in MLflow"):
+        propose("second", 0.95)
 
 
 def test_a_store_that_the_process_used_otherwise_does_not_matter(
