@@ -34,7 +34,8 @@ def before(plans: Sequence[Plan], settings: SweeperConfig, where: Places) -> Non
         console.print(table)
     one = len(where.devices) == 1
     devices = "the CPU" if where.devices[0] == CPU else f"GPU {', '.join(dict.fromkeys(where.devices))}"
-    threads = f"{where.threads} thread{'s' if where.threads > 1 else ''}"
+    count = plans[0].config.training.threads or where.threads
+    threads = f"{count} thread{'s' if count > 1 else ''}"
     console.print(
         f"{len(where.devices)} worker{'' if one else 's'} on {devices}, {threads}{'' if one else ' each'}; "
         f"sampler {settings.sampler}, pruner {settings.pruner.name}; "
@@ -46,7 +47,7 @@ def examples(plans: Sequence[Plan], settings: SweeperConfig, where: Places, conf
     """A few trials as the commands that they are."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for plan in plans:
-        console.print(f"\nThree trials that {plan.name} may train; nothing was started:")
+        console.print(f"\nThree trials that {plan.name} may train; none was started:")
         study = optuna.create_study(sampler=sampler(settings.sampler, plan.config.seed, 0))
         for _ in range(EXAMPLES):
             trial = study.ask()

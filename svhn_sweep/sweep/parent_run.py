@@ -36,18 +36,20 @@ class ParentRun:
         self.update()
 
     def update(self) -> None:
-        """After a trial has ended: the description, and the distance of each complete trial to the baseline."""
-        rows = leaderboard.rows(self.study.optuna)
+        """After a trial has ended: leaderboard, description, the distance of each complete trial to the baseline."""
+        rows, metric, folder = leaderboard.rows(self.study.optuna), self.study.settings.metric, self.study.plan.folder
+        (folder / "leaderboard.csv").write_text(leaderboard.to_csv(rows), encoding="utf-8")
+        (folder / "leaderboard.md").write_text(leaderboard.to_markdown(rows, metric), encoding="utf-8")
         for row in rows:
-            folder = self.study.folder(row.number)
-            if row.delta is not None and row.number not in self.compared and (folder / JOURNAL).exists():
-                with Journal(folder) as trial:
+            own = self.study.folder(row.number)
+            if row.delta is not None and row.number not in self.compared and (own / JOURNAL).exists():
+                with Journal(own) as trial:
                     trial.metrics({"delta_to_baseline": row.delta})
                 self.compared.add(row.number)
         finished = len(self.study.finished())
         text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
         text += [f"- {line}" for line in self.lines] + [""]
-        text += [leaderboard.to_markdown(rows, self.study.settings.metric, SHOWN_TRIALS)]
+        text += [leaderboard.to_markdown(rows, metric, SHOWN_TRIALS)]
         text += ["", "Continue or extend it:", "", f"```\n{self.command}\n```"]
         self.journal.tags({"mlflow.note.content": "\n".join(text)})
 
@@ -61,21 +63,22 @@ class ParentRun:
         """
         from svhn_sweep.sweep import figures, page  # drawing takes a second to import: not while trials wait
 
-        rows, metric = leaderboard.rows(self.study.optuna), self.study.settings.metric
-        folder = self.study.plan.folder
-        self._write("leaderboard.csv", leaderboard.to_csv(rows))
-        self._write("leaderboard.md", leaderboard.to_markdown(rows, metric))
-        self.journal.metrics(dict(numbers), step=finished)
-        best_command = best_trial_command(self.study, self.config_dirs)
-        self._write("best_command.txt", best_command + "\n")
         self.lines = list(lines)
+        self.update()
+        rows, metric = leaderboard.rows(self.study.optuna), self.study.settings.metric
+        folder, best = self.study.plan.folder, self.study.best()
+        for name in ("leaderboard.csv", "leaderboard.md"):
+            self.journal.artifact(name)
+        self.journal.metrics(dict(numbers), step=finished)
+        overrides = [] if best is None else self.study.plan.overrides(best.params, self.study.threads)
+        best_command = command(overrides, self.config_dirs) if overrides else ""
+        self._write("best_command.txt", best_command + "\n")
         images = figures.save_all(self.study.optuna, metric, folder)
         for image in images:
             self.journal.artifact(str(image.relative_to(folder)))
         self._write("report.html", page.page(self.study.plan.name, lines, rows, metric, images, best_command))
         for path in sorted((folder / "test").rglob("*.*")):
             self.journal.artifact(str(path.relative_to(folder)))
-        self.update()
 
     def end(self, status: str, tags: dict[str, Scalar]) -> None:
         """How the sweep ended, for now."""
@@ -86,9 +89,3 @@ class ParentRun:
         if not target.exists() or target.read_text(encoding="utf-8") != text:
             target.write_text(text, encoding="utf-8")
         self.journal.artifact(path)
-
-
-def best_trial_command(study: Study, config_dirs: Sequence[str]) -> str:
-    """Reproduces the best trial; empty if none is complete."""
-    best = study.best()
-    return "" if best is None else command(study.plan.overrides(best.params, study.threads), config_dirs)

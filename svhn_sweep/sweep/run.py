@@ -2,7 +2,6 @@
 
 import logging
 import math
-import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -234,5 +233,4 @@ def _resolver(arguments: Sequence[str], *, test: bool) -> Resolve:
 def _command(hydra: HydraConf) -> str:
     """The command that continues this sweep."""
     own = [each for each in hydra.overrides.hydra if not each.startswith(("hydra.mode=", "hydra/sweeper="))]
-    folders = [f"--config-dir={folder}" for folder in provenance.config_dirs(hydra)]
-    return shlex.join(["python", "-m", "svhn_sweep", "-m", "optuna", *folders, *hydra.overrides.task, *own])
+    return provenance.command(["-m", "optuna", *hydra.overrides.task, *own], provenance.config_dirs(hydra))

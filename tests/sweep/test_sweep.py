@@ -196,7 +196,7 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
     assert process.returncode == 130
     assert workers_of(folder) == []
     assert told == "svhn_sweep: interrupted\n"
-    assert f"python -m svhn_sweep {shlex.join(command[:2])}" in shown
+    assert "The same command continues:\npython -m svhn_sweep --config-dir=" in shown
     assert {run.info.status for run in folder.runs()} == {"KILLED"}
     assert {run.data.tags["trial.state"] for run in folder.runs()} == {"interrupted"}
 
