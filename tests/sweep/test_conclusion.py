@@ -1,0 +1,143 @@
+"""What a sweep says it found, sentence by sentence."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from studies import Studies, sweeper, train
+
+from svhn_sweep.sweep.champion import BASELINE, BEST, Candidate, Recommendation
+from svhn_sweep.sweep.conclusion import lines, numbers
+from svhn_sweep.sweep.confirmation import Verdict, compare
+from svhn_sweep.sweep.settings import ConfirmConfig
+from svhn_sweep.sweep.study import Study
+
+BETTER = compare((0.80, 0.81, 0.79), (0.85, 0.86, 0.84), maximize=True)
+SAME = compare((0.80, 0.81, 0.79), (0.81, 0.79, 0.80), maximize=True)
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Iterator[Studies]:
+    studies = Studies(tmp_path)
+    yield studies
+    studies.close()
+
+
+def searched(studies: Studies, *values: float, direction: str = "maximize") -> Study:
+    settings = replace(sweeper(direction=direction), confirm=ConfirmConfig(5))
+    study = studies.open(settings=settings)
+    for value in values:
+        train(study, value)
+    return study
+
+
+def candidate(study: Study, verdict: Verdict | None, number: int = 1) -> Candidate:
+    return Candidate(study, number, verdict, {BASELINE: {43: Path("b")}, BEST: {43: Path("a")}})
+
+
+@pytest.mark.parametrize(
+    ("direction", "values", "sentence"),
+    [
+        ("maximize", (), "No trial is complete."),
+        ("maximize", (0.8, 0.7), "Nothing beat the baseline's 80.00% val/accuracy."),
+        (
+            "maximize",
+            (0.8, 0.85),
+            "Trial 1 has 85.00% val/accuracy where the baseline has 80.00%: +5.00 points, on one seed and chosen "
+            "as the best of 2.",
+        ),
+        (
+            "minimize",
+            (0.8, 0.75),
+            "Trial 1 has 0.7500 val/loss where the baseline has 0.8000: -0.0500, on one seed and chosen "
+            "as the best of 2.",
+        ),
+    ],
+)
+def test_what_the_search_found(studies: Studies, direction: str, values: tuple[float, ...], sentence: str) -> None:
+    assert lines(searched(studies, *values, direction=direction), None, None) == [sentence]
+
+
+def test_without_its_baseline_a_best_trial_is_compared_with_nothing(studies: Studies) -> None:
+    study = studies.open()
+    train(study, 0.5, state="failed")
+    train(study, 0.6)
+    assert lines(study, None, None) == ["The best is trial 1 with 60.00% val/accuracy; the baseline is not complete."]
+
+
+@pytest.mark.parametrize(
+    ("verdict", "sentence"),
+    [
+        (
+            BETTER,
+            "Over 3 fresh seeds trial 1 has 85.00% and the baseline 80.00%: a difference of +5.00 points, "
+            "+5.00 to +5.00 (95 % interval): better.",
+        ),
+        (
+            SAME,
+            "Over 3 fresh seeds trial 1 has 80.00% and the baseline 80.00%: a difference of +0.00 points, "
+            "-4.30 to +4.30 (95 % interval): indistinguishable.",
+        ),
+        (
+            None,
+            "Nothing is confirmed: fewer than two of 5 pairs of runs on fresh seeds are complete; the same "
+            "command trains again what failed.",
+        ),
+    ],
+)
+def test_what_the_confirmation_found(studies: Studies, verdict: Verdict | None, sentence: str) -> None:
+    study = searched(studies, 0.8, 0.85)
+    assert lines(study, candidate(study, verdict), None)[1:] == [sentence]
+
+
+def test_who_proved_itself_is_named_beside_the_best(studies: Studies) -> None:
+    study = searched(studies, 0.8, 0.85, 0.86)
+    first, second = lines(study, candidate(study, BETTER), None)
+    assert first.startswith("Trial 2 has 86.00%")
+    assert second.startswith("Over 3 fresh seeds trial 1 has 85.00%")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "test", "reads", "sentence"),
+    [
+        (
+            BETTER,
+            {BEST: [0.84, 0.86], BASELINE: [0.80, 0.82]},
+            1,
+            "On test, read once: best 85.00% (84.00% to 86.00%), baseline 81.00% (80.00% to 82.00%); this sweep "
+            "recommends trial 1.",
+        ),
+        (
+            SAME,
+            {BASELINE: [0.80]},
+            2,
+            "On test, read 2 times so far, once for each choice: baseline 80.00%; this sweep recommends the baseline.",
+        ),
+    ],
+)
+def test_the_judgement_on_test(
+    studies: Studies, verdict: Verdict, test: dict[str, list[float]], reads: int, sentence: str
+) -> None:
+    study = searched(studies, 0.8, 0.85)
+    chosen = candidate(study, verdict)
+    recommended = Recommendation(chosen, test, reads, "svhn-digits is not registered: out of reach")
+    assert lines(study, chosen, recommended)[2:] == [sentence, "Svhn-digits is not registered: out of reach."]
+    other = candidate(study, verdict)
+    assert len(lines(study, other, replace(recommended, candidate=candidate(study, None)))) == 2
+
+
+def test_the_numbers_are_those_of_the_sentences(studies: Studies) -> None:
+    study = searched(studies, 0.8, 0.85)
+    chosen = candidate(study, BETTER)
+    found = numbers(chosen, Recommendation(chosen, {BEST: [0.84, 0.86], BASELINE: [0.80]}, 1, ""))
+    assert found == pytest.approx(
+        {
+            "confirmed/difference": 0.05,
+            "confirmed/low": BETTER.low,
+            "confirmed/high": BETTER.high,
+            "test/best_accuracy": 0.85,
+            "test/baseline_accuracy": 0.80,
+        }
+    )
+    assert numbers(None, None) == {}
