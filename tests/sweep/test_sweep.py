@@ -180,8 +180,7 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
     with h5py.File(small_h5) as whole, h5py.File(folder.path / "train.h5", "w") as train:
         for name in ("X_train", "y_train"):
             train[name] = whole[name][:]
-    command = small(
-        "--config-dir=own (é)",
+    sweep = small(
         "data=svhn",
         "data.path=train.h5",
         "training.epochs=25",
@@ -189,6 +188,7 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
         "hydra.sweeper.confirm=null",
         "hydra.sweeper.workers=2",
     )
+    command = ("--config-dir=own (é)", *sweep)
     process = folder.start(*command)
     until_epoch(process, folder, 3)
     process.send_signal(signal.SIGINT)
@@ -196,11 +196,13 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
     assert process.returncode == 130
     assert workers_of(folder) == []
     assert told == "svhn_sweep: interrupted\n"
-    assert "The same command continues:\npython -m svhn_sweep --config-dir=" in shown
+    *_, words, same = shown.splitlines()
+    assert words == "Nothing is lost. The same command continues:"
+    assert shlex.split(same)[:3] == ["python", "-m", "svhn_sweep"]
     assert {run.info.status for run in folder.runs()} == {"KILLED"}
     assert {run.data.tags["trial.state"] for run in folder.runs()} == {"interrupted"}
 
-    result = folder.run(*command)
+    result = folder.run(*shlex.split(same)[3:])
     assert result.returncode == 0, result.stderr
     assert re.search(r"trial \d  starts at epoch ([2-9]|\d\d)/25", result.stdout)
     (study,) = study_names(folder)
