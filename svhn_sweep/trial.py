@@ -245,7 +245,7 @@ def _recorded(journal: Journal) -> Iterator[None]:
         raise
     except BaseException as error:
         _write(journal, "traceback.txt", traceback.format_exc())
-        _end(journal, "FAILED", {"trial.state": "failed", "trial.reason": repr(error)})
+        _end(journal, "FAILED", {"trial.state": "failed", "trial.reason": f"{type(error).__name__}: {error}"})
         raise
 
 
