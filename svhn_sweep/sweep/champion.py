@@ -9,7 +9,7 @@ from statistics import mean
 from optuna.trial import TrialState
 
 from svhn_sweep.config import source_of
-from svhn_sweep.sweep.confirmation import Verdict, proven, verdict
+from svhn_sweep.sweep.confirmation import Verdict, proven, verdicts
 from svhn_sweep.sweep.driver import Driver
 from svhn_sweep.sweep.messages import Judge
 from svhn_sweep.sweep.storage import write_whole
@@ -28,14 +28,19 @@ class Candidate:
     Attributes:
         study: whose search is over.
         number: of the trial that is its best config, as far as was confirmed.
-        verdict: on that config; None if nothing was confirmed.
+        verdicts: on each config that was confirmed, by its trial.
         runs: the folders of the trained models, by arm and seed.
     """
 
     study: Study
     number: int
-    verdict: Verdict | None
+    verdicts: Mapping[int, Verdict]
     runs: Mapping[str, Mapping[int, Path]]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """On its best config; None if that was not confirmed."""
+        return self.verdicts.get(self.number)
 
     @property
     def arm(self) -> str:
@@ -86,14 +91,14 @@ class Recommendation:
 
 
 def candidate(study: Study, confirmation: Study | None) -> Candidate | None:
-    """What a study recommends; None if it has no trained model to recommend."""
+    """What a study recommends; None if it has nothing to recommend."""
     best, baseline = study.best(), study.baseline()
     if best is None or baseline is None:
         return None
     runs: dict[str, dict[int, Path]] = {}
-    number = best.number
+    found, number = verdicts(confirmation) if confirmation is not None else {}, best.number
     if confirmation is not None:
-        number = proven(confirmation, best.number)
+        number = proven(found, best.number)
         arms = {baseline.number: BASELINE, number: BEST}
         for trial in confirmation.trials():
             if trial.state == TrialState.COMPLETE and trial.params["trial"] in arms:
@@ -101,9 +106,7 @@ def candidate(study: Study, confirmation: Study | None) -> Candidate | None:
                 arm[trial.params["seed"]] = confirmation.folder(trial.number)
     elif (study.folder(0) / "model").exists():
         runs[BASELINE] = {study.plan.config.seed: study.folder(0)}
-    if BASELINE not in runs:
-        return None
-    return Candidate(study, number, verdict(confirmation, number) if confirmation else None, runs)
+    return Candidate(study, number, found, runs) if runs or confirmation is not None else None
 
 
 def recommend(candidates: Sequence[Candidate | None], driver: Driver) -> Recommendation | None:
@@ -112,7 +115,7 @@ def recommend(candidates: Sequence[Candidate | None], driver: Driver) -> Recomme
     Raises:
         SweepError: the models could not be judged.
     """
-    choices = [each for each in candidates if each is not None]
+    choices = [each for each in candidates if each is not None and each.arm in each.runs]
     if not choices:
         return None
     chosen = max(choices, key=lambda each: each.validation)

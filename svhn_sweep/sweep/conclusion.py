@@ -22,13 +22,8 @@ console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isat
 def lines(study: Study, candidate: Candidate | None, recommended: Recommendation | None) -> list[str]:
     """Sentences for the study's page and description, most important first."""
     found = [_found(study)]
-    if candidate is not None and candidate.verdict is not None:
-        found.append(_confirmed(candidate.number, candidate.verdict, study.settings.metric))
-    elif candidate is not None and (confirm := study.settings.confirm) is not None and candidate.number > 0:
-        found.append(
-            f"nothing is confirmed: fewer than two of {confirm.seeds} pairs of runs on fresh seeds are complete; "
-            "the same command trains again what failed"
-        )
+    if candidate is not None:
+        found += _confirmed(study, candidate)
     if recommended is not None and recommended.candidate is candidate:
         found += [_tested(recommended), recommended.registration]
     return [sentence[0].upper() + sentence[1:] + "." for sentence in found if sentence]
@@ -56,7 +51,9 @@ def show_table(studies: Sequence[Study], candidates: Sequence[Candidate | None])
             show(baseline.value, metric) if baseline else "",
             f"{show(best.value, metric)} (trial {best.number})" if best else "",
             show(result(best) - result(baseline), metric, "+") if best and baseline else "",
-            f"{show(verdict.difference, metric, '+')} ({_ends(verdict, metric)})" if verdict else "",
+            f"trial {candidate.number}: {show(verdict.difference, metric, '+')} ({_ends(verdict, metric)})"
+            if candidate is not None and verdict is not None
+            else "",
             _word(study, verdict),
         )
     console.print(table)
@@ -70,9 +67,9 @@ def show_all(
     for study, candidate in zip(studies, candidates, strict=True):
         for line in lines(study, candidate, recommended):
             console.print(f"{study.plan.name}: {line}", markup=False)
-        if study.best() is not None:
-            command = (study.plan.folder / "best_command.txt").read_text().strip()
-            console.print(f"The best trial again: {command}", markup=False)
+        command = study.plan.folder / "best_command.txt"
+        if study.best() is not None and command.exists():
+            console.print(f"The best config again: {command.read_text().strip()}", markup=False)
         console.print(f"Leaderboard, figures, page: {study.plan.folder / 'report.html'}", markup=False)
     where = store.address() if store.scheme() in store.SERVERS else "python -m svhn_sweep ui"
     console.print(f"All of it in MLflow: {where}", markup=False)
@@ -93,7 +90,20 @@ def _found(study: Study) -> str:
     )
 
 
-def _confirmed(number: int, verdict: Verdict, metric: str) -> str:
+def _confirmed(study: Study, candidate: Candidate) -> list[str]:
+    """The verdict on the search's best trial, and on one that proved itself before."""
+    best = study.best()
+    asked = {best.number, candidate.number} - {0} if best is not None else set()
+    told = [_verdict(n, candidate.verdicts[n], study.settings.metric) for n in asked if n in candidate.verdicts]
+    if told or not asked or study.settings.confirm is None:
+        return told
+    return [
+        f"nothing is confirmed: fewer than two of {study.settings.confirm.seeds} pairs of runs on fresh seeds are "
+        "complete; the same command trains again what failed, but not what diverged"
+    ]
+
+
+def _verdict(number: int, verdict: Verdict, metric: str) -> str:
     seeds = len(verdict.best)
     return (
         f"over {seeds} fresh seeds trial {number} has {show(mean(verdict.best), metric)} and the baseline "

@@ -97,18 +97,20 @@ def verdict(confirmation: Study, best: int) -> Verdict | None:
     return compare(*pairs, maximize=confirmation.settings.maximize)
 
 
-def proven(confirmation: Study, best: int) -> int:
-    """The trial that is better than the baseline by most, of all that were ever confirmed; if there is none, `best`.
+def verdicts(confirmation: Study) -> dict[int, Verdict]:
+    """On each trial that was ever confirmed."""
+    numbers = sorted({int(trial.params["trial"]) for trial in confirmation.finished()} - {0})
+    found = {number: verdict(confirmation, number) for number in numbers}
+    return {number: each for number, each in found.items() if each is not None}
+
+
+def proven(verdicts: Mapping[int, Verdict], best: int) -> int:
+    """The trial that is better than the baseline over the most seeds, of several by most; if there is none, `best`.
 
     A study that was extended may have a new best trial, which had more luck with its seed than one that proved itself.
     """
-    confirmed = {int(trial.params["trial"]) for trial in confirmation.finished()} - {0}
-    gains: dict[int, float] = {}
-    for number in sorted(confirmed):
-        found = verdict(confirmation, number)
-        if found is not None and found.word == "better":
-            gains[number] = abs(found.difference)
-    return max(gains, key=gains.__getitem__, default=best)
+    better = {number: each for number, each in verdicts.items() if each.word == "better"}
+    return max(better, key=lambda number: (len(better[number].best), abs(better[number].difference)), default=best)
 
 
 def compare(baseline: tuple[float, ...], best: tuple[float, ...], *, maximize: bool) -> Verdict:

@@ -1,15 +1,19 @@
 """The run that stands for a whole study in MLflow, with the leaderboard as its description."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from svhn_sweep.provenance import code, command
 from svhn_sweep.sweep import leaderboard
 from svhn_sweep.sweep.space import describe
+from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.tracking import store
 from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar
 from svhn_sweep.trial import experiment_name
+
+logger = logging.getLogger(__name__)
 
 SHOWN_TRIALS = 20  # in the description
 
@@ -38,8 +42,11 @@ class ParentRun:
     def update(self) -> None:
         """After a trial has ended: leaderboard, description, the distance of each complete trial to the baseline."""
         rows, metric, folder = leaderboard.rows(self.study.optuna), self.study.settings.metric, self.study.plan.folder
-        (folder / "leaderboard.csv").write_text(leaderboard.to_csv(rows), encoding="utf-8")
-        (folder / "leaderboard.md").write_text(leaderboard.to_markdown(rows, metric), encoding="utf-8")
+        try:
+            write_whole(folder / "leaderboard.csv", leaderboard.to_csv(rows))
+            write_whole(folder / "leaderboard.md", leaderboard.to_markdown(rows, metric))
+        except OSError:  # the next trial's end tries again; training goes on
+            logger.exception("no leaderboard")
         for row in rows:
             own = self.study.folder(row.number)
             if row.delta is not None and row.number not in self.compared and (own / JOURNAL).exists():
@@ -53,12 +60,13 @@ class ParentRun:
         text += ["", "Continue or extend it:", "", f"```\n{self.command}\n```"]
         self.journal.tags({"mlflow.note.content": "\n".join(text)})
 
-    def report(self, lines: Sequence[str], numbers: Mapping[str, float], finished: int) -> None:
+    def report(self, lines: Sequence[str], numbers: Mapping[str, float], best: int | None, finished: int) -> None:
         """Write leaderboard, figures and the page for what is known so far.
 
         Args:
             lines: say it in words.
             numbers: say it as metrics.
+            best: the trial whose command is given; None if none is complete.
             finished: how many trials they are drawn from, which is their step.
         """
         from svhn_sweep.sweep import figures, page  # drawing takes a second to import: not while trials wait
@@ -66,12 +74,11 @@ class ParentRun:
         self.lines = list(lines)
         self.update()
         rows, metric = leaderboard.rows(self.study.optuna), self.study.settings.metric
-        folder, best = self.study.plan.folder, self.study.best()
+        folder = self.study.plan.folder
         for name in ("leaderboard.csv", "leaderboard.md"):
             self.journal.artifact(name)
         self.journal.metrics(dict(numbers), step=finished)
-        overrides = [] if best is None else self.study.plan.overrides(best.params, self.study.threads)
-        best_command = command(overrides, self.config_dirs) if overrides else ""
+        best_command = "" if best is None else self._command(best)
         self._write("best_command.txt", best_command + "\n")
         images = figures.save_all(self.study.optuna, metric, folder)
         for image in images:
@@ -83,6 +90,10 @@ class ParentRun:
     def end(self, status: str, tags: dict[str, Scalar]) -> None:
         """How the sweep ended, for now."""
         self.journal.end(status, tags)
+
+    def _command(self, number: int) -> str:
+        params = self.study.trials()[number].params
+        return command(self.study.plan.overrides(params, self.study.threads), self.config_dirs)
 
     def _write(self, path: str, text: str) -> None:
         target: Path = self.journal.folder / path

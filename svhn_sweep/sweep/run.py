@@ -89,7 +89,7 @@ def _sweep(
     if not over:
         _report(parents, nothing, None, {})
         conclusion.show_all(studies, nothing, None)
-        begun = max(len(study.trials()) for study in studies)
+        begun = max(1, min(len(study.trials()) for study in studies))
         console.print(
             f"timeout={settings.timeout:g} s is over: the same command continues the search; with "
             f"hydra.sweeper.n_trials={begun} it finishes what was begun, and confirms the best"
@@ -98,9 +98,9 @@ def _sweep(
             parent.end("KILLED", {"trial.state": "interrupted", "trial.reason": "timeout"})
         return
     confirmations = _confirmations(studies, settings, optuna_storage, len(driver.places.devices))
+    _follow(driver.live, list(confirmations.values()))
     if any(len(each.finished()) < each.n_trials for each in confirmations.values()):
         _report(parents, nothing, None, {})  # what is known, whatever becomes of the rest
-        _follow(driver.live, list(confirmations.values()))
         _work_off(driver, list(confirmations.values()))
     candidates = [candidate(study, confirmations.get(study.plan.name)) for study in studies]
     recommended, not_judged = None, None
@@ -126,7 +126,9 @@ def _report(
         finished = len(parent.study.finished()) + (len(confirming.finished()) if confirming else 0)
         try:
             numbers = conclusion.numbers(each, recommended)
-            parent.report(conclusion.lines(parent.study, each, recommended), numbers, finished)
+            best = parent.study.best()
+            number = each.number if each is not None else best.number if best is not None else None
+            parent.report(conclusion.lines(parent.study, each, recommended), numbers, number, finished)
         except Exception as error:
             logger.exception("no report")
             console.print(f"{parent.study.plan.name}: no report: {store.reason(error)}", markup=False)

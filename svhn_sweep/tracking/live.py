@@ -33,6 +33,8 @@ class Live:
         self.sent = False
         self._own, self._earlier = list(own), list(earlier)
         self._sizes: dict[Path, int] = {}
+        self._asked: set[Path] = set()  # whether the store still has the run, before anything new was sent
+        self._deleted: set[Path] = set()  # by the user, in MLflow
         self._failures = 0
         self._warned = self._finished = False
         self._closing = threading.Event()
@@ -80,11 +82,16 @@ class Live:
             if earlier and not has_ended(folder):
                 return None
             size = (folder / JOURNAL).stat().st_size if (folder / JOURNAL).exists() else 0
-            if size != self._sizes.get(folder, 0):
+            if size != self._sizes.get(folder, 0) and folder not in self._deleted:
                 from svhn_sweep.tracking import sending  # imports mlflow: 2 s that training need not wait for
 
-                # the first time it may be of a database that another one has replaced, or of a run that was deleted
-                sending.send(folder) if folder in self._sizes else sending.resend(folder)
+                known = sending.recall(folder)
+                if folder in self._asked:
+                    sending.send(folder)
+                elif known is None or known["position"] < size:
+                    if sending.resend(folder) is None:
+                        self._deleted.add(folder)
+                    self._asked.add(folder)
                 self._sizes[folder] = size
         except Exception as error:  # noqa: BLE001  # whatever it is, the journal has the data and training goes on
             logger.warning("%s not sent to MLflow: %s", folder, store.redacted(repr(error)))

@@ -27,7 +27,8 @@ def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Reg
         name: of the registered model.
         folder: of a run that logged a model.
         score: its confirmed validation accuracy, 0..1.
-        tags: of the version; `data.sha256` tells which scores can be compared, `seeds` how many are behind the score.
+        tags: of the version; `data.sha256` and `study` tell which scores are compared (those of other studies on the
+            same digits), `seeds` how many are behind the score.
 
     Raises:
         LookupError: the user deleted the run in MLflow.
@@ -44,6 +45,7 @@ def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Reg
             _set_tags(client, champion, tags)
             return Registered(is_champion=True, version=str(champion.version))
         comparable = champion.tags.get("data.sha256") == tags["data.sha256"]
+        comparable = comparable and champion.tags.get("study") != tags["study"]  # whose newer word counts
         better = float(champion.tags.get("validation", 0)) >= score
         if comparable and (better or int(champion.tags.get("seeds", 1)) > int(tags.get("seeds", 1))):
             return Registered(is_champion=False, version=str(champion.version))

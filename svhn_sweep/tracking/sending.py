@@ -75,7 +75,8 @@ def resend(folder: Path) -> Sent | None:
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
-            _remember(folder, None)  # another database at the same address: send everything again
+            with _alone(folder):
+                _remember(folder, None)  # another database at the same address: send everything again
     return send(folder)
 
 
@@ -95,7 +96,7 @@ def _known(folder: Path) -> dict[str, Sent]:
 def _remember(folder: Path, sent: Sent | None) -> None:
     known = _known(folder)
     if sent is None:
-        known.pop(store.address())
+        known.pop(store.address(), None)
     else:
         known[store.address()] = sent
     unfinished = folder / f"{SENT}.unfinished"

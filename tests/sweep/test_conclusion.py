@@ -33,7 +33,9 @@ def searched(studies: Studies, *values: float, direction: str = "maximize") -> S
 
 
 def candidate(study: Study, verdict: Verdict | None, number: int = 1) -> Candidate:
-    return Candidate(study, number, verdict, {BASELINE: {43: Path("b")}, BEST: {43: Path("a")}})
+    return Candidate(
+        study, number, {number: verdict} if verdict else {}, {BASELINE: {43: Path("b")}, BEST: {43: Path("a")}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -82,7 +84,7 @@ def test_without_its_baseline_a_best_trial_is_compared_with_nothing(studies: Stu
         (
             None,
             "Nothing is confirmed: fewer than two of 5 pairs of runs on fresh seeds are complete; the same "
-            "command trains again what failed.",
+            "command trains again what failed, but not what diverged.",
         ),
     ],
 )
@@ -93,9 +95,12 @@ def test_what_the_confirmation_found(studies: Studies, verdict: Verdict | None, 
 
 def test_who_proved_itself_is_named_beside_the_best(studies: Studies) -> None:
     study = searched(studies, 0.8, 0.85, 0.86)
-    first, second = lines(study, candidate(study, BETTER), None)
+    both = Candidate(study, 1, {1: BETTER, 2: SAME}, {})
+    first, second, third = lines(study, both, None)
     assert first.startswith("Trial 2 has 86.00%")
     assert second.startswith("Over 3 fresh seeds trial 1 has 85.00%")
+    assert third.startswith("Over 3 fresh seeds trial 2 has 80.00%")
+    assert third.endswith("indistinguishable.")
 
 
 @pytest.mark.parametrize(

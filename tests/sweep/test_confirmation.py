@@ -12,7 +12,7 @@ from studies import BASELINE, Studies, sweeper, train, write
 
 from svhn_sweep.config import MAX_SEED
 from svhn_sweep.sweep import confirmation
-from svhn_sweep.sweep.confirmation import ConfirmationPlan, Verdict, compare, proven, verdict
+from svhn_sweep.sweep.confirmation import ConfirmationPlan, Verdict, compare, proven, verdict, verdicts
 from svhn_sweep.sweep.study import Study
 
 
@@ -277,7 +277,15 @@ def test_who_proved_itself_is_not_forgotten_for_a_luckier_one(
     again = confirmed(studies, study, 2)
     for gain in second:
         train(again, 0.5 + gain)
-    assert proven(again, best=2) == number
+    assert proven(verdicts(again), best=2) == number
+
+
+def test_more_seeds_outweigh_a_larger_difference() -> None:
+    two = compare((0.5, 0.5), (0.7, 0.71), maximize=True)
+    five = compare((0.5,) * 5, (0.60, 0.61, 0.60, 0.61, 0.60), maximize=True)
+    assert (two.word, five.word) == ("better", "better")
+    assert proven({3: two, 40: five}, best=3) == 40
+    assert proven({3: five, 40: two}, best=40) == 3
 
 
 def test_no_run_is_pruned(studies: Studies) -> None:

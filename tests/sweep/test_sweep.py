@@ -183,7 +183,7 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
     sweep = small(
         "data=svhn",
         "data.path=train.h5",
-        "training.epochs=25",
+        "training.epochs=60",
         "hydra.sweeper.n_trials=3",
         "hydra.sweeper.confirm=null",
         "hydra.sweeper.workers=2",
@@ -204,7 +204,7 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
 
     result = folder.run(*shlex.split(same)[3:])
     assert result.returncode == 0, result.stderr
-    assert re.search(r"trial \d  starts at epoch ([2-9]|\d\d)/25", result.stdout)
+    assert re.search(r"trial \d  starts at epoch ([2-9]|\d\d)/60", result.stdout)
     (study,) = study_names(folder)
     assert_joined(folder, study, 3)
     assert "RUNNING" not in {run.info.status for run in folder.runs()}
@@ -335,8 +335,9 @@ def test_timeout_interrupts_and_the_rest_stays_for_later(folder: Folder, small_h
     command = small(
         "data=svhn",
         f"data.path={small_h5}",
-        "training.epochs=300",
+        "training.epochs=10000",
         "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.workers=2",
     )
     result = folder.run(*command, "hydra.sweeper.timeout=30")
     assert result.returncode == 0, result.stderr

@@ -315,6 +315,33 @@ def test_a_study_and_its_trials_arrive_in_mlflow(
     assert runs["study"].data.tags["role"] == "sweep"
 
 
+def test_a_run_that_the_user_deleted_in_mlflow_is_left_alone(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(live, "POLL_SECONDS", 0.01)
+    with started(tmp_path / "run", store.address()) as journal:
+        sent = sending.send(tmp_path / "run")
+        client.delete_run(sent["run_id"])
+        with Live([tmp_path / "run"]) as following:
+            for epoch in range(3):
+                journal.metrics({"val/accuracy": 0.5}, step=epoch)
+                time.sleep(0.1)
+    assert following.sent
+    assert not capsys.readouterr().err
+
+
+def test_a_run_that_mlflow_has_is_not_asked_for(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "POLL_SECONDS", 0.01)
+    folder = ended(tmp_path / "run", store.address())
+    sending.send(folder)
+    monkeypatch.setattr(MlflowClient, "get_run", lambda *_: pytest.fail("it was asked"))
+    with Live([folder]) as following:
+        time.sleep(0.1)
+    assert following.sent
+
+
 def test_folders_that_vanish_while_it_looks_for_earlier_runs_do_no_harm(
     sent: list[str], own: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -24,9 +24,11 @@ Propose = Callable[..., Registered]
 
 @pytest.fixture
 def propose(client: MlflowClient, tmp_path: Path) -> Propose:
-    """`propose("a run", 0.9)` trains it, if it is new, and proposes its model."""
+    """`propose("a run", 0.9)` trains it, if it is new, and proposes its model, each for a study of its own."""
 
-    def propose(run: str, score: float, digits: str = DIGITS, name: str = NAME, seeds: int = 1) -> Registered:
+    def propose(
+        run: str, score: float, digits: str = DIGITS, name: str = NAME, seeds: int = 1, study: str = ""
+    ) -> Registered:
         folder = tmp_path / run
         if not folder.exists():
             with Journal(folder) as journal:
@@ -35,7 +37,7 @@ def propose(client: MlflowClient, tmp_path: Path) -> Propose:
                 (folder / "model" / "MLmodel").write_text(f"flavors: {{}}\n# {run}")
                 journal.model("model")
                 journal.end("FINISHED", {"trial.state": "complete"})
-        return register(name, folder, score, {"data.sha256": digits, "study": "model2-abc", "seeds": str(seeds)})
+        return register(name, folder, score, {"data.sha256": digits, "study": study or run, "seeds": str(seeds)})
 
     return propose
 
@@ -59,7 +61,7 @@ def test_the_first_one_is_champion(client: MlflowClient, propose: Propose, tmp_p
     version = champion(client)
     assert str(version.version) == "1"
     assert version.status == "READY"
-    assert version.tags == {"data.sha256": DIGITS, "study": "model2-abc", "validation": "0.9", "seeds": "1"}
+    assert version.tags == {"data.sha256": DIGITS, "study": "first", "validation": "0.9", "seeds": "1"}
 
 
 def test_the_champion_is_the_model_of_its_run(
@@ -176,6 +178,12 @@ def test_fewer_seeds_do_not_replace_more(
 ) -> None:
     propose("first", 0.9, seeds=seeds[0])
     assert propose("second", 0.95, digits=digits, seeds=seeds[1]).is_champion is replaced
+
+
+@pytest.mark.parametrize("score", [0.8, 0.95])
+def test_a_studys_newer_word_counts(client: MlflowClient, propose: Propose, score: float) -> None:
+    propose("its baseline", 0.9, study="model2-abc")
+    assert propose("its best", score, seeds=5, study="model2-abc") == Registered(is_champion=True, version="2")
 
 
 def test_who_becomes_champion_again_has_its_new_score(client: MlflowClient, propose: Propose) -> None:
