@@ -13,6 +13,7 @@ import pytest
 from folder import Folder
 from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
+from studies import Studies
 
 from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
 from svhn_sweep.data.synthetic import draw
@@ -93,6 +94,13 @@ def folder(tmp_path: Path, plain_environment: dict[str, str], new_store: Path) -
     for process in folder.started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def studies(tmp_path: Path) -> Iterator[Studies]:
+    studies = Studies(tmp_path)
+    yield studies
+    studies.close()
 
 
 @pytest.fixture(scope="session")

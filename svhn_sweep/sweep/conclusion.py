@@ -93,7 +93,7 @@ def _found(study: Study) -> str:
 def _confirmed(study: Study, candidate: Candidate) -> list[str]:
     """The verdict on the search's best trial, and on one that proved itself before."""
     best = study.best()
-    asked = {best.number, candidate.number} - {0} if best is not None else set()
+    asked = sorted({best.number, candidate.number} - {0}) if best is not None else []
     told = [_verdict(n, candidate.verdicts[n], study.settings.metric) for n in asked if n in candidate.verdicts]
     if told or not asked or study.settings.confirm is None:
         return told

@@ -1,8 +1,6 @@
 """What a study recommends: which trial, which arm, whose weights."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from studies import Studies, sweeper, train
@@ -14,13 +12,6 @@ from svhn_sweep.sweep.study import Study
 from svhn_sweep.tracking.journal import Journal
 
 BASELINES = (0.50, 0.51)
-
-
-@pytest.fixture
-def studies(tmp_path: Path) -> Iterator[Studies]:
-    studies = Studies(tmp_path)
-    yield studies
-    studies.close()
 
 
 def searched(studies: Studies, *values: float) -> Study:

@@ -1,6 +1,5 @@
 """What a sweep says it found, sentence by sentence."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,13 +14,6 @@ from svhn_sweep.sweep.study import Study
 
 BETTER = compare((0.80, 0.81, 0.79), (0.85, 0.86, 0.84), maximize=True)
 SAME = compare((0.80, 0.81, 0.79), (0.81, 0.79, 0.80), maximize=True)
-
-
-@pytest.fixture
-def studies(tmp_path: Path) -> Iterator[Studies]:
-    studies = Studies(tmp_path)
-    yield studies
-    studies.close()
 
 
 def searched(studies: Studies, *values: float, direction: str = "maximize") -> Study:

@@ -1,8 +1,6 @@
 """Whether the best is better than the baseline: the interval beside SciPy's, and the study behind it."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,13 +12,6 @@ from svhn_sweep.config import MAX_SEED
 from svhn_sweep.sweep import confirmation
 from svhn_sweep.sweep.confirmation import ConfirmationPlan, Verdict, compare, proven, verdict, verdicts
 from svhn_sweep.sweep.study import Study
-
-
-@pytest.fixture
-def studies(tmp_path: Path) -> Iterator[Studies]:
-    studies = Studies(tmp_path)
-    yield studies
-    studies.close()
 
 
 def searched(studies: Studies, *values: float, direction: str = "maximize") -> Study:

@@ -1,6 +1,5 @@
 """A study over the drivers that work on it, one after another: each test is one way in which trials go wrong."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,13 +11,6 @@ from svhn_sweep.sweep.plan import Params
 from svhn_sweep.sweep.settings import PrunerConfig
 from svhn_sweep.sweep.study import Assignment, Study
 from svhn_sweep.tracking import journal
-
-
-@pytest.fixture
-def studies(tmp_path: Path) -> Iterator[Studies]:
-    studies = Studies(tmp_path)
-    yield studies
-    studies.close()
 
 
 def handed_out(study: Study) -> Assignment:
