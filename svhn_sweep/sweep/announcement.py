@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import optuna
-from rich.console import Console
 from rich.table import Table
 
 from svhn_sweep import provenance, report
+from svhn_sweep.report import console
 from svhn_sweep.sweep.plan import Plan
 from svhn_sweep.sweep.pool import CPU, Places
 from svhn_sweep.sweep.settings import SweeperConfig
@@ -16,8 +16,6 @@ from svhn_sweep.sweep.view import duration
 from svhn_sweep.trial import experiment_name
 
 EXAMPLES = 3
-
-console = Console(highlight=False, soft_wrap=True)
 
 
 def before(plans: Sequence[Plan], settings: SweeperConfig, where: Places) -> None:

@@ -41,7 +41,7 @@ class Driver:
         studies: Sequence[Study],
         view: View,
         deadline: float = math.inf,
-        told: Callable[[Study], None] = lambda study: None,
+        told: Callable[[Study], object] = lambda study: None,
     ) -> bool:
         """Train until the studies have nothing left (true) or `time.monotonic` is past the deadline (false).
 

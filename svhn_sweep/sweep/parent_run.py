@@ -39,8 +39,8 @@ class ParentRun:
         self._write("search_space.txt", "".join(f"{key}: {describe(d)}\n" for key, d in study.plan.space.items()))
         self.update()
 
-    def update(self) -> None:
-        """After a trial has ended: leaderboard, description, the distance of each complete trial to the baseline."""
+    def update(self) -> list[leaderboard.Row]:
+        """After a trial has ended: leaderboard, description, each complete trial's distance to the baseline."""
         rows, metric, folder = leaderboard.rows(self.study.optuna), self.study.settings.metric, self.study.plan.folder
         try:
             write_whole(folder / "leaderboard.csv", leaderboard.to_csv(rows))
@@ -59,6 +59,7 @@ class ParentRun:
         text += [leaderboard.to_markdown(rows, metric, SHOWN_TRIALS)]
         text += ["", "Continue or extend it:", "", f"```\n{self.command}\n```"]
         self.journal.tags({"mlflow.note.content": "\n".join(text)})
+        return rows
 
     def report(self, lines: Sequence[str], numbers: Mapping[str, float], best: int | None, finished: int) -> None:
         """Write leaderboard, figures and the page for what is known so far.
@@ -72,9 +73,7 @@ class ParentRun:
         from svhn_sweep.sweep import figures, page  # drawing takes a second to import: not while trials wait
 
         self.lines = list(lines)
-        self.update()
-        rows, metric = leaderboard.rows(self.study.optuna), self.study.settings.metric
-        folder = self.study.plan.folder
+        rows, metric, folder = self.update(), self.study.settings.metric, self.study.plan.folder
         for name in ("leaderboard.csv", "leaderboard.md"):
             self.journal.artifact(name)
         self.journal.metrics(dict(numbers), step=finished)

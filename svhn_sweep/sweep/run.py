@@ -15,6 +15,7 @@ from rich.console import Console
 from svhn_sweep import data, provenance
 from svhn_sweep.config import Config
 from svhn_sweep.errors import ConfigError, SweepError, Terminated
+from svhn_sweep.report import console
 from svhn_sweep.sweep import announcement, conclusion, confirmation, storage
 from svhn_sweep.sweep.champion import Candidate, Recommendation, candidate, recommend
 from svhn_sweep.sweep.driver import Driver
@@ -31,7 +32,6 @@ from svhn_sweep.tracking.sync import MULTIRUN, RUN_FOLDERS
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
 logger = logging.getLogger(__name__)
-console = Console(highlight=False, soft_wrap=True)
 
 
 def run(composed: DictConfig, arguments: Sequence[str]) -> None:
@@ -160,7 +160,7 @@ def _work_off(
     driver: Driver,
     studies: Sequence[Study],
     deadline: float = math.inf,
-    told: Callable[[Study], None] = lambda study: None,
+    told: Callable[[Study], object] = lambda study: None,
 ) -> bool:
     """`Driver.work_off`, to be watched in the terminal."""
     settings = driver.settings
