@@ -68,6 +68,10 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
             from svhn_sweep.tracking.sync import sync
 
             sync([Path(root) for root in roots])
+        case ["predict", *paths]:
+            from svhn_sweep.predict import predict
+
+            predict([Path(path) for path in paths])
         case _:
             sys.argv[1:] = _expanded(arguments)
             return _run_hydra(show_traceback)

@@ -17,7 +17,6 @@ from svhn_sweep.sweep.study import Study
 from svhn_sweep.tracking import journal, store
 
 BASELINE, BEST = "baseline", "best"  # the arms
-MODEL = "svhn-digits"
 TEST = "test.json"  # in the study's folder: test accuracies that were read already
 
 
@@ -55,7 +54,9 @@ class Candidate:
     @property
     def name(self) -> str:
         """Of the registered model; one that learnt from drawn digits has its own."""
-        return MODEL if source_of(self.study.plan.config.data) != "synthetic" else f"{MODEL}-synthetic"
+        from svhn_sweep.tracking.registry import MODEL, SYNTHETIC  # imports mlflow
+
+        return SYNTHETIC if source_of(self.study.plan.config.data) == "synthetic" else MODEL
 
     def seed(self, arm: str) -> int:
         """The seed whose run of an arm did best on validation: its weights stand for the arm."""

@@ -4,12 +4,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow import MlflowClient
+from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from svhn_sweep.tracking import sending, store
 
 ALIAS = "champion"
+MODEL = "svhn-digits"
+SYNTHETIC = f"{MODEL}-synthetic"  # one that learnt from drawn digits has its own name
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,29 @@ class Registered:
 
     is_champion: bool
     version: str
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A champion's version, and the folder on this machine that holds its model."""
+
+    version: str
+    folder: Path
+
+
+def fetch(name: str) -> Fetched | None:
+    """The champion among a registered model's versions, downloaded if the store is a server; None if there is none.
+
+    Raises:
+        MlflowException, OSError, requests.RequestException: the store refused or did not answer.
+    """
+    if not store.exists():
+        return None
+    champion = _champion(store.connect(), name)
+    if champion is None:
+        return None
+    folder = download_artifacts(artifact_uri=champion.source, tracking_uri=store.store_uri())
+    return Fetched(str(champion.version), Path(folder))
 
 
 def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Registered:
@@ -39,6 +65,7 @@ def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Reg
         raise LookupError(f"the run of {folder} was deleted in MLflow")
     client = store.connect()
     tags = tags | {"validation": str(score)}
+    _create_registered_model(client, name)
     champion = _champion(client, name)
     if champion is not None:
         if champion.run_id == sent["run_id"]:
@@ -63,13 +90,15 @@ def _set_tags(client: MlflowClient, version: ModelVersion, tags: dict[str, str])
             client.set_model_version_tag(version.name, version.version, key, value)
 
 
-def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
-    """The version that holds the alias; makes sure that there is a registered model."""
+def _create_registered_model(client: MlflowClient, name: str) -> None:
     try:
         client.create_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
+
+
+def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
     try:
         return client.get_model_version_by_alias(name, ALIAS)
     except MlflowException as error:

@@ -30,6 +30,11 @@ def store_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
 
 
+def exists() -> bool:
+    """Whether there can be anything in the store: `connect` makes a SQLite file that is not there."""
+    return scheme() != "sqlite" or _sqlite_file().exists()
+
+
 def check() -> None:
     """Refuse an address that MLflow would only refuse after the training.
 
@@ -82,8 +87,12 @@ def connect() -> "MlflowClient":
     from mlflow import MlflowClient
 
     if scheme() == "sqlite":
-        create_whole(Path(store_uri().removeprefix("sqlite:///")), _create_tables)
+        create_whole(_sqlite_file(), _create_tables)
     return MlflowClient(tracking_uri=store_uri())
+
+
+def _sqlite_file() -> Path:
+    return Path(store_uri().removeprefix("sqlite:///"))
 
 
 def _create_tables(path: Path) -> None:

@@ -1,0 +1,95 @@
+"""Pictures as people have them, and what the models see of them."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from svhn_sweep.data import picture
+from svhn_sweep.errors import DataError
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    """A grey digit's worth of random pixels, uint8 [32, 32]."""
+    return np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
+
+
+def saved(image: Image.Image, path: Path, **options: object) -> Path:
+    image.save(path, **options)
+    return path
+
+
+def test_a_grey_one_of_32_by_32_stays_as_it_is(pixels: np.ndarray, tmp_path: Path) -> None:
+    read = picture.read(saved(Image.fromarray(pixels), tmp_path / "a digit.png"))
+    assert (read.shape, read.dtype) == ((32, 32, 1), np.float32)
+    assert (read[..., 0] == pixels).all()
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "1", "CMYK", "I;16"])
+@pytest.mark.parametrize("value", [0, 255])
+def test_black_and_white_are_0_and_255_in_every_mode(tmp_path: Path, mode: str, value: int) -> None:
+    image = Image.new("L", (32, 32), value)
+    if mode == "I;16":
+        image = Image.fromarray(np.full((32, 32), value * 257, np.uint16))
+    elif mode == "LA":
+        image = image.convert("RGBA").convert("LA")
+    else:
+        image = image.convert(mode)
+    read = picture.read(saved(image, tmp_path / ("digit.tiff" if mode == "CMYK" else "digit.png")))
+    assert np.unique(read).tolist() == [value]
+
+
+def test_what_is_transparent_is_white(tmp_path: Path) -> None:
+    read = picture.read(saved(Image.new("RGBA", (8, 8), (0, 0, 0, 0)), tmp_path / "digit.png"))
+    assert np.unique(read).tolist() == [255]
+
+
+def test_colours_count_as_in_the_data(tmp_path: Path) -> None:
+    image = Image.new("RGB", (32, 32), (255, 0, 0))
+    assert picture.read(saved(image, tmp_path / "red.png"))[0, 0, 0] == round(0.299 * 255)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20, 20), (64, 64), (16, 48), (300, 100), (33, 32)])
+def test_every_size_is_taken(tmp_path: Path, size: tuple[int, int]) -> None:
+    read = picture.read(saved(Image.new("L", size, 100), tmp_path / "digit.png"))
+    assert read.shape == (32, 32, 1)
+    assert np.unique(read).tolist() == [100]
+
+
+def test_a_narrow_one_keeps_its_shape_and_its_edges_go_on(tmp_path: Path) -> None:
+    narrow = np.zeros((32, 16), np.uint8)
+    narrow[:, -1] = 200
+    read = picture.read(saved(Image.fromarray(narrow), tmp_path / "narrow.png"))[..., 0]
+    assert (read[:, :23] == 0).all()
+    assert (read[:, 23:] == 200).all()
+
+
+def test_a_photo_lies_as_the_camera_says(tmp_path: Path, pixels: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3  # turned by 180 degrees
+    path = saved(Image.fromarray(pixels), tmp_path / "photo.png", exif=exif)
+    assert (picture.read(path)[..., 0] == pixels[::-1, ::-1]).all()
+
+
+@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
+def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "digit.png"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"digit\.png must be a picture but cannot be read: "):
+        picture.read(path)
+
+
+def test_a_folder_or_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"missing\.png does not exist\."):
+        picture.read(tmp_path / "missing.png")
+    with pytest.raises(DataError, match="must be a picture but cannot be read"):
+        picture.read(tmp_path)
+
+
+def test_a_truncated_picture_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
+    path = saved(Image.fromarray(pixels), tmp_path / "digit.png")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(DataError, match="must be a picture"):
+        picture.read(path)
