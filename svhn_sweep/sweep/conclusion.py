@@ -10,6 +10,7 @@ from rich.text import Text
 
 from svhn_sweep.sweep.champion import BASELINE, BEST, Candidate, Recommendation
 from svhn_sweep.sweep.confirmation import Verdict
+from svhn_sweep.sweep.confusions import confusions
 from svhn_sweep.sweep.leaderboard import show
 from svhn_sweep.sweep.study import Study, result
 from svhn_sweep.tracking import store
@@ -26,6 +27,8 @@ def lines(study: Study, candidate: Candidate | None, recommended: Recommendation
         found += _confirmed(study, candidate)
     if recommended is not None and recommended.candidate is candidate:
         found += [_tested(recommended), recommended.registration]
+    if (both := confusions(study, candidate)) is not None:
+        found.append(both.sentence())
     return [sentence[0].upper() + sentence[1:] + "." for sentence in found if sentence]
 
 

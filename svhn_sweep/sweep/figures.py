@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, Formatter, FuncFormatter, Locator, LogLocator, MaxNLocator, ScalarFormatter
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from svhn_sweep.sweep.confusions import Confusions
 from svhn_sweep.sweep.leaderboard import Row, curve, keys_of, rows, short_names, show, sign_of
 
 BLUE, ORANGE, _, RED = sns.color_palette("colorblind")[:4]
@@ -23,14 +24,16 @@ GREY, DPI = "0.55", 150
 ENOUGH = 8  # complete trials; the importances of fewer are noise
 
 
-def save_all(study: optuna.Study, metric: str, folder: Path) -> list[Path]:
+def save_all(study: optuna.Study, metric: str, confusions: Confusions | None, folder: Path) -> list[Path]:
     """Write each figure to the folder, named as its function, at any stage of the study."""
     folder.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for draw in (history, importances, parallel_coordinates, slices, learning_curves):
-        paths.append(folder / f"{draw.__name__}.png")
-        draw(study, metric).savefig(paths[-1])
-    return paths
+    draws = (history, importances, parallel_coordinates, slices, learning_curves)
+    figures = {draw.__name__: draw(study, metric) for draw in draws}
+    if confusions is not None:
+        figures[confusion_difference.__name__] = confusion_difference(confusions)
+    for name, figure in figures.items():
+        figure.savefig(folder / f"{name}.png")
+    return [folder / f"{name}.png" for name in figures]
 
 
 def history(study: optuna.Study, metric: str) -> Figure:
@@ -148,6 +151,33 @@ def learning_curves(study: optuna.Study, metric: str) -> Figure:
     whole.autoscale(axis="y")
     close.set(title="close-up", ylabel="")
     _legend(figure, whole)
+    return figure
+
+
+def confusion_difference(confusions: Confusions) -> Figure:
+    """Best minus baseline in each cell; the colour says whether that is better, wherever it stands."""
+    figure = _figure("Confusions on validation: best config minus baseline", 7.4, 6.4)
+    axes = figure.subplots()
+    form = "{:+.0f}" if confusions.runs == 1 else "{:+.1f}"
+    texts = [["" if abs(each) < 0.05 else form.format(each) for each in row] for row in confusions.difference]
+    limit = max(1.0, float(np.abs(np.where(np.eye(10, dtype=bool), 0, confusions.gain)).max()))
+    sns.heatmap(
+        confusions.gain,
+        ax=axes,
+        annot=np.array(texts),
+        fmt="",
+        cmap=sns.diverging_palette(40, 250, s=90, l=55, as_cmap=True),
+        vmin=-limit,
+        vmax=limit,
+        square=True,
+        linewidths=0.5,
+        annot_kws={"size": 8},
+        cbar_kws={"label": "images that are better (blue) or worse (orange)", "shrink": 0.8, "extend": "both"},
+    )
+    axes.tick_params(axis="y", rotation=0)
+    axes.set(xlabel="\n".join(["predicted digit", "", *confusions.named()]), ylabel="true digit")
+    mean = f"; means over {confusions.runs} runs each" if confusions.runs > 1 else ""
+    axes.set_title(f"on the diagonal more is better, beside it fewer{mean}", fontsize=10)
     return figure
 
 

@@ -12,6 +12,7 @@ CAPTIONS = {
     "importances": "How much each hyperparameter sets the best trials apart from the others, as PED-ANOVA sees it.",
     "parallel_coordinates": "One line for each complete trial, through its hyperparameters to its value.",
     "slices": "The value against each hyperparameter. A trial is one point in every panel.",
+    "confusion_difference": "Which digits the best config takes for which, against the baseline, on validation.",
     "learning_curves": "Each trial's value by epoch; on the right the best values from close up.",
 }
 STYLE = """

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from svhn_sweep.provenance import code, command
 from svhn_sweep.sweep import leaderboard
+from svhn_sweep.sweep.confusions import Confusions
 from svhn_sweep.sweep.space import describe
 from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.sweep.study import Study
@@ -61,13 +62,21 @@ class ParentRun:
         self.journal.tags({"mlflow.note.content": "\n".join(text)})
         return rows
 
-    def report(self, lines: Sequence[str], numbers: Mapping[str, float], best: int | None, finished: int) -> None:
+    def report(
+        self,
+        lines: Sequence[str],
+        numbers: Mapping[str, float],
+        best: int | None,
+        confusions: Confusions | None,
+        finished: int,
+    ) -> None:
         """Write leaderboard, figures and the page for what is known so far.
 
         Args:
             lines: say it in words.
             numbers: say it as metrics.
             best: the trial whose command is given; None if none is complete.
+            confusions: of the best config and the baseline, if they differ.
             finished: how many trials they are drawn from, which is their step.
         """
         from svhn_sweep.sweep import figures, page  # drawing takes a second to import: not while trials wait
@@ -79,7 +88,7 @@ class ParentRun:
         self.journal.metrics(dict(numbers), step=finished)
         best_command = "" if best is None else self._command(best)
         self._write("best_command.txt", best_command + "\n")
-        images = figures.save_all(self.study.optuna, metric, folder)
+        images = figures.save_all(self.study.optuna, metric, confusions, folder)
         for image in images:
             self.journal.artifact(str(image.relative_to(folder)))
         self._write("report.html", page.page(self.study.plan.name, lines, rows, metric, images, best_command))

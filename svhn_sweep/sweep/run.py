@@ -18,6 +18,7 @@ from svhn_sweep.errors import ConfigError, SweepError, Terminated
 from svhn_sweep.report import console
 from svhn_sweep.sweep import announcement, conclusion, confirmation, storage
 from svhn_sweep.sweep.champion import Candidate, Recommendation, candidate, recommend
+from svhn_sweep.sweep.confusions import confusions
 from svhn_sweep.sweep.driver import Driver
 from svhn_sweep.sweep.parent_run import ParentRun
 from svhn_sweep.sweep.plan import Resolve, plans
@@ -128,7 +129,8 @@ def _report(
             numbers = conclusion.numbers(each, recommended)
             best = parent.study.best()
             number = each.number if each is not None else best.number if best is not None else None
-            parent.report(conclusion.lines(parent.study, each, recommended), numbers, number, finished)
+            lines = conclusion.lines(parent.study, each, recommended)
+            parent.report(lines, numbers, number, confusions(parent.study, each), finished)
         except Exception as error:
             logger.exception("no report")
             console.print(f"{parent.study.plan.name}: no report: {store.reason(error)}", markup=False)

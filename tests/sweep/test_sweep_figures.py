@@ -10,6 +10,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
 
 from svhn_sweep.sweep import figures
+from svhn_sweep.sweep.confusions import Confusions
 
 SPACE: dict[str, BaseDistribution] = {
     "training.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
@@ -65,12 +66,25 @@ def _trial(number: int, kind: TrialState, value: float) -> FrozenTrial:
     ids=["none", "all kinds", "minimize", "one", "pruned", "failed", "baseline failed", "constant", "one good"],
 )
 def test_each_figure_is_drawn_at_any_stage(study: optuna.Study, tmp_path: Path) -> None:
-    paths = figures.save_all(study, "val/accuracy", tmp_path / "new" / "folder")
+    paths = figures.save_all(study, "val/accuracy", None, tmp_path / "new" / "folder")
     assert paths == [tmp_path / "new" / "folder" / f"{name}.png" for name in NAMES]
     for path in paths:
         pixels = np.asarray(Image.open(path).convert("L"))
         assert pixels.shape[1] > 900
         assert (pixels < 128).mean() > 0.001  # ink, not empty axes
+
+
+@pytest.mark.parametrize("runs", [1, 5])
+def test_where_the_best_is_not_the_baseline_their_confusions_are_drawn(tmp_path: Path, runs: int) -> None:
+    baseline = np.diag(np.full(10, 100.0))
+    best = baseline.copy()
+    baseline[7, 1], best[3, 5] = 4, 4
+    paths = figures.save_all(study_of(KINDS), "val/accuracy", Confusions(baseline, best, runs), tmp_path)
+    assert [path.stem for path in paths] == [*NAMES, "confusion_difference"]
+    pixels = np.asarray(Image.open(paths[-1]).convert("RGB")).astype(int)
+    redness = pixels[..., 0] - pixels[..., 2]
+    assert (redness < -60).mean() > 0.003  # a blue cell beside the bar of colours
+    assert (redness > 60).mean() > 0.003  # an orange one
 
 
 def test_history_tells_the_kinds_of_trials_apart() -> None:
