@@ -110,7 +110,7 @@ DRIVER = {
     "mlflow.tracking.client:MlflowClient.create_run": 4,
     "mlflow.tracking.client:MlflowClient.log_batch": 20,
     "mlflow.tracking.client:MlflowClient.update_run": 1,
-    "svhn_sweep.tracking.sending:_remember": 30,
+    "svhn_sweep.tracking.memory:remember": 30,
     "svhn_sweep.sweep.study:Study.report": 10,
     "optuna.trial._trial:Trial.report": 10,
     "svhn_sweep.sweep.study:Study.tell": 4,

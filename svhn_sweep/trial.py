@@ -16,7 +16,7 @@ from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import Terminated
 from svhn_sweep.native_messages import native_messages_to
 from svhn_sweep.provenance import code
-from svhn_sweep.tracking import store
+from svhn_sweep.tracking import store, views
 from svhn_sweep.tracking.journal import Journal, Scalar
 
 if TYPE_CHECKING:  # these import TensorFlow, which takes 5 s: bad data is reported before
@@ -194,6 +194,7 @@ def _judge(
             journal.artifact(path)
         _save(journal, f"confusion_matrix/{split}.png", figures.confusion_heatmap(evaluation, title))
         if split == "validation":
+            journal.image("confusion_matrix/validation.png", views.MATRIX)
             finals["val/macro_f1"] = evaluation.macro_f1
         else:
             finals |= {"test/accuracy": evaluation.accuracy, "test/macro_f1": evaluation.macro_f1}

@@ -13,7 +13,7 @@ from svhn_sweep.sweep.confirmation import Verdict
 from svhn_sweep.sweep.confusions import confusions
 from svhn_sweep.sweep.leaderboard import show
 from svhn_sweep.sweep.study import Study, result
-from svhn_sweep.tracking import store
+from svhn_sweep.tracking import store, ui
 
 WIDTH = 120  # columns where there is no terminal to ask
 
@@ -76,6 +76,8 @@ def show_all(
         console.print(f"Leaderboard, figures, page: {study.plan.folder / 'report.html'}", markup=False)
     where = store.address() if store.scheme() in store.SERVERS else "python -m svhn_sweep ui"
     console.print(f"All of it in MLflow: {where}", markup=False)
+    for name, page in ui.addresses(study.plan.folder for study in studies).items():
+        console.print(f"{name}: {page}", markup=False)
 
 
 def _found(study: Study) -> str:

@@ -78,7 +78,9 @@ def confusions(study: Study, candidate: Candidate | None) -> Confusions | None:
 
 
 def _mean(runs: Sequence[Path]) -> Counts:
-    return np.mean([json.loads((run / MATRIX).read_text())["counts"] for run in runs], axis=0)
+    counts = np.array([json.loads((run / MATRIX).read_text())["counts"] for run in runs], dtype=np.float64)
+    mean: Counts = counts.mean(axis=0)
+    return mean
 
 
 def _said(count: float) -> str:

@@ -1,5 +1,6 @@
 """The run that stands for a whole study in MLflow, with the leaderboard as its description."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,20 +11,28 @@ from svhn_sweep.sweep.confusions import Confusions
 from svhn_sweep.sweep.space import describe
 from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.sweep.study import Study
-from svhn_sweep.tracking import store
+from svhn_sweep.tracking import store, ui, views
 from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar
 from svhn_sweep.trial import experiment_name
 
 logger = logging.getLogger(__name__)
 
 SHOWN_TRIALS = 20  # in the description
+DECIMALS = 7  # of a difference of two float32
 
 
 class ParentRun:
     """Keeps a study's run, and what its trials' runs can only learn from one another, up to date."""
 
-    def __init__(self, study: Study, sweep_command: str, config_dirs: Sequence[str]) -> None:
-        """Start or resume it. `sweep_command`: continues it; `config_dirs`: the user's own folders of configs."""
+    def __init__(self, study: Study, explored: Sequence[str], sweep_command: str, config_dirs: Sequence[str]) -> None:
+        """Start or resume it.
+
+        Args:
+            study: that it stands for.
+            explored: the keys that any study of this sweep explores.
+            sweep_command: continues it.
+            config_dirs: the user's own folders of configs.
+        """
         self.study, self.command, self.config_dirs = study, sweep_command, config_dirs
         self.journal = Journal(study.plan.folder)
         self.compared: set[int] = set()
@@ -36,6 +45,8 @@ class ParentRun:
             store=store.address(),
             tags=tags | code(),
         )
+        for key, (name, state) in _views(study, explored).items():
+            self.journal.view(key, name, json.dumps(state))
         self._write("command.txt", sweep_command + "\n")
         self._write("search_space.txt", "".join(f"{key}: {describe(d)}\n" for key, d in study.plan.space.items()))
         self.update()
@@ -52,11 +63,12 @@ class ParentRun:
             own = self.study.folder(row.number)
             if row.delta is not None and row.number not in self.compared and (own / JOURNAL).exists():
                 with Journal(own) as trial:
-                    trial.metrics({"delta_to_baseline": row.delta})
+                    trial.metrics({"delta_to_baseline": round(row.delta, DECIMALS)})
                 self.compared.add(row.number)
         finished = len(self.study.finished())
         text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
         text += [f"- {line}" for line in self.lines] + [""]
+        text += [" · ".join(f"[{name}]({page})" for name, page in ui.pages(folder).items()), ""]
         text += [leaderboard.to_markdown(rows, metric, SHOWN_TRIALS)]
         text += ["", "Continue or extend it:", "", f"```\n{self.command}\n```"]
         self.journal.tags({"mlflow.note.content": "\n".join(text)})
@@ -108,3 +120,11 @@ class ParentRun:
         if not target.exists() or target.read_text(encoding="utf-8") != text:
             target.write_text(text, encoding="utf-8")
         self.journal.artifact(path)
+
+
+def _views(study: Study, explored: Sequence[str]) -> dict[str, tuple[str, views.State]]:
+    settings = study.settings
+    about = views.About(
+        study.plan.name, study.plan.data_sha256, settings.metric, settings.maximize, list(study.plan.space), explored
+    )
+    return views.views(about)

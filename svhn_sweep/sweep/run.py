@@ -66,7 +66,8 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
             Study(plan, settings, optuna_storage, plan.config.training.threads or where.threads) for plan in found
         ]
         _follow(live, studies)
-        parents = [ParentRun(study, _command(hydra), provenance.config_dirs(hydra)) for study in studies]
+        explored = list(dict.fromkeys(key for plan in found for key in plan.space))
+        parents = [ParentRun(study, explored, _command(hydra), provenance.config_dirs(hydra)) for study in studies]
         driver = Driver(settings, where, provenance.config_dirs(hydra), MULTIRUN / "workers.log", live)
         with _ended_with(parents, _command(hydra)):
             try:

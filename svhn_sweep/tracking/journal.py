@@ -17,18 +17,19 @@ Scalar = str | int | float | bool
 class Event(TypedDict, total=False):
     """One line of a journal. `kind` and `time` (milliseconds since 1970) are always there, the rest as listed."""
 
-    kind: str  # start, resume, params, tags, metrics, dataset, artifact, model, end
+    kind: str  # start, resume, params, tags, metrics, dataset, artifact, image, model, view, end
     time: int
-    key: str  # start: names this run for ever, in whatever store
+    key: str  # start: names this run for ever, in whatever store; image, view: names it in MLflow's UI
     store: str  # start: where the run is meant to be shown, without a password
     experiment: str  # start
     parent: str  # start, of a run within another: that one's folder, relative to this one
-    name: str  # start, dataset
+    name: str  # start, dataset, view
     digest: str  # dataset
     source: str  # dataset
     values: dict[str, Scalar]  # params, tags, metrics; end: tags
     step: int  # metrics
-    path: str  # artifact, model: relative to the folder
+    path: str  # artifact, image, model: relative to the folder
+    state: str  # view: what MLflow's UI shows, in its JSON
     status: str  # end: FINISHED, FAILED or KILLED
 
 
@@ -55,6 +56,7 @@ class Journal:
             self._file.truncate(content.rfind(b"\n") + 1)  # a line that a crash cut short was never sent
         self._params: set[str] = set()
         self._metrics: set[tuple[str, int]] = set()
+        self._views: dict[str, str] = {}
         self.started = self.ended = False
         for event, _ in read(folder):
             self._note(event)
@@ -91,6 +93,15 @@ class Journal:
         """A finished file in the folder, by its path relative to it; written again, it is sent again."""
         self._append({"kind": "artifact", "path": path})
 
+    def image(self, path: str, key: str) -> None:
+        """A finished PNG in the folder, which MLflow's UI shows beside those of other runs with the same key."""
+        self._append({"kind": "image", "path": path, "key": key})
+
+    def view(self, key: str, name: str, state: str) -> None:
+        """How MLflow's UI is to show the run's experiment; what is there already is not written again."""
+        if self._views.get(key) != state:
+            self._append({"kind": "view", "key": key, "name": name, "state": state})
+
     def model(self, path: str) -> None:
         """A finished MLflow model directory in the folder, by its path relative to it."""
         self._append({"kind": "model", "path": path})
@@ -123,6 +134,8 @@ class Journal:
             self._params |= event["values"].keys()
         elif event["kind"] == "metrics":
             self._metrics |= {(key, event["step"]) for key in event["values"]}
+        elif event["kind"] == "view":
+            self._views[event["key"]] = event["state"]
 
     def _append(self, event: Event) -> None:
         self._note(event)

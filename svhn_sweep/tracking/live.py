@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 
 from svhn_sweep.errors import Terminated
-from svhn_sweep.tracking import store
+from svhn_sweep.tracking import memory, store
 from svhn_sweep.tracking.journal import JOURNAL, folders, has_ended, is_for
 
 logger = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Live:
             if size != self._sizes.get(folder, 0) and folder not in self._deleted:
                 from svhn_sweep.tracking import sending  # imports mlflow: 2 s that training need not wait for
 
-                known = sending.recall(folder)
+                known = memory.recall(folder)
                 if folder in self._asked:
                     sending.send(folder)
                 elif known is None or known["position"] < size:

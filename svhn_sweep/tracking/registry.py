@@ -8,7 +8,7 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from svhn_sweep.tracking import sending, store
+from svhn_sweep.tracking import memory, sending, store
 
 ALIAS = "champion"
 MODEL = "svhn-digits"
@@ -107,7 +107,7 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
         return None
 
 
-def _create(client: MlflowClient, name: str, sent: sending.Sent, tags: dict[str, str]) -> ModelVersion:
+def _create(client: MlflowClient, name: str, sent: memory.Sent, tags: dict[str, str]) -> ModelVersion:
     run_id = sent["run_id"]
     (model,) = client.search_logged_models([sent["experiment_id"]], f"source_run_id = '{run_id}'", max_results=1)
     # not models:/ID, which MLflow 3.17 looks up in the process-wide store rather than in the client's

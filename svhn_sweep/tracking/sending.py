@@ -7,7 +7,6 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypedDict
 
 from mlflow import MlflowClient
 from mlflow.entities import (
@@ -23,25 +22,17 @@ from mlflow.entities import (
     ViewType,
 )
 from mlflow.exceptions import MlflowException
+from PIL import Image
 
-from svhn_sweep.tracking import journal, store
+from svhn_sweep.tracking import journal, memory, store, views
 from svhn_sweep.tracking.journal import Event
 
 logger = logging.getLogger(__name__)
 
-SENT = "mlflow.json"
 KEY = "journal.key"  # the tag that tells which run in MLflow a journal belongs to
 
 
-class Sent(TypedDict):
-    """How far a journal has been sent to one store."""
-
-    run_id: str
-    experiment_id: str
-    position: int  # bytes
-
-
-def send(folder: Path) -> Sent:
+def send(folder: Path) -> memory.Sent:
     """Bring the run in the present store up to the journal's last event; one process at a time, others wait.
 
     Raises:
@@ -50,7 +41,7 @@ def send(folder: Path) -> Sent:
     """
     client = store.connect()
     with _alone(folder):
-        sent = recall(folder)
+        sent = memory.recall(folder)
         for event, position in journal.read(folder, sent["position"] if sent else 0):
             if event["kind"] == "start":
                 parent = _started(client, folder / event["parent"]) if "parent" in event else None
@@ -59,15 +50,15 @@ def send(folder: Path) -> Sent:
                 assert sent is not None, f"{folder}: the journal does not begin with its start"
                 _send_event(client, sent, event, folder)
             sent["position"] = position
-            _remember(folder, sent)
+            memory.remember(folder, sent)
     assert sent is not None, f"{folder}: the journal is empty"
     return sent
 
 
-def resend(folder: Path) -> Sent | None:
+def resend(folder: Path) -> memory.Sent | None:
     """`send`, after a look whether the store still has what it was sent; None if the user deleted the run there."""
     client = store.connect()
-    sent = recall(folder)
+    sent = memory.recall(folder)
     if sent is not None:
         try:
             if client.get_run(sent["run_id"]).info.lifecycle_stage == "deleted":
@@ -76,32 +67,8 @@ def resend(folder: Path) -> Sent | None:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             with _alone(folder):
-                _remember(folder, None)  # another database at the same address: send everything again
+                memory.remember(folder, None)  # another database at the same address: send everything again
     return send(folder)
-
-
-def recall(folder: Path) -> Sent | None:
-    """What is known of earlier sending to the present store."""
-    return _known(folder).get(store.address())
-
-
-def _known(folder: Path) -> dict[str, Sent]:
-    try:
-        known: dict[str, Sent] = json.loads((folder / SENT).read_text())
-    except (FileNotFoundError, ValueError):  # without it everything is sent again, to the same run
-        return {}
-    return known
-
-
-def _remember(folder: Path, sent: Sent | None) -> None:
-    known = _known(folder)
-    if sent is None:
-        known.pop(store.address(), None)
-    else:
-        known[store.address()] = sent
-    unfinished = folder / f"{SENT}.unfinished"
-    unfinished.write_text(json.dumps(known, indent=2))
-    unfinished.replace(folder / SENT)
 
 
 @contextmanager
@@ -116,13 +83,13 @@ def _started(client: MlflowClient, folder: Path) -> str:
     """The id of the run in `folder`, which another one lies within; it is created if the store does not have it."""
     with _alone(folder):
         event, position = next(journal.read(folder))
-        sent, found = recall(folder), _find_or_create(client, event, None)
+        sent, found = memory.recall(folder), _find_or_create(client, event, None)
         if sent is None or sent["run_id"] != found["run_id"]:  # nothing is known, or of another database at its address
-            _remember(folder, found | {"position": position})
+            memory.remember(folder, found | {"position": position})
         return found["run_id"]
 
 
-def _find_or_create(client: MlflowClient, start: Event, parent: str | None) -> Sent:
+def _find_or_create(client: MlflowClient, start: Event, parent: str | None) -> memory.Sent:
     experiment = _experiment(client, start["experiment"])
     filter_string = f"tags.`{KEY}` = '{start['key']}'"
     runs = client.search_runs([experiment.experiment_id], filter_string, ViewType.ALL, max_results=1)
@@ -148,7 +115,7 @@ def _experiment(client: MlflowClient, name: str) -> Experiment:
     return experiment
 
 
-def _send_event(client: MlflowClient, sent: Sent, event: Event, folder: Path) -> None:
+def _send_event(client: MlflowClient, sent: memory.Sent, event: Event, folder: Path) -> None:
     run_id = sent["run_id"]
     match event["kind"]:
         case "params":
@@ -165,13 +132,11 @@ def _send_event(client: MlflowClient, sent: Sent, event: Event, folder: Path) ->
             source = json.dumps({"uri": event["source"]})
             dataset = Dataset(event["name"], event["digest"][:36], "local", source)  # 36 characters is MLflow's limit
             client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
-        case "artifact" | "model" if not (folder / event["path"]).exists():
-            logger.warning("%s was removed from %s and is not sent", event["path"], folder)
-        case "artifact":
-            parent = str(Path(event["path"]).parent)
-            client.log_artifact(run_id, str(folder / event["path"]), None if parent == "." else parent)
-        case "model":
-            _send_model(client, sent, folder / event["path"])
+        case "artifact" | "image" | "model":
+            _send_file(client, sent, event, folder / event["path"])
+        case "view":
+            view = views.encoded(event["name"], event["state"], event["time"])
+            client.set_experiment_tag(sent["experiment_id"], views.TAG + event["key"], view)
         case "resume":
             client.update_run(run_id, "RUNNING")
         case "end":
@@ -180,7 +145,29 @@ def _send_event(client: MlflowClient, sent: Sent, event: Event, folder: Path) ->
             client.set_terminated(run_id, event["status"], event["time"])
 
 
-def _send_model(client: MlflowClient, sent: Sent, path: Path) -> None:
+def _send_file(client: MlflowClient, sent: memory.Sent, event: Event, path: Path) -> None:
+    if not path.exists():
+        logger.warning("%s was removed and is not sent", path)
+    elif event["kind"] == "model":
+        _send_model(client, sent, path)
+    elif event["kind"] == "image":
+        _send_image(client, sent["run_id"], event, path)
+    else:
+        parent = str(Path(event["path"]).parent)
+        client.log_artifact(sent["run_id"], str(path), None if parent == "." else parent)
+
+
+def _send_image(client: MlflowClient, run_id: str, event: Event, path: Path) -> None:
+    """Once: MLflow gives each image that it is sent a name of its own."""
+    earlier = [Path(entry.path).name for entry in client.list_artifacts(run_id, "images")]
+    if not any(name.startswith(f"{event['key']}%") for name in earlier):
+        with Image.open(path) as image:
+            client.log_image(
+                run_id, image.convert("RGB"), key=event["key"], step=0, timestamp=event["time"], synchronous=True
+            )
+
+
+def _send_model(client: MlflowClient, sent: memory.Sent, path: Path) -> None:
     run_id, experiment_id = sent["run_id"], sent["experiment_id"]
     earlier = client.search_logged_models([experiment_id], f"source_run_id = '{run_id}'", max_results=1)
     model = earlier[0] if earlier else client.create_logged_model(experiment_id, path.name, run_id, model_type="keras")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from svhn_sweep.errors import UserError
-from svhn_sweep.tracking import store
+from svhn_sweep.tracking import memory, store
 from svhn_sweep.tracking.journal import folders, has_ended
 
 MULTIRUN = Path("multirun")  # Hydra's, for the runs of a grid; studies live there too
@@ -41,7 +41,7 @@ def _send(folder: Path) -> str:
 
     if not has_ended(folder):
         return "still running, sends itself"
-    before = sending.recall(folder)
+    before = memory.recall(folder)
     after = sending.resend(folder)
     if after is None:
         return "deleted in MLflow, left alone"

@@ -3,23 +3,35 @@
 import os
 import socket
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from svhn_sweep.errors import UserError
-from svhn_sweep.tracking import store
+from svhn_sweep.tracking import memory, store, views
+from svhn_sweep.tracking.journal import JOURNAL
+from svhn_sweep.tracking.sync import MULTIRUN
 
 PORT = 5000  # mlflow's own default
 ADDRESS = f"http://127.0.0.1:{PORT}"
-MODE = "workflowType=machine_learning"  # without it MLflow opens in its GenAI mode
+
+
+def pages(folder: Path) -> dict[str, str]:
+    """The views of a study, by name, relative to the server; none before MLflow has heard of it."""
+    sent = memory.recall(folder)
+    return views.pages(folder, sent["experiment_id"]) if sent is not None else {}
+
+
+def addresses(folders: Iterable[Path]) -> dict[str, str]:
+    """The same of several studies, whole."""
+    server = store.address().rstrip("/") if store.scheme() in store.SERVERS else ADDRESS
+    return {name: f"{server}/{page}" for folder in folders for name, page in pages(folder).items()}
 
 
 def links(folder: Path) -> list[str]:
     """Lines that tell where a sent run is found in the UI."""
-    from svhn_sweep.tracking.sending import recall
-
-    sent = recall(folder)
+    sent = memory.recall(folder)
     assert sent is not None, "only a run that was sent has a link"
-    page = f"#/experiments/{sent['experiment_id']}/runs/{sent['run_id']}?{MODE}"
+    page = f"#/experiments/{sent['experiment_id']}/runs/{sent['run_id']}?{views.MODE}"
     if store.scheme() in store.SERVERS:
         where = [f"{store.address().rstrip('/')}/{page}"]
     else:
@@ -43,5 +55,13 @@ def ui() -> None:
     os.environ.setdefault("MLFLOW_WORKERS", "1")
     os.environ.setdefault("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", "false")
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.store_uri()  # not an argument: those are seen by every user
-    print(f"{ADDRESS}/#/experiments?{MODE} answers in about 20 s; Ctrl-C ends it.", flush=True)
+    print("MLflow's UI answers in about 20 s; Ctrl-C ends it.")
+    for name, page in {**_newest(), "All experiments": f"{ADDRESS}/#/experiments?{views.MODE}"}.items():
+        print(f"{name}: {page}", flush=True)
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui"])  # noqa: S606
+
+
+def _newest() -> dict[str, str]:
+    """The views of the study that was worked on last."""
+    studies = sorted(MULTIRUN.glob(f"*/{JOURNAL}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return next((found for path in studies if (found := addresses([path.parent]))), {})

@@ -150,6 +150,11 @@ def _one_hot(labels: Labels) -> NDArray[np.float32]:
     return np.asarray(keras.utils.to_categorical(labels, 10), dtype=np.float32)
 
 
+def _decimal(number: float) -> float:
+    """A float32 in its shortest decimal form: 0.001, where its exact value is 0.0010000000474974513."""
+    return float(str(np.float32(number)))
+
+
 class _ReduceOnPlateau(keras.callbacks.ReduceLROnPlateau):
     """Keras' callback, which sees the epochs that are done first, as if it had been there."""
 
@@ -162,7 +167,7 @@ class _ReduceOnPlateau(keras.callbacks.ReduceLROnPlateau):
         super().on_train_begin(logs)
         self.model.optimizer.learning_rate = self.learning_rate
         for epoch, metrics in enumerate(self.history):
-            self.on_epoch_end(epoch, {"val_loss": metrics["val/loss"]})
+            self.on_epoch_end(epoch, {"val_loss": float(np.float32(metrics["val/loss"]))})
 
 
 class _Recorder(keras.callbacks.Callback):
@@ -201,11 +206,11 @@ class _Recorder(keras.callbacks.Callback):
             self.model.stop_training = True
             return
         metrics = {
-            "train/loss": logs["loss"],
-            "train/accuracy": logs["accuracy"],
-            "val/loss": logs["val_loss"],
-            "val/accuracy": logs["val_accuracy"],
-            "learning_rate": float(self.model.optimizer.learning_rate),
+            "train/loss": _decimal(logs["loss"]),
+            "train/accuracy": _decimal(logs["accuracy"]),
+            "val/loss": _decimal(logs["val_loss"]),
+            "val/accuracy": _decimal(logs["val_accuracy"]),
+            "learning_rate": _decimal(self.model.optimizer.learning_rate),
             "epoch_seconds": time.perf_counter() - self.started,
         }
         self.result.history.append(metrics)

@@ -16,14 +16,15 @@ def pixels() -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
 
 
-def saved(image: Image.Image, path: Path, **options: object) -> Path:
-    image.save(path, **options)
+def saved(image: Image.Image, path: Path, exif: Image.Exif | None = None) -> Path:
+    image.save(path, exif=exif or Image.Exif())
     return path
 
 
 def test_a_grey_one_of_32_by_32_stays_as_it_is(pixels: np.ndarray, tmp_path: Path) -> None:
     read = picture.read(saved(Image.fromarray(pixels), tmp_path / "a digit.png"))
-    assert (read.shape, read.dtype) == ((32, 32, 1), np.float32)
+    assert read.shape == (32, 32, 1)
+    assert read.dtype == np.float32
     assert (read[..., 0] == pixels).all()
 
 

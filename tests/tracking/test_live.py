@@ -8,10 +8,10 @@ import pytest
 from mlflow import MlflowClient
 
 from svhn_sweep.errors import Terminated
-from svhn_sweep.tracking import live, sending, store
+from svhn_sweep.tracking import live, memory, sending, store
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.tracking.live import Live
-from svhn_sweep.tracking.sending import Sent
+from svhn_sweep.tracking.memory import Sent
 
 # MLflow's own: SQLAlchemy sessions that its store leaves to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -299,7 +299,7 @@ def test_a_study_and_its_trials_arrive_in_mlflow(
             top.tags({"role": "sweep"})
             with started(trial, store.address(), parent="..") as journal:
                 journal.metrics({"val/accuracy": 0.5}, step=1)
-                until(lambda: (trial / sending.SENT).exists())
+                until(lambda: (trial / memory.SENT).exists())
                 journal.end("KILLED", {"trial.state": "interrupted"})
             with started(trial, store.address()) as journal:
                 journal.metrics({"val/accuracy": 0.5}, step=1)

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from svhn_sweep.tracking import sending
+from svhn_sweep.tracking import memory
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.tracking.registry import ALIAS, Registered, register
 
@@ -43,7 +43,7 @@ def propose(client: MlflowClient, tmp_path: Path) -> Propose:
 
 
 def run_id(tmp_path: Path, run: str) -> str:
-    sent = sending.recall(tmp_path / run)
+    sent = memory.recall(tmp_path / run)
     assert sent is not None
     return sent["run_id"]
 

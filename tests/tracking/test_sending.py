@@ -13,7 +13,7 @@ import pytest
 from mlflow import MlflowClient
 
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.tracking import sending, store
+from svhn_sweep.tracking import memory, sending, store
 from svhn_sweep.tracking.journal import Journal, has_ended
 
 # MLflow's own: SQLAlchemy sessions that its store leaves to the garbage collector
@@ -86,7 +86,7 @@ def test_sending_again_changes_nothing(client: MlflowClient, journal: Journal) -
     sent = sending.send(journal.folder)
     before = everything(client, sent["run_id"])
     assert sending.send(journal.folder) == sent
-    (journal.folder / sending.SENT).write_text("torn by a cra")
+    (journal.folder / memory.SENT).write_text("torn by a cra")
     assert sending.send(journal.folder) == sent
     assert everything(client, sent["run_id"]) == before
     assert len(client.search_runs([sent["experiment_id"]])) == 1
@@ -96,19 +96,19 @@ def test_sending_again_changes_nothing(client: MlflowClient, journal: Journal) -
 def test_a_sender_that_died_after_any_event_is_continued(
     client: MlflowClient, journal: Journal, monkeypatch: pytest.MonkeyPatch, events_sent: int
 ) -> None:
-    remember = sending._remember
+    remember = memory.remember
     calls = []
 
-    def dies(folder: Path, sent: sending.Sent) -> None:
+    def dies(folder: Path, sent: memory.Sent) -> None:
         calls.append(sent)
         if len(calls) == events_sent:  # the event is in MLflow, but that is not remembered
             raise KeyboardInterrupt
         remember(folder, sent)
 
-    monkeypatch.setattr(sending, "_remember", dies)
+    monkeypatch.setattr(memory, "remember", dies)
     with pytest.raises(KeyboardInterrupt):
         sending.send(journal.folder)
-    monkeypatch.setattr(sending, "_remember", remember)
+    monkeypatch.setattr(memory, "remember", remember)
     sent = sending.send(journal.folder)
     assert len(client.search_runs([sent["experiment_id"]])) == 1
     shown = everything(client, sent["run_id"])
@@ -121,7 +121,7 @@ def test_each_store_is_sent_to_on_its_own(
 ) -> None:
     sending.send(journal.folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
-    assert sending.recall(journal.folder) is None
+    assert memory.recall(journal.folder) is None
     other = sending.send(journal.folder)
     assert store.connect().get_run(other["run_id"]).info.status == "FINISHED"
 
@@ -132,8 +132,8 @@ def test_a_new_store_at_the_same_place_knows_nothing(
     first = sending.send(journal.folder)
     (tmp_path / "mlflow.db").unlink()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
-    state = (journal.folder / sending.SENT).read_text()
-    (journal.folder / sending.SENT).write_text(state.replace("/mlflow.db", "/other.db"))
+    state = (journal.folder / memory.SENT).read_text()
+    (journal.folder / memory.SENT).write_text(state.replace("/mlflow.db", "/other.db"))
     second = sending.resend(journal.folder)
     assert second is not None
     assert second["run_id"] != first["run_id"]
@@ -285,7 +285,7 @@ def test_all_of_a_resumed_run_may_be_sent_again(client: MlflowClient, tmp_path: 
     continued(tmp_path / "run")
     sent = sending.send(tmp_path / "run")
     before = everything(client, sent["run_id"])
-    (tmp_path / "run" / sending.SENT).unlink()
+    (tmp_path / "run" / memory.SENT).unlink()
     assert sending.send(tmp_path / "run") == sent
     assert everything(client, sent["run_id"]) == before
 
@@ -341,11 +341,11 @@ def test_trials_lie_within_their_study_whichever_is_sent_first(
 def test_a_sender_that_died_between_a_study_and_its_trial_makes_no_second_study(
     client: MlflowClient, study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dies(folder: Path, sent: sending.Sent) -> None:
+    def dies(folder: Path, sent: memory.Sent) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(sending, "_remember", dies)
+        patch.setattr(memory, "remember", dies)
         with pytest.raises(KeyboardInterrupt):
             sending.send(study / "trial-0")
     sent = [sending.send(study / path) for path in (*TRIALS, ".")]
@@ -364,7 +364,7 @@ def test_in_a_new_store_at_the_same_place_a_trial_finds_its_study(
 ) -> None:
     lost = sending.send(study)
     for path in (study, study / "trial-0"):
-        (path / sending.SENT).write_text(json.dumps({f"sqlite:///{tmp_path}/other.db": lost}))
+        (path / memory.SENT).write_text(json.dumps({f"sqlite:///{tmp_path}/other.db": lost}))
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
     (trial, other, parent) = (sending.resend(study / path) for path in ("trial-0", "trial-1", "."))
     assert trial is not None

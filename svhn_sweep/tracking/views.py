@@ -1,0 +1,130 @@
+"""Saved views: how MLflow's UI shows a sweep, instead of a table without columns.
+
+The format is that of MLflow 3.17's own "Save as new view": an experiment tag whose state is compressed JSON. It is not
+documented; a version that does not know it shows its plain table.
+"""
+
+import base64
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from svhn_sweep.tracking import journal
+
+TAG = "mlflow.sharedViewState."
+MATRIX = "confusion_matrix"  # MLflow's key of the image that each trial logs
+FINALS = {"val/accuracy": "val/best_accuracy"}  # of an objective: the number of the whole run that says the same
+CHART = "&compareRunsMode=CHART"
+MODE = "workflowType=machine_learning"  # without it MLflow opens in its GenAI mode
+LEADERBOARD = "leaderboard-"
+
+State = dict[str, object]
+
+
+@dataclass(frozen=True)
+class About:
+    """What a sweep's views are about.
+
+    Attributes:
+        study: name.
+        data_sha256: of the digits; trials on the same ones stand in one leaderboard.
+        metric: the objective, by MLflow's key.
+        maximize: whether more of it is better.
+        params: what the study explores, by MLflow's keys.
+        columns: those, and what other studies of the sweep explore.
+    """
+
+    study: str
+    data_sha256: str
+    metric: str
+    maximize: bool
+    params: Sequence[str]
+    columns: Sequence[str]
+
+
+def views(about: About) -> dict[str, tuple[str, State]]:
+    """Name and state of each view by its key in the experiment."""
+    trials = f"tags.study = '{about.study}' and tags.role = 'trial'"
+    same_digits = f"tags.`data.sha256` = '{about.data_sha256}' and tags.role = 'trial'"
+    short = about.data_sha256[:8]
+    return {
+        f"{LEADERBOARD}{short}": (f"Leaderboard of the digits {short}", _state(about, same_digits)),
+        f"charts-{about.study}": (f"Charts of {about.study}", _charts(about, trials)),
+        f"matrices-{about.study}": (f"Confusion matrices of {about.study}", _matrices(about, trials)),
+    }
+
+
+def pages(folder: Path, experiment_id: str) -> dict[str, str]:
+    """The views that a run's journal holds, by name: each the part of its address that follows the server's."""
+    found: dict[str, str] = {}
+    for event, _ in journal.read(folder):
+        if event["kind"] == "view":
+            chart = "" if event["key"].startswith(LEADERBOARD) else CHART
+            found[event["name"]] = f"#/experiments/{experiment_id}/runs?{MODE}&viewStateShareKey={event['key']}{chart}"
+    return found
+
+
+def encoded(name: str, state: str, milliseconds: int) -> str:
+    """The tag's value for a state in JSON."""
+    compressed = "deflate;" + base64.b64encode(zlib.compress(state.encode())).decode()
+    return json.dumps({"name": name, "createdAt": milliseconds, "updatedAt": milliseconds, "state": compressed})
+
+
+def _state(about: About, runs: str) -> State:
+    """A table of runs, best first, with the columns that matter."""
+    final = FINALS.get(about.metric, about.metric)
+    columns = [*_metrics(final, "delta_to_baseline", "val/best_epoch"), *_params("model.name", *about.columns)]
+    return {
+        "searchFilter": runs,
+        "orderByKey": f"metrics.`{final}`",
+        "orderByAsc": not about.maximize,
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "datasetsFilter": [],
+        "modelVersionFilter": "All Runs",
+        "selectedColumns": [*columns, "tags.`trial.state`", "tags.`study`"],
+        "runsHiddenMode": "FIRST_10_RUNS",
+    }
+
+
+def _charts(about: About, runs: str) -> State:
+    final = FINALS.get(about.metric, about.metric)
+    curves = [_line(metric) for metric in dict.fromkeys((about.metric, "val/accuracy", "val/loss"))]
+    lines = {"selectedParams": list(about.params), "selectedMetrics": [final], "showAllRuns": False}
+    parallel = _chart("PARALLEL", "Hyperparameters and result", lines)
+    return _state(about, runs) | _sections({"Learning curves": curves, "Hyperparameters": [parallel]})
+
+
+def _matrices(about: About, runs: str) -> State:
+    images = _chart("IMAGE", "Confusion matrices on validation", {"imageKeys": [MATRIX], "step": 0})
+    return _state(about, runs) | _sections({"Confusion matrices": [images]})
+
+
+def _sections(charts: Mapping[str, Sequence[State]]) -> State:
+    """The page of charts: each section with its charts beneath one another, as wide as the page."""
+    sections = [{"uuid": name, "name": name, "display": True, "isReordered": True, "columns": 1} for name in charts]
+    placed = [
+        each | {"uuid": f"{name} {place}", "metricSectionId": name, "deleted": False, "isGenerated": False}
+        for name, inside in charts.items()
+        for place, each in enumerate(inside)
+    ]
+    return {"compareRunCharts": placed, "compareRunSections": sections, "isAccordionReordered": True}
+
+
+def _line(metric: str) -> State:
+    axes = {"scaleType": "linear", "xAxisKey": "step", "xAxisScaleType": "linear", "yAxisKey": "metric"}
+    return _chart("LINE", metric, {"metricKey": metric, "lineSmoothness": 0, "range": {}} | axes)
+
+
+def _chart(kind: str, name: str, more: Mapping[str, object]) -> State:
+    return {"type": kind, "displayName": name, "runsCountToCompare": 10, **more}
+
+
+def _metrics(*keys: str) -> list[str]:
+    return [f"metrics.`{key}`" for key in keys]
+
+
+def _params(*keys: str) -> list[str]:
+    return [f"params.`{key}`" for key in keys]
