@@ -67,8 +67,8 @@ class ParentRun:
                 self.compared.add(row.number)
         finished = len(self.study.finished())
         text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
-        text += [f"- {line}" for line in self.lines] + [""]
         text += [" · ".join(f"[{name}]({page})" for name, page in ui.pages(folder).items()), ""]
+        text += [f"- {line}" for line in self.lines] + [""]
         text += [leaderboard.to_markdown(rows, metric, SHOWN_TRIALS)]
         text += ["", "Continue or extend it:", "", f"```\n{self.command}\n```"]
         self.journal.tags({"mlflow.note.content": "\n".join(text)})
