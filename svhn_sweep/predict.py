@@ -27,16 +27,19 @@ def predict(paths: Sequence[Path]) -> None:
     if not paths:
         raise UserError("predict takes pictures of digits: python -m svhn_sweep predict IMAGE...")
     pixels = np.stack([picture.read(path) for path in paths])
+    folder = _champion()
     with native_messages_to(Path(os.devnull)):
-        probabilities = _champion(pixels)
+        from svhn_sweep.tracking.model import load_model
+
+        probabilities = load_model(folder).predict(pixels, verbose=0)
     table = Table.grid(padding=(0, 2))
     for path, row in zip(paths, probabilities, strict=True):
         table.add_row(str(path), *_said(row))
     Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 1000).print(table)
 
 
-def _champion(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The champion's probabilities, float32 [N, 10]."""
+def _champion() -> Path:
+    """The champion's model; says which it is."""
     from svhn_sweep.tracking.registry import ALIAS, MODEL, SYNTHETIC, fetch
 
     for name in (MODEL, SYNTHETIC):
@@ -47,10 +50,7 @@ def _champion(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
         raise UserError(f"no {MODEL}@{ALIAS} is registered; python -m svhn_sweep -m optuna finds and registers one.")
     learnt = "; it learnt from drawn digits alone" if name == SYNTHETIC else ""
     print(f"{name} version {found.version}{learnt}", file=sys.stderr)
-    from svhn_sweep.tracking.model import load_model
-
-    probabilities: NDArray[np.float32] = load_model(found.folder).predict(pixels, verbose=0)
-    return probabilities
+    return found.folder
 
 
 def _said(probabilities: NDArray[np.float32]) -> list[str]:

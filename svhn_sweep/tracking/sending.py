@@ -160,7 +160,7 @@ def _send_file(client: MlflowClient, sent: memory.Sent, event: Event, path: Path
 def _send_image(client: MlflowClient, run_id: str, event: Event, path: Path) -> None:
     """Once: MLflow gives each image that it is sent a name of its own."""
     earlier = [Path(entry.path).name for entry in client.list_artifacts(run_id, "images")]
-    if not any(name.startswith(f"{event['key']}%") for name in earlier):
+    if not any(name.startswith(f"{event['key']}+step+") for name in earlier):
         with Image.open(path) as image:
             client.log_image(
                 run_id, image.convert("RGB"), key=event["key"], step=0, timestamp=event["time"], synchronous=True
