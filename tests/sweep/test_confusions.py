@@ -112,6 +112,6 @@ def test_a_confirmation_counts_by_the_seeds_that_both_arms_have(studies: Studies
             45: judged(tmp_path / "45", {(1, 7): 90}),
         },
     }
-    both = confusions(study, Candidate(study, 1, compare((0.7, 0.7), (0.8, 0.81), maximize=True), runs))
+    both = confusions(study, Candidate(study, 1, {1: compare((0.7, 0.7), (0.8, 0.81), maximize=True)}, runs))
     assert both is not None
     assert (both.baseline[1, 7], both.best[1, 7], both.runs) == (6, 1.5, 2)
