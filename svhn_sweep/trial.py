@@ -16,7 +16,7 @@ from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import Terminated
 from svhn_sweep.native_messages import native_messages_to
 from svhn_sweep.provenance import code
-from svhn_sweep.tracking import store, views
+from svhn_sweep.tracking import description, store, views
 from svhn_sweep.tracking.journal import Journal, Scalar
 
 if TYPE_CHECKING:  # these import TensorFlow, which takes 5 s: bad data is reported before
@@ -139,7 +139,7 @@ def _train_and_judge(
     finals = _judge(model, config, splits, parts.validation, result, journal)
     journal.metrics(finals)
     logger.info("finals: %s", finals)
-    journal.tags({"mlflow.note.content": _note(config, splits, finals, command)})
+    journal.describe(_description(config, splits, result, finals, command))
     if config.tracking.log_model and result.state == State.complete:
         from svhn_sweep.tracking.model import save_model
 
@@ -223,14 +223,15 @@ def _tags(splits: Splits) -> dict[str, Scalar]:
     return tags | code()
 
 
-def _note(config: Config, splits: Splits, finals: dict[str, float], command: str) -> str:
-    """The run's description in MLflow, as Markdown; its first line is what is seen without unfolding it."""
+def _description(config: Config, splits: Splits, result: "TrainResult", finals: dict[str, float], command: str) -> str:
+    """Of the run in MLflow; its first lines are what is seen without unfolding it."""
+    best = f"**{finals['val/best_accuracy']:.2%}** on validation at best (epoch {finals['val/best_epoch']:.0f})"
+    last = f"{finals['val/final_accuracy']:.2%} in epoch {len(result.history)} of {config.training.epochs}"
     test = f", **{finals['test/accuracy']:.2%}** on test" if "test/accuracy" in finals else ""
-    return (
-        f"**{config.model.name}** on {splits.path.name}: **{finals['val/best_accuracy']:.2%}** on validation at best "
-        f"(epoch {finals['val/best_epoch']:.0f}), {finals['val/final_accuracy']:.2%} in the last epoch{test}.\n\n"
-        f"Curves: `figures/curves.png`; what it confuses: `confusion_matrix/`. Reproduce it:\n\n```\n{command}\n```\n"
-    )
+    end = ", pruned" if result.state.value == "pruned" else ""
+    pictures = [description.picture(path) for path in ("confusion_matrix/validation.png", "figures/curves.png")]
+    found = f"**{config.model.name}** on {splits.path.name}: {best}, {last}{test}{end}."
+    return "\n\n".join([found, *pictures, "Reproduce it:", description.code(command)])
 
 
 @contextmanager

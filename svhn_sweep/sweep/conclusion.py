@@ -11,7 +11,7 @@ from rich.text import Text
 from svhn_sweep.sweep.champion import BASELINE, BEST, Candidate, Recommendation
 from svhn_sweep.sweep.confirmation import Verdict
 from svhn_sweep.sweep.confusions import confusions
-from svhn_sweep.sweep.leaderboard import show
+from svhn_sweep.sweep.leaderboard import gap, show
 from svhn_sweep.sweep.study import Study, result
 from svhn_sweep.tracking import store, ui
 
@@ -88,10 +88,10 @@ def _found(study: Study) -> str:
         return f"the best is trial {best.number} with {show(best.value, metric)} {metric}; the baseline is not complete"
     if best.number == 0:
         return f"nothing beat the baseline's {show(baseline.value, metric)} {metric}"
-    difference = show(result(best) - result(baseline), metric, "+") + _points(metric)
     return (
         f"trial {best.number} has {show(best.value, metric)} {metric} where the baseline has "
-        f"{show(baseline.value, metric)}: {difference}, on one seed and chosen as the best of {len(study.finished())}"
+        f"{show(baseline.value, metric)}: {gap(result(best) - result(baseline), metric)}, on one seed and chosen "
+        f"as the best of {len(study.finished())}"
     )
 
 
@@ -136,12 +136,8 @@ def _word(study: Study, verdict: Verdict | None) -> str:
 
 
 def _interval(verdict: Verdict, metric: str) -> str:
-    return f"{show(verdict.difference, metric, '+')}{_points(metric)}, {_ends(verdict, metric)}"
+    return f"{gap(verdict.difference, metric)}, {_ends(verdict, metric)}"
 
 
 def _ends(verdict: Verdict, metric: str) -> str:
     return f"{show(verdict.low, metric, '+')} to {show(verdict.high, metric, '+')}"
-
-
-def _points(metric: str) -> str:
-    return " points" if metric.endswith("accuracy") else ""

@@ -70,6 +70,11 @@ def show(value: float | None, metric: str, sign: str = "") -> str:
     return f"{100 * value:{sign}z.2f}{'' if sign else '%'}"
 
 
+def gap(difference: float, metric: str) -> str:
+    """The same of a difference, with its unit: +0.42 points of accuracy, +0.0042 of anything else."""
+    return show(difference, metric, "+") + (" points" if metric.endswith("accuracy") else "")
+
+
 def show_param(key: str, value: object) -> str:
     """Learning rates as 1.23e-03, other floats with three digits."""
     form = ".2e" if key.endswith("learning_rate") else ".3g"

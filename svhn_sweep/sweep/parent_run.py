@@ -11,7 +11,7 @@ from svhn_sweep.sweep.confusions import Confusions
 from svhn_sweep.sweep.space import describe
 from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.sweep.study import Study
-from svhn_sweep.tracking import store, ui, views
+from svhn_sweep.tracking import description, store, ui, views
 from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar
 from svhn_sweep.trial import experiment_name
 
@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 SHOWN_TRIALS = 20  # in the description
 DECIMALS = 7  # of a difference of two float32
+PICTURES = ("confusion_difference.png", "history.png", "learning_curves.png")  # in the description
 
 
 class ParentRun:
@@ -37,6 +38,7 @@ class ParentRun:
         self.journal = Journal(study.plan.folder)
         self.compared: set[int] = set()
         self.lines: list[str] = []
+        self.pictures: list[str] = []
         tags: dict[str, Scalar] = {"role": "sweep", "study": study.plan.name, "data.sha256": study.plan.data_sha256}
         tags["trial.state"] = "running"
         self.journal.start(
@@ -64,15 +66,20 @@ class ParentRun:
             if row.delta is not None and row.number not in self.compared and (own / JOURNAL).exists():
                 with Journal(own) as trial:
                     trial.metrics({"delta_to_baseline": round(row.delta, DECIMALS)})
+                    _compare(trial, row, metric)
                 self.compared.add(row.number)
-        finished = len(self.study.finished())
+        self._describe(rows)
+        return rows
+
+    def _describe(self, rows: Sequence[leaderboard.Row]) -> None:
+        finished, metric, folder = len(self.study.finished()), self.study.settings.metric, self.study.plan.folder
         text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
         text += [" · ".join(f"[{name}]({page})" for name, page in ui.pages(folder).items()), ""]
         text += [f"- {line}" for line in self.lines] + [""]
         text += [leaderboard.to_markdown(rows, metric, SHOWN_TRIALS)]
-        text += ["", "Continue or extend it:", "", f"```\n{self.command}\n```"]
-        self.journal.tags({"mlflow.note.content": "\n".join(text)})
-        return rows
+        text += [f"\n{description.picture(path)}" for path in self.pictures]
+        text += ["", "Continue or extend it:", "", description.code(self.command)]
+        self.journal.describe("\n".join(text))
 
     def report(
         self,
@@ -102,7 +109,9 @@ class ParentRun:
         self._write("best_command.txt", best_command + "\n")
         images = figures.save_all(self.study.optuna, metric, confusions, folder)
         for image in images:
-            self.journal.artifact(str(image.relative_to(folder)))
+            self.journal.artifact(image.name)
+        self.pictures = [name for name in PICTURES if folder / name in images]
+        self._describe(rows)
         self._write("report.html", page.page(self.study.plan.name, lines, rows, metric, images, best_command))
         for path in sorted((folder / "test").rglob("*.*")):
             self.journal.artifact(str(path.relative_to(folder)))
@@ -120,6 +129,14 @@ class ParentRun:
         if not target.exists() or target.read_text(encoding="utf-8") != text:
             target.write_text(text, encoding="utf-8")
         self.journal.artifact(path)
+
+
+def _compare(trial: Journal, row: leaderboard.Row, metric: str) -> None:
+    """Begin a trial's description with its distance to the baseline."""
+    assert row.delta is not None
+    words = f"**{leaderboard.gap(row.delta, metric)}** against the baseline."
+    if row.number > 0 and not trial.description.startswith(words):
+        trial.describe(f"{words}\n\n{trial.description}")
 
 
 def _views(study: Study, explored: Sequence[str]) -> dict[str, tuple[str, views.State]]:

@@ -17,13 +17,14 @@ Scalar = str | int | float | bool
 class Event(TypedDict, total=False):
     """One line of a journal. `kind` and `time` (milliseconds since 1970) are always there, the rest as listed."""
 
-    kind: str  # start, resume, params, tags, metrics, dataset, artifact, image, model, view, end
+    kind: str  # start, resume, description, params, tags, metrics, dataset, artifact, image, model, view, end
     time: int
     key: str  # start: names this run for ever, in whatever store; image, view: names it in MLflow's UI
     store: str  # start: where the run is meant to be shown, without a password
     experiment: str  # start
     parent: str  # start, of a run within another: that one's folder, relative to this one
     name: str  # start, dataset, view
+    text: str  # description: Markdown
     digest: str  # dataset
     source: str  # dataset
     values: dict[str, Scalar]  # params, tags, metrics; end: tags
@@ -57,6 +58,7 @@ class Journal:
         self._params: set[str] = set()
         self._metrics: set[tuple[str, int]] = set()
         self._views: dict[str, str] = {}
+        self.description = ""
         self.started = self.ended = False
         for event, _ in read(folder):
             self._note(event)
@@ -92,6 +94,11 @@ class Journal:
     def artifact(self, path: str) -> None:
         """A finished file in the folder, by its path relative to it; written again, it is sent again."""
         self._append({"kind": "artifact", "path": path})
+
+    def describe(self, text: str) -> None:
+        """What a person reads first about the run, in the Markdown of `description`; what stood there is replaced."""
+        if text != self.description:
+            self._append({"kind": "description", "text": text})
 
     def image(self, path: str, key: str) -> None:
         """A finished PNG in the folder, which MLflow's UI shows beside those of other runs with the same key."""
@@ -134,6 +141,8 @@ class Journal:
             self._params |= event["values"].keys()
         elif event["kind"] == "metrics":
             self._metrics |= {(key, event["step"]) for key in event["values"]}
+        elif event["kind"] == "description":
+            self.description = event["text"]
         elif event["kind"] == "view":
             self._views[event["key"]] = event["state"]
 

@@ -24,7 +24,7 @@ from mlflow.entities import (
 from mlflow.exceptions import MlflowException
 from PIL import Image
 
-from svhn_sweep.tracking import journal, memory, store, views
+from svhn_sweep.tracking import description, journal, memory, store, views
 from svhn_sweep.tracking.journal import Event
 
 logger = logging.getLogger(__name__)
@@ -121,6 +121,9 @@ def _send_event(client: MlflowClient, sent: memory.Sent, event: Event, folder: P
         case "params":
             params = [Param(key, str(value)) for key, value in event["values"].items()]
             client.log_batch(run_id, params=params, synchronous=True)
+        case "description":
+            text = event["text"].replace(description.RUN_ID, run_id)
+            client.log_batch(run_id, tags=[RunTag(description.TAG, text)], synchronous=True)
         case "tags":
             tags = [RunTag(key, str(value)) for key, value in event["values"].items()]
             client.log_batch(run_id, tags=tags, synchronous=True)

@@ -75,7 +75,9 @@ def encoded(name: str, state: str, milliseconds: int) -> str:
 def _state(about: About, runs: str) -> State:
     """A table of runs, best first, with the columns that matter."""
     final = FINALS.get(about.metric, about.metric)
-    columns = [*_metrics(final, "delta_to_baseline", "val/best_epoch"), *_params("model.name", *about.columns)]
+    first = ["tags.`trial.state`", *_metrics(final, "delta_to_baseline")]
+    columns = [*first, *_params("model.name", *about.columns), *_metrics("val/best_epoch"), "tags.`study`"]
+    order = {"attributes.`Run Name`": 130} | dict.fromkeys(columns, 105) | {"duration": 80, "runDateAndNestInfo": 130}
     return {
         "searchFilter": runs,
         "orderByKey": f"metrics.`{final}`",
@@ -84,7 +86,9 @@ def _state(about: About, runs: str) -> State:
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": [*columns, "tags.`trial.state`", "tags.`study`"],
+        "selectedColumns": columns,
+        "columnOrder": list(order),
+        "columnWidths": order,
         "runsHiddenMode": "FIRST_10_RUNS",
     }
 
@@ -98,13 +102,17 @@ def _charts(about: About, runs: str) -> State:
 
 
 def _matrices(about: About, runs: str) -> State:
-    images = _chart("IMAGE", "Confusion matrices on validation", {"imageKeys": [MATRIX], "step": 0})
-    return _state(about, runs) | _sections({"Confusion matrices": [images]})
+    images = _chart("IMAGE", "Confusion matrices", {"imageKeys": [MATRIX], "step": 0, "showRunParams": False})
+    page = _sections({"Confusion matrices on validation, the best last": [images]}, height=1200)
+    return (
+        _state(about, runs) | page | {"runListHidden": True}
+    )  # the images have names; without the list they are larger
 
 
-def _sections(charts: Mapping[str, Sequence[State]]) -> State:
-    """The page of charts: each section with its charts beneath one another, as wide as the page."""
-    sections = [{"uuid": name, "name": name, "display": True, "isReordered": True, "columns": 1} for name in charts]
+def _sections(charts: Mapping[str, Sequence[State]], height: int = 360) -> State:
+    """The page of charts: each section with its charts beneath one another, as wide as the page; `height` in pixels."""
+    shape: State = {"display": True, "isReordered": True, "columns": 1, "cardHeight": height}
+    sections = [shape | {"uuid": name, "name": name} for name in charts]
     placed = [
         each | {"uuid": f"{name} {place}", "metricSectionId": name, "deleted": False, "isGenerated": False}
         for name, inside in charts.items()
