@@ -66,7 +66,10 @@ class Confusions:
 
 
 def confusions(study: Study, candidate: Candidate | None) -> Confusions | None:
-    """Of the confirmation's runs if there are some, else of the best and the baseline's trial; None without a rival."""
+    """Of the confirmation's runs if there are some, else of the best and the baseline's trial.
+
+    None if nothing beat the baseline, or matrices are missing.
+    """
     best, baseline = study.best(), study.baseline()
     if best is None or baseline is None or best.number == baseline.number:
         return None
@@ -74,6 +77,8 @@ def confusions(study: Study, candidate: Candidate | None) -> Confusions | None:
     if candidate is not None and candidate.verdict is not None:
         pairs = sorted(candidate.runs[BASELINE].keys() & candidate.runs[BEST].keys())
         runs = {arm: [by_seed[seed] for seed in pairs] for arm, by_seed in candidate.runs.items()}
+    if not all((folder / MATRIX).exists() for each in runs.values() for folder in each):  # the user has tidied up
+        return None
     return Confusions(_mean(runs[BASELINE]), _mean(runs[BEST]), len(runs[BEST]))
 
 

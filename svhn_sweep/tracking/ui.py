@@ -72,7 +72,7 @@ def _port() -> str:
 
 def _check_port() -> None:
     if not _port().isdecimal() or not 1 <= int(_port()) <= 65535:
-        raise UserError(f"MLFLOW_PORT must be a number from 1 to 65535 but is {_port()}.")
+        raise UserError(f"MLFLOW_PORT must be a number from 1 to 65535 but is {_port()!r}.")
     with socket.socket() as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -87,7 +87,7 @@ def test_what_the_confirmation_found(studies: Studies, verdict: Verdict | None, 
 
 def test_who_proved_itself_is_named_beside_the_best(studies: Studies) -> None:
     study = searched(studies, 0.8, 0.85, 0.86)
-    both = Candidate(study, 1, {1: BETTER, 2: SAME}, {})
+    both = Candidate(study, 1, {1: BETTER, 2: SAME}, {arm: {43: Path(arm)} for arm in (BASELINE, BEST)})
     first, second, third = lines(study, both, None)
     assert first.startswith("Trial 2 has 86.00%")
     assert second.startswith("Over 3 fresh seeds trial 1 has 85.00%")

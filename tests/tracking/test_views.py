@@ -58,14 +58,14 @@ def test_the_leaderboard_is_of_trials_on_the_same_digits_with_what_tells_them_ap
     board = state("leaderboard-01234567")
     assert board["searchFilter"] == f"tags.`data.sha256` = '{SHA256}' and tags.role = 'trial'"
     assert board["selectedColumns"] == [
+        "tags.`trial.state`",
         "metrics.`val/best_accuracy`",
         "metrics.`delta_to_baseline`",
-        "metrics.`val/best_epoch`",
         "params.`model.name`",
         "params.`training.learning_rate`",
         "params.`model.dropout`",
         "params.`model.filters.conv4`",
-        "tags.`trial.state`",
+        "metrics.`val/best_epoch`",
         "tags.`study`",
     ]
 
