@@ -58,6 +58,9 @@ def _told(error: Exception, show_traceback: bool, job: str = "") -> int:
 
 def _dispatch(arguments: list[str], show_traceback: bool) -> int:
     match arguments:
+        case ["ui" | "sync" | "predict", "--help" | "-h"]:
+            sys.argv[1:] = ["--help"]
+            return _run_hydra(show_traceback)
         case ["ui"]:
             from svhn_sweep.tracking.ui import ui
 

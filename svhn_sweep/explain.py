@@ -15,7 +15,7 @@ from omegaconf.errors import (
 
 from svhn_sweep.errors import UserError
 
-COMMANDS = ("optuna", "ui", "sync")
+COMMANDS = ("optuna", "ui", "sync", "predict")
 SAID_BY_THE_USER = (UserError, HydraException, OmegaConfBaseException)
 
 

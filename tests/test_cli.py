@@ -21,10 +21,15 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
         (["data=svhn", "data.path=nowhere.h5"], "nowhere.h5 does not exist; set data.path to an HDF5 file"),
         (["data.path=nowhere.h5"], "nowhere.h5 does not exist; set data.path to an HDF5 file"),
         (["model=model1,model2"], "svhn_sweep: model=model1,model2 names several values; add -m to run each of them."),
-        (["trian"], "'trian' is neither a command nor an override; write optuna, ui, sync or key=value"),
+        (["trian"], "'trian' is neither a command nor an override; write optuna, ui, sync, predict or key"),
         (["-m", "optune"], "svhn_sweep: 'optune' is neither a command nor an override; did you mean optuna?"),
         (["optuna"], "svhn_sweep: optuna starts a sweep, which needs -m: python -m svhn_sweep -m optuna ..."),
         (["-m", "model=model1,model2", "model.dropout=0.1,2"], "svhn_sweep: model.dropout must be at least 0 and"),
+        (
+            ["-m", "model.dropout=interval(0,0.3)"],
+            "svhn_sweep: model.dropout must have a list of values, each of which is run, but got "
+            "model.dropout=interval(0,0.3); to search a range: python -m svhn_sweep -m optuna ...",
+        ),
         (["hydra.job.chdir=true"], "svhn_sweep: hydra.job.chdir must be false"),
         (
             ["data=synthetic", "data.folder=/etc/hostname"],

@@ -152,15 +152,10 @@ def _register(chosen: Candidate) -> str:
     try:
         registered = register(chosen.name, chosen.runs[chosen.arm][seed], chosen.validation, tags)
     except Exception as error:  # noqa: BLE001  # the store is out of reach; what was found stands
-        return f"{chosen.name} is not registered: {store.reason(error)}; the same command tries again"
-    if registered.is_champion:
-        return (
-            f"registered as {chosen.name} version {registered.version}, alias {ALIAS}, with the weights of seed {seed}"
-        )
-    return (
-        f"{chosen.name} version {registered.version} stays {ALIAS}: on validation of the same digits it did better "
-        f"than {chosen.validation:.2%}, or has more seeds behind it"
-    )
+        return f"the model {chosen.name} is not registered: {store.reason(error)}; the same command tries again"
+    if registered.rival:
+        return f"the {ALIAS} of {chosen.name} stays version {registered.version}: it {registered.rival}"
+    return f"registered as {chosen.name} version {registered.version}, alias {ALIAS}, with the weights of seed {seed}"
 
 
 def _accuracy(folder: Path) -> float:

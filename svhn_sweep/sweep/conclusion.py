@@ -27,6 +27,8 @@ def lines(study: Study, candidate: Candidate | None, recommended: Recommendation
         found += _confirmed(study, candidate)
     if recommended is not None and recommended.candidate is candidate:
         found += [_tested(recommended), recommended.registration]
+    elif recommended is not None and candidate is not None and candidate.arm in candidate.runs:
+        found.append(_passed_over(candidate, recommended.candidate))
     if (both := confusions(study, candidate)) is not None:
         found.append(both.sentence())
     return [sentence[0].upper() + sentence[1:] + "." for sentence in found if sentence]
@@ -110,10 +112,11 @@ def _confirmed(study: Study, candidate: Candidate) -> list[str]:
 
 def _verdict(number: int, verdict: Verdict, metric: str) -> str:
     seeds = len(verdict.best)
+    pairs = [show(best - baseline, metric, "+") for best, baseline in zip(verdict.best, verdict.baseline, strict=True)]
     return (
         f"over {seeds} fresh seeds trial {number} has {show(mean(verdict.best), metric)} and the baseline "
         f"{show(mean(verdict.baseline), metric)}: a difference of {_interval(verdict, metric)} "
-        f"(95 % interval): {verdict.word}"
+        f"(95 % interval; seed by seed {', '.join(pairs)}): {verdict.word}"
     )
 
 
@@ -126,6 +129,13 @@ def _tested(recommended: Recommendation) -> str:
     times = "once" if recommended.reads == 1 else f"{recommended.reads} times so far, once for each choice"
     arm = "the baseline" if recommended.candidate.arm == BASELINE else f"trial {recommended.candidate.number}"
     return f"on test, read {times}: {', '.join(parts)}; this sweep recommends {arm}"
+
+
+def _passed_over(candidate: Candidate, other: Candidate) -> str:
+    return (
+        f"not judged on test, since {other.study.plan.name} did better on validation: {other.validation:.2%} against "
+        f"{candidate.validation:.2%}"
+    )
 
 
 def _word(study: Study, verdict: Verdict | None) -> str:

@@ -8,6 +8,7 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from svhn_sweep.errors import SweepError
+from svhn_sweep.sweep.leaderboard import curve
 from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, Task
 from svhn_sweep.sweep.pool import SECONDS_TO_STOP, Places, Worker
 from svhn_sweep.sweep.settings import SweeperConfig
@@ -179,7 +180,8 @@ class Driver:
     def _tell(self, study: Study, assignment: Assignment, ended: Ended) -> None:
         trial = study.tell(assignment.number, ended.state, ended.reason)
         (study.folder(assignment.number) / CHECKPOINT).unlink(missing_ok=True)
-        value = trial.value if ended.state in ("complete", "pruned") else None
+        values = curve(trial).values() if ended.state in ("complete", "pruned") else []
+        value = self.settings.best(values) if values else None
         self.view.ended(study.plan.name, assignment.number, ended.state, value, ended.reason)
         self.told(study)
 

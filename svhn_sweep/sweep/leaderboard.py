@@ -19,19 +19,19 @@ class Row:
     rank: int | None = None  # from 1; None unless complete
     number: int
     name: str  # "baseline", "trial 7"
-    state: str  # complete, pruned, running, and where something went wrong diverged, failed or another word for it
+    state: str  # complete, pruned, running, interrupted; where something went wrong diverged or failed
     value: float | None  # the objective of a complete trial, the best intermediate value of a pruned one
     delta: float | None = None  # value minus the baseline's, where both are complete
     best_epoch: int | None  # from 1, the first with the best value; None where value is
     epochs: int  # trained
-    seconds: float | None  # wall time
+    seconds: float | None  # in its epochs
     params: dict[str, object]  # by dotted key
     reason: str  # why it diverged or failed, else empty
 
 
 def rows(study: optuna.Study) -> list[Row]:
     """Started trials: complete ones best first, pruned ones likewise, diverged or failed, running; ties by number."""
-    sign, places = sign_of(study), {"complete": 0, "pruned": 1, "running": 3}
+    sign, places = sign_of(study), {"complete": 0, "pruned": 1, "running": 3, "interrupted": 3}
     found = [_row(trial, sign) for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
     found.sort(key=lambda row: (places.get(row.state, 2), row.value is None, sign * (row.value or 0.0), row.number))
     complete = [(row, row.value) for row in found if row.state == "complete" and row.value is not None]
@@ -83,7 +83,7 @@ def show_param(key: str, value: object) -> str:
 
 def table(rows: Sequence[Row], metric: str) -> list[list[str]]:
     """The leaderboard as people read it: a header, then the cells of each row."""
-    fixed = ["rank", "trial", "state", metric, "vs baseline", "best epoch", "epochs", "time"]
+    fixed = ["rank", "trial", "state", metric, "vs baseline", "best epoch", "epochs", "training time"]
     names = short_names(keys_of(rows), fixed)
     why = ["reason"] if any(row.reason for row in rows) else []
     lines = [[*fixed, *names.values(), *why]]
@@ -124,6 +124,8 @@ def _row(trial: FrozenTrial, sign: int) -> Row:
     objective = math.nan if trial.value is None else trial.value
     if state == "fail" or told == "diverged" or (state == "complete" and not math.isfinite(objective)):
         state = "failed" if told in ("None", "complete", "pruned") else told
+    elif state == "running" and told == "interrupted":
+        state = told
     best_epoch = min(by_epoch, key=lambda epoch: sign * by_epoch[epoch], default=None)
     value = by_epoch[best_epoch] if state == "pruned" and best_epoch is not None else None
     value = objective if state == "complete" else value

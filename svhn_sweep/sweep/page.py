@@ -1,7 +1,7 @@
 """A sweep as one HTML file that needs nothing else: to mail, to keep, to open offline."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -25,6 +25,8 @@ th, td { padding: .3rem .6rem; border-bottom: 1px solid var(--line); text-align:
 td.number, th.number { text-align: right; }
 td.reason { white-space: normal; min-width: 14rem; }
 tr.baseline { font-weight: bold; background: var(--mark); }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem; font-size: .875rem; }
+dt { opacity: .8; } dd { margin: 0; overflow-wrap: anywhere; }
 pre { padding: .75rem; border: 1px solid var(--line); white-space: pre-wrap; overflow-wrap: anywhere; }
 figure { margin: 1.5rem 0; overflow-x: auto; } figcaption { font-size: .875rem; opacity: .8; }
 img { min-width: 40rem; max-width: 100%; height: auto; background: white; border-radius: .4rem; }
@@ -32,13 +34,20 @@ img { min-width: 40rem; max-width: 100%; height: auto; background: white; border
 
 
 def page(
-    title: str, summary: Sequence[str], rows: Sequence[Row], metric: str, images: Sequence[Path], command: str
+    title: str,
+    summary: Sequence[str],
+    about: Mapping[str, str],
+    rows: Sequence[Row],
+    metric: str,
+    images: Sequence[Path],
+    command: str,
 ) -> str:
     """The whole page.
 
     Args:
         title: Its heading, plain text as everything else here.
         summary: One paragraph for each.
+        about: What was done, on what: words for each term.
         rows: The leaderboard, as leaderboard.rows gives it.
         metric: What the values are.
         images: PNG files; those that are called as in CAPTIONS get that caption.
@@ -48,6 +57,7 @@ def page(
         HTML with the images inside, which loads nothing from anywhere.
     """
     paragraphs = "".join(f"<p>{escape(line)}</p>\n" for line in summary)
+    terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(words)}</dd>\n" for term, words in about.items())
     again = f"<h2>Train the best trial again</h2>\n<pre>{escape(command)}</pre>\n" if command else ""
     figures = "".join(_figure(path) for path in images)
     return f"""<!doctype html>
@@ -61,7 +71,9 @@ def page(
 <body>
 <main>
 <h1>{escape(title)}</h1>
-{paragraphs}{again}<h2 id="leaderboard">Leaderboard</h2>
+{paragraphs}<dl>
+{terms}</dl>
+{again}<h2 id="leaderboard">Leaderboard</h2>
 <div class="wide" role="region" aria-labelledby="leaderboard" tabindex="0">
 {_table(rows, metric)}</div>
 <h2>Figures</h2>

@@ -3,8 +3,10 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 
+from svhn_sweep.config import flatten, source_of
 from svhn_sweep.provenance import code, command
 from svhn_sweep.sweep import leaderboard
 from svhn_sweep.sweep.confusions import Confusions
@@ -112,13 +114,32 @@ class ParentRun:
             self.journal.artifact(image.name)
         self.pictures = [name for name in PICTURES if folder / name in images]
         self._describe(rows)
-        self._write("report.html", page.page(self.study.plan.name, lines, rows, metric, images, best_command))
+        self._write(
+            "report.html", page.page(self.study.plan.name, lines, self._about(), rows, metric, images, best_command)
+        )
         for path in sorted((folder / "test").rglob("*.*")):
             self.journal.artifact(str(path.relative_to(folder)))
 
     def end(self, status: str, tags: dict[str, Scalar]) -> None:
         """How the sweep ended, for now."""
         self.journal.end(status, tags)
+
+    def _about(self) -> dict[str, str]:
+        plan, settings = self.study.plan, self.study.settings
+        source = ", ".join(
+            [source_of(plan.config.data), *(f"{key}={value}" for key, value in flatten(plan.config.data))]
+        )
+        drawn = (
+            "; they are drawn: accuracies say nothing about SVHN" if source_of(plan.config.data) == "synthetic" else ""
+        )
+        epochs, pruner = plan.config.training.epochs, settings.pruner.name
+        return {
+            "digits": f"{source} (SHA-256 {plan.data_sha256[:8]}){drawn}",
+            "trials": f"{self.study.n_trials} of at most {epochs} epochs; sampler {settings.sampler}, pruner {pruner}",
+            "objective": f"{settings.direction} {settings.metric}, of each trial's epochs the best",
+            **{key: f"{describe(each)}; in the baseline {plan.queue[0][key]}" for key, each in plan.space.items()},
+            "written": f"{datetime.now():%Y-%m-%d %H:%M}",
+        }
 
     def _command(self, number: int) -> str:
         params = self.study.trials()[number].params

@@ -136,6 +136,9 @@ def _plan(settings: SweeperConfig, model: str, typed: Mapping[str, Override], re
     overrides = {key: each for key, each in _from_conf(config).items() if key not in typed}
     overrides |= {key: each for key, each in typed.items() if each.is_sweep_override()}
     for key, each in overrides.items():
+        if key.startswith("search_space."):
+            bare = str(each.input_line).removeprefix("search_space.")
+            raise ConfigError(f"{key} must be typed without search_space. in front: {bare}")
         if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_IN_A_STUDY):
             raise ConfigError(f"{key} must be the same for all trials of a study but got {each.input_line}.")
     if not overrides:

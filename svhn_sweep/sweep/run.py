@@ -200,6 +200,8 @@ def _ended_with(parents: Sequence[ParentRun], command: str) -> Iterator[None]:
             parent.end("KILLED" if stopped else "FAILED", {"trial.state": state, "trial.reason": reason})
         if stopped:
             console.print(f"Nothing is lost. The same command continues:\n{command}", markup=False)
+        for parent in parents:
+            parent.update()
         raise
     for parent in parents:
         if not parent.journal.ended:

@@ -1,5 +1,6 @@
 """The schema of conf/hydra/sweeper/optuna.yaml: types and rules. Quick to import: the door registers it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -89,6 +90,10 @@ class SweeperConfig:
     def maximize(self) -> bool:
         """Whether more of the metric is better."""
         return self.metric.endswith("accuracy")
+
+    def best(self, values: Iterable[float]) -> float:
+        """Of some values of the metric."""
+        return max(values) if self.maximize else min(values)
 
     @property
     def direction(self) -> str:

@@ -60,13 +60,13 @@ def write_whole(path: Path, text: str) -> None:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock in a study's folder: whatever is found RUNNING in the study is then known to be nobody's.
+    """Hold the lock beside a study's folder: whatever is found RUNNING in the study is then known to be nobody's.
 
     Raises:
         ConfigError: another driver holds it.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "driver.lock").open("a+", encoding="utf-8") as file:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

@@ -84,7 +84,8 @@ class Study:
 
     def label(self, assignment: Assignment) -> Label:
         """What MLflow is told about a trial."""
-        tags: dict[str, journal.Scalar] = {"role": self.plan.role, "study": self.plan.name}
+        role = "baseline" if self.plan.role == "trial" and assignment.number == 0 else self.plan.role
+        tags: dict[str, journal.Scalar] = {"role": role, "study": self.plan.name}
         title = self.plan.title(assignment.number, assignment.params)
         return Label(title, tags | {"trial.number": assignment.number}, self.plan.parent)
 
@@ -101,6 +102,7 @@ class Study:
         """An interrupted trial, else a new one; None if the budget is used up or the target is reached."""
         if self._interrupted:
             trial = Trial(self.optuna, self._interrupted.popleft()._trial_id)
+            trial.set_user_attr("state", "running")
         elif len(self.trials()) < self.n_trials and not self._target_reached():
             trial = self.optuna.ask()
         else:
@@ -111,8 +113,8 @@ class Study:
 
     def interrupted(self, number: int) -> None:
         """The trial goes on later: in this driver's time, or the next one's."""
+        self._running.pop(number).set_user_attr("state", "interrupted")
         self._interrupted.append(self._trial(number))
-        del self._running[number]
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Note an epoch's value; returns whether to end the trial as hopeless.
@@ -147,8 +149,7 @@ class Study:
         trial.set_user_attr("reason", reason)
         trial.set_user_attr("seconds", sum(metrics["epoch_seconds"] for metrics in epochs.values()))
         if state == "complete":
-            best = max if self.settings.maximize else min
-            self.optuna.tell(trial, best(metrics[self.settings.metric] for metrics in epochs.values()))
+            self.optuna.tell(trial, self.settings.best(metrics[self.settings.metric] for metrics in epochs.values()))
         else:
             self.optuna.tell(trial, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
         del self._running[number]
@@ -191,9 +192,10 @@ class Study:
             write_whole(mark, known)
             self.optuna.set_user_attr("id", attribute)
         if known != attribute:
+            missing = "the folder is not there" if known is None else "the database does not know this folder"
             raise ConfigError(
-                f"{folder} must be the folder of the study in the database, but they do not belong together; "
-                "put back the one that was moved, or take another hydra.sweeper.study_name."
+                f"{folder} must belong to the study of that name in the database, but {missing}; put back what was "
+                "moved, or take another hydra.sweeper.study_name."
             )
 
     def _target_reached(self) -> bool:

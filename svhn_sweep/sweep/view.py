@@ -110,7 +110,7 @@ class View:
         with self.lock:
             self.studies[study].running[number] = Running(what, epochs, resumed_after, self.clock(), resumed_after)
         if not self.drawing:
-            self._print([f"{study} trial {number}", f"starts at epoch {min(resumed_after + 1, epochs)}/{epochs}", what])
+            self._print([self._name(study, number), f"starts at epoch {min(resumed_after + 1, epochs)}/{epochs}", what])
 
     def epoch(self, study: str, number: int, epoch: int, value: float) -> None:
         """A started trial has finished its epoch `epoch`, counted from 1."""
@@ -121,7 +121,7 @@ class View:
         if not self.drawing and self.clock() - self.reported >= QUIET:
             self.reported = self.clock()
             for running, trial in its.running.items():
-                self._print([f"{study} trial {running}", *self._progress(trial)])
+                self._print([self._name(study, running), *self._progress(trial)])
             self._print(self._summary(study, its))
 
     def ended(self, study: str, number: int, state: str, value: float | None, reason: str = "") -> None:
@@ -134,7 +134,7 @@ class View:
                 its.finished.append(Finished(number, state, value, trial.what == "baseline"))
                 its.seconds, its.worked = its.seconds + seconds, its.worked + 1 - trial.resumed_after / trial.epochs
         after = f" after epoch {trial.epoch}" if state != "complete" and trial.epoch else ""
-        words = [f"{study} trial {number}", state + after + (f": {reason}" if reason else "")]
+        words = [self._name(study, number), state + after + (f": {reason}" if reason else "")]
         if value is not None:
             gap = self._gap(its, value) if state == "complete" and trial.what != "baseline" else ""
             first = its.compared and len(its.finished) > 1 and self._best_of(its.results()) == number
@@ -156,6 +156,10 @@ class View:
         line = [Text(word, style if place == 1 else "") for place, word in shown if word]
         self.console.print(*line, sep="  ", soft_wrap=not self.drawing)
 
+    def _name(self, study: str, number: int) -> str:
+        """A confirmation's runs are runs of trials of the search, whose numbers are told as well."""
+        return f"{study} {'trial' if self.studies[study].compared else 'run'} {number}"
+
     def _screen(self) -> Group:
         ratios = [None, 1, None, None, None, None, *[2] * (self.console.width >= WIDE)]
         trials = Table.grid(*[Column(no_wrap=True, ratio=ratio) for ratio in ratios], padding=(0, 2), expand=True)
@@ -163,7 +167,7 @@ class View:
         with self.lock:
             for name, study in self.studies.items():
                 for number, trial in study.running.items():
-                    words = [Text(word) for word in [f"{name} trial {number}", *self._progress(trial), trial.what]]
+                    words = [Text(word) for word in [self._name(name, number), *self._progress(trial), trial.what]]
                     trials.add_row(words[0], ProgressBar(trial.epochs, trial.epoch), *words[1 : len(ratios) - 1])
                 studies += [Text(line, no_wrap=True, overflow="ellipsis") for line in self._summary(name, study)]
         return Group(trials, *studies)

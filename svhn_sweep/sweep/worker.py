@@ -100,7 +100,8 @@ def _judge(task: Judge) -> Judged | Ended:
                 accuracies.setdefault(arm, []).append(evaluation.accuracy)
                 if run == task.shown[arm]:
                     evaluation.write(task.folder / "test" / arm)
-                    title = f"{arm} on the test split of {splits.path.name}: accuracy {evaluation.accuracy:.2%}"
+                    one = f", the best of {len(runs)} seeds on validation" if len(runs) > 1 else ""
+                    title = f"{arm}{one}\non the test split of {splits.path.name}: accuracy {evaluation.accuracy:.2%}"
                     matrix = figures.confusion_heatmap(evaluation, title)
                     matrix.savefig(task.folder / "test" / arm / "confusion_matrix" / "test.png")
     except Exception as error:  # noqa: BLE001  # the driver tells

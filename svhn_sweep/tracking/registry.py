@@ -17,10 +17,15 @@ SYNTHETIC = f"{MODEL}-synthetic"  # one that learnt from drawn digits has its ow
 
 @dataclass(frozen=True)
 class Registered:
-    """What became of a candidate: whether it holds the alias now, and the version that holds it."""
+    """What became of a candidate.
 
-    is_champion: bool
+    Attributes:
+        version: that holds the alias now.
+        rival: why that is not the candidate's, in words; empty if it is.
+    """
+
     version: str
+    rival: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,17 +75,19 @@ def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Reg
     if champion is not None:
         if champion.run_id == sent["run_id"]:
             _set_tags(client, champion, tags)
-            return Registered(is_champion=True, version=str(champion.version))
+            return Registered(str(champion.version))
         comparable = champion.tags.get("data.sha256") == tags["data.sha256"]
         comparable = comparable and champion.tags.get("study") != tags["study"]  # whose newer word counts
-        better = float(champion.tags.get("validation", 0)) >= score
-        if comparable and (better or int(champion.tags.get("seeds", 1)) > int(tags.get("seeds", 1))):
-            return Registered(is_champion=False, version=str(champion.version))
+        validation, seeds = float(champion.tags.get("validation", 0)), int(champion.tags.get("seeds", 1))
+        if comparable and validation >= score:
+            return Registered(str(champion.version), f"had {validation:.2%} on validation of the same digits")
+        if comparable and seeds > int(tags.get("seeds", 1)):
+            return Registered(str(champion.version), f"has more seeds behind it, {seeds}")
     earlier = client.search_model_versions(f"name='{name}' and run_id='{sent['run_id']}'")
     version = earlier[0] if earlier else _create(client, name, sent, tags)
     _set_tags(client, version, tags)
     client.set_registered_model_alias(name, ALIAS, str(version.version))
-    return Registered(is_champion=True, version=str(version.version))
+    return Registered(str(version.version))
 
 
 def _set_tags(client: MlflowClient, version: ModelVersion, tags: dict[str, str]) -> None:

@@ -35,7 +35,8 @@ def links(folder: Path) -> list[str]:
     assert sent is not None, "only a run that was sent has a link"
     page = f"#/experiments/{sent['experiment_id']}/runs/{sent['run_id']}?{views.MODE}"
     how = [] if store.scheme() in store.SERVERS else ["See it with: python -m svhn_sweep ui"]
-    return [*how, f"{_server()}/{page}", f"The model, if it was logged: runs:/{sent['run_id']}/model"]
+    model = [f"The model: runs:/{sent['run_id']}/model"] if (folder / "model").exists() else []
+    return [*how, f"{_server()}/{page}", *model]
 
 
 def ui() -> None:

@@ -19,6 +19,7 @@ FINALS = {"val/accuracy": "val/best_accuracy"}  # of an objective: the number of
 CHART = "&compareRunsMode=CHART"
 MODE = "workflowType=machine_learning"  # without it MLflow opens in its GenAI mode
 LEADERBOARD = "leaderboard-"
+TRIALS = "tags.role != 'sweep' and tags.role != 'confirmation'"
 
 State = dict[str, object]
 
@@ -46,8 +47,8 @@ class About:
 
 def views(about: About) -> dict[str, tuple[str, State]]:
     """Name and state of each view by its key in the experiment."""
-    trials = f"tags.study = '{about.study}' and tags.role = 'trial'"
-    same_digits = f"tags.`data.sha256` = '{about.data_sha256}' and tags.role = 'trial'"
+    trials = f"tags.study = '{about.study}' and {TRIALS}"
+    same_digits = f"tags.`data.sha256` = '{about.data_sha256}' and {TRIALS}"
     short = about.data_sha256[:8]
     return {
         f"{LEADERBOARD}{short}": (f"Leaderboard of the digits {short}", _state(about, same_digits)),

@@ -11,6 +11,7 @@ from svhn_sweep.sweep.conclusion import lines, numbers
 from svhn_sweep.sweep.confirmation import Verdict, compare
 from svhn_sweep.sweep.settings import ConfirmConfig
 from svhn_sweep.sweep.study import Study
+from svhn_sweep.tracking.journal import Journal
 
 BETTER = compare((0.80, 0.81, 0.79), (0.85, 0.86, 0.84), maximize=True)
 SAME = compare((0.80, 0.81, 0.79), (0.81, 0.79, 0.80), maximize=True)
@@ -66,12 +67,12 @@ def test_without_its_baseline_a_best_trial_is_compared_with_nothing(studies: Stu
         (
             BETTER,
             "Over 3 fresh seeds trial 1 has 85.00% and the baseline 80.00%: a difference of +5.00 points, "
-            "+5.00 to +5.00 (95 % interval): better.",
+            "+5.00 to +5.00 (95 % interval; seed by seed +5.00, +5.00, +5.00): better.",
         ),
         (
             SAME,
             "Over 3 fresh seeds trial 1 has 80.00% and the baseline 80.00%: a difference of +0.00 points, "
-            "-4.30 to +4.30 (95 % interval): indistinguishable.",
+            "-4.30 to +4.30 (95 % interval; seed by seed +1.00, -2.00, +1.00): indistinguishable.",
         ),
         (
             None,
@@ -118,10 +119,19 @@ def test_the_judgement_on_test(
 ) -> None:
     study = searched(studies, 0.8, 0.85)
     chosen = candidate(study, verdict)
-    recommended = Recommendation(chosen, test, reads, "svhn-digits is not registered: out of reach")
-    assert lines(study, chosen, recommended)[2:] == [sentence, "Svhn-digits is not registered: out of reach."]
-    other = candidate(study, verdict)
-    assert len(lines(study, other, replace(recommended, candidate=candidate(study, None)))) == 2
+    recommended = Recommendation(chosen, test, reads, "registered as svhn-digits")
+    assert lines(study, chosen, recommended)[2:] == [sentence, "Registered as svhn-digits."]
+
+
+def test_a_study_that_another_one_surpassed_hears_why_it_was_not_judged(studies: Studies) -> None:
+    study, runs = searched(studies, 0.8, 0.85), {}
+    for name, accuracy in (("one", 0.85), ("two", 0.865)):
+        with Journal(studies.path / name) as journal:
+            journal.start(name=name, experiment="svhn", store="", tags={})
+            journal.metrics({"val/best_accuracy": accuracy})
+        runs[name] = Candidate(study, 1, {1: SAME}, {arm: {43: studies.path / name} for arm in (BASELINE, BEST)})
+    found = lines(study, runs["one"], Recommendation(runs["two"], {BASELINE: [0.8]}, 1, ""))
+    assert found[2:] == ["Not judged on test, since study did better on validation: 86.50% against 85.00%."]
 
 
 def test_the_numbers_are_those_of_the_sentences(studies: Studies) -> None:

@@ -113,7 +113,7 @@ def test_csv_keeps_every_digit(study: optuna.Study) -> None:
 def test_markdown_is_a_table_with_the_baseline_in_bold(study: optuna.Study) -> None:
     header, marks, *lines = leaderboard.to_markdown(leaderboard.rows(study), "val/accuracy").splitlines()
     assert header == (
-        "| rank | trial | state | val/accuracy | vs baseline | best epoch | epochs | time "
+        "| rank | trial | state | val/accuracy | vs baseline | best epoch | epochs | training time "
         "| learning_rate | dropout | conv1 | reason |"
     )
     assert set(marks) <= set("|-: ")

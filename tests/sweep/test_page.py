@@ -57,7 +57,9 @@ def html(tmp_path: Path) -> str:
     for path in images:
         path.write_bytes(PNG)
     rows = [row(0, "complete"), row(1, "complete"), row(2, "failed", NASTY)]
-    return page(f"Sweep {NASTY}", ["One.", NASTY], rows, "val/accuracy", images, f"svhn-sweep a='{NASTY}'")
+    return page(
+        f"Sweep {NASTY}", ["One.", NASTY], {"digits": NASTY}, rows, "val/accuracy", images, f"svhn-sweep a='{NASTY}'"
+    )
 
 
 def test_the_page_is_well_formed_and_says_everything(html: str) -> None:
@@ -95,6 +97,6 @@ def test_it_suits_phones_and_dark_rooms(html: str) -> None:
 
 
 def test_an_early_page_has_no_command() -> None:
-    early = page("Sweep", [], [row(0, "running")], "val/accuracy", [], "")
+    early = page("Sweep", [], {}, [row(0, "running")], "val/accuracy", [], "")
     assert Parsed(early).open == []
     assert "<pre>" not in early

@@ -378,6 +378,10 @@ BAD = [
         "search_space={model.dropout: '0.3'}",
         "search_space must hold several values for each key but model.dropout has one.",
     ),
+    (
+        "search_space.model.dropout=interval(0,0.2)",
+        "search_space.model.dropout must be typed without search_space. in front: model.dropout=interval(0,0.2)",
+    ),
     ("~search_space", "search_space must name at least one key but that of model1 is empty."),
     ("model.dropout=0", "search_space must name at least one key but that of model1 is empty."),
     # the baseline is not in it

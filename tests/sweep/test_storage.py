@@ -71,7 +71,7 @@ def test_a_study_is_free_once_its_driver_is_gone(tmp_path: Path, driver: Driver,
     first.wait()
     for _ in range(2):
         with alone(tmp_path / "one"):
-            assert (tmp_path / "one" / "driver.lock").read_text() == str(os.getpid())
+            assert (tmp_path / ".one.lock").read_text() == str(os.getpid())
 
 
 def test_two_drivers_can_work_on_two_studies(tmp_path: Path, driver: Driver) -> None:

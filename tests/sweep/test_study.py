@@ -88,7 +88,7 @@ def test_a_study_keeps_the_threads_that_it_was_created_with(studies: Studies) ->
 def test_a_study_whose_database_is_gone_does_not_take_the_folders_of_another(studies: Studies) -> None:
     train(studies.open(), 0.5)
     (studies.path / "optuna.db").rename(studies.path / "old.db")
-    with pytest.raises(ConfigError, match=r"must be the folder of the study in the database, but they do not belong"):
+    with pytest.raises(ConfigError, match=r"but the database does not know this folder; put back what was moved"):
         studies.open()
     (studies.path / "old.db").rename(studies.path / "optuna.db")
     assert len(studies.open().trials()) == 1
@@ -97,8 +97,11 @@ def test_a_study_whose_database_is_gone_does_not_take_the_folders_of_another(stu
 def test_a_study_whose_folder_is_gone_does_not_begin_another(studies: Studies) -> None:
     train(studies.open(), 0.5)
     (studies.path / "multirun").rename(studies.path / "moved")
-    with pytest.raises(ConfigError, match=r"must be the folder of the study in the database, but they do not belong"):
+    with pytest.raises(
+        ConfigError, match=r"study must belong to the study of that name .*, but the folder is not there"
+    ):
         studies.open()
+    assert not (studies.path / "multirun").exists()  # what was moved fits where it was
 
 
 # how many trials there are

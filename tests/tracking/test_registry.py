@@ -57,7 +57,7 @@ def versions(client: MlflowClient, name: str = NAME) -> list[str]:
 
 
 def test_the_first_one_is_champion(client: MlflowClient, propose: Propose, tmp_path: Path) -> None:
-    assert propose("first", 0.9) == Registered(is_champion=True, version="1")
+    assert propose("first", 0.9) == Registered("1")
     version = champion(client)
     assert str(version.version) == "1"
     assert version.status == "READY"
@@ -82,15 +82,31 @@ def test_the_champion_is_the_model_of_its_run(
 @pytest.mark.parametrize(
     ("proposals", "answer", "known"),
     [  # run, score and digits of each in turn; what the last one is told; which versions there are then
-        ([("a", 0.9, DIGITS)] * 2, Registered(True, "1"), ["1"]),
-        ([("a", 0.9, DIGITS), ("b", 0.91, DIGITS)], Registered(True, "2"), ["1", "2"]),
-        ([("a", 0.9, DIGITS), ("b", 0.89, DIGITS)], Registered(False, "1"), ["1"]),
-        ([("a", 0.9, DIGITS), ("b", 0.9, DIGITS)], Registered(False, "1"), ["1"]),
-        ([("a", 0.9, DIGITS), ("b", 0.2, OTHER_DIGITS)], Registered(True, "2"), ["1", "2"]),
-        ([("a", 0.9, DIGITS), ("b", 0.91, DIGITS), ("a", 0.9, DIGITS)], Registered(False, "2"), ["1", "2"]),
-        ([("a", 0.9, DIGITS), ("b", 0.2, OTHER_DIGITS), ("a", 0.9, DIGITS)], Registered(True, "1"), ["1", "2"]),
-        ([("a", 0.9, DIGITS), ("b", 0.8, DIGITS), ("c", 0.85, DIGITS)], Registered(False, "1"), ["1"]),
-        ([("a", 0.1, DIGITS), ("b", 1e-05, DIGITS), ("c", 1.0, DIGITS)], Registered(True, "2"), ["1", "2"]),
+        ([("a", 0.9, DIGITS)] * 2, Registered("1"), ["1"]),
+        ([("a", 0.9, DIGITS), ("b", 0.91, DIGITS)], Registered("2"), ["1", "2"]),
+        (
+            [("a", 0.9, DIGITS), ("b", 0.89, DIGITS)],
+            Registered("1", "had 90.00% on validation of the same digits"),
+            ["1"],
+        ),
+        (
+            [("a", 0.9, DIGITS), ("b", 0.9, DIGITS)],
+            Registered("1", "had 90.00% on validation of the same digits"),
+            ["1"],
+        ),
+        ([("a", 0.9, DIGITS), ("b", 0.2, OTHER_DIGITS)], Registered("2"), ["1", "2"]),
+        (
+            [("a", 0.9, DIGITS), ("b", 0.91, DIGITS), ("a", 0.9, DIGITS)],
+            Registered("2", "had 91.00% on validation of the same digits"),
+            ["1", "2"],
+        ),
+        ([("a", 0.9, DIGITS), ("b", 0.2, OTHER_DIGITS), ("a", 0.9, DIGITS)], Registered("1"), ["1", "2"]),
+        (
+            [("a", 0.9, DIGITS), ("b", 0.8, DIGITS), ("c", 0.85, DIGITS)],
+            Registered("1", "had 90.00% on validation of the same digits"),
+            ["1"],
+        ),
+        ([("a", 0.1, DIGITS), ("b", 1e-05, DIGITS), ("c", 1.0, DIGITS)], Registered("2"), ["1", "2"]),
     ],
 )
 def test_the_better_one_on_the_same_digits_is_champion(
@@ -105,19 +121,19 @@ def test_the_better_one_on_the_same_digits_is_champion(
     assert last == answer
     assert versions(client) == known
     assert str(champion(client).version) == answer.version
-    assert (champion(client).run_id == run_id(tmp_path, proposals[-1][0])) is answer.is_champion
+    assert (champion(client).run_id == run_id(tmp_path, proposals[-1][0])) is not bool(answer.rival)
 
 
 def test_models_of_different_names_are_no_rivals(client: MlflowClient, propose: Propose) -> None:
     propose("real", 0.9)
-    assert propose("drawn", 0.5, name=f"{NAME}-synthetic") == Registered(is_champion=True, version="1")
+    assert propose("drawn", 0.5, name=f"{NAME}-synthetic") == Registered("1")
     assert versions(client) == versions(client, f"{NAME}-synthetic") == ["1"]
 
 
 def test_where_the_user_took_the_alias_away_the_next_one_gets_it(client: MlflowClient, propose: Propose) -> None:
     propose("first", 0.9)
     client.delete_registered_model_alias(NAME, ALIAS)
-    assert propose("second", 0.8) == Registered(is_champion=True, version="2")
+    assert propose("second", 0.8) == Registered("2")
 
 
 def test_a_champion_that_the_user_chose_himself_may_be_replaced(
@@ -126,7 +142,7 @@ def test_a_champion_that_the_user_chose_himself_may_be_replaced(
     propose("first", 0.9)
     client.create_model_version(NAME, champion(client).source)
     client.set_registered_model_alias(NAME, ALIAS, "2")
-    assert propose("second", 0.1) == Registered(is_champion=True, version="3")
+    assert propose("second", 0.1) == Registered("3")
 
 
 @pytest.mark.parametrize("name", ["create_registered_model", "create_model_version", "set_registered_model_alias"])
@@ -156,7 +172,7 @@ def test_a_crash_on_the_way_is_made_up_for(
     with pytest.raises(ConnectionError, match="lost"):
         propose("new", 0.9)
     expected = "2" if rivals else "1"
-    assert propose("new", 0.9) == Registered(is_champion=True, version=expected)
+    assert propose("new", 0.9) == Registered(expected)
     assert versions(client) == ["1", "2"][: int(expected)]
     assert champion(client).tags["validation"] == "0.9"
 
@@ -165,31 +181,36 @@ def test_the_champion_judged_by_more_seeds_has_its_new_score(client: MlflowClien
     propose("first", 0.9)
     propose("first", 0.8)
     assert champion(client).tags["validation"] == "0.8"
-    assert propose("second", 0.85).is_champion
+    assert not propose("second", 0.85).rival
     assert versions(client) == ["1", "2"]
 
 
 @pytest.mark.parametrize(
-    ("seeds", "digits", "replaced"),
-    [((5, 1), DIGITS, False), ((1, 5), DIGITS, True), ((5, 5), DIGITS, True), ((5, 1), OTHER_DIGITS, True)],
+    ("seeds", "digits", "rival"),
+    [
+        ((5, 1), DIGITS, "has more seeds behind it, 5"),
+        ((1, 5), DIGITS, ""),
+        ((5, 5), DIGITS, ""),
+        ((5, 1), OTHER_DIGITS, ""),
+    ],
 )
 def test_fewer_seeds_do_not_replace_more(
-    client: MlflowClient, propose: Propose, seeds: tuple[int, int], digits: str, replaced: bool
+    client: MlflowClient, propose: Propose, seeds: tuple[int, int], digits: str, rival: str
 ) -> None:
     propose("first", 0.9, seeds=seeds[0])
-    assert propose("second", 0.95, digits=digits, seeds=seeds[1]).is_champion is replaced
+    assert propose("second", 0.95, digits=digits, seeds=seeds[1]).rival == rival
 
 
 @pytest.mark.parametrize("score", [0.8, 0.95])
 def test_a_studys_newer_word_counts(client: MlflowClient, propose: Propose, score: float) -> None:
     propose("its baseline", 0.9, study="model2-abc")
-    assert propose("its best", score, seeds=5, study="model2-abc") == Registered(is_champion=True, version="2")
+    assert propose("its best", score, seeds=5, study="model2-abc") == Registered("2")
 
 
 def test_who_becomes_champion_again_has_its_new_score(client: MlflowClient, propose: Propose) -> None:
     propose("first", 0.8, seeds=5)
     propose("second", 0.9, seeds=5)
-    assert propose("first", 0.95, seeds=6) == Registered(is_champion=True, version="1")
+    assert propose("first", 0.95, seeds=6) == Registered("1")
     assert (champion(client).tags["validation"], champion(client).tags["seeds"]) == ("0.95", "6")
 
 
@@ -198,7 +219,7 @@ def test_a_database_that_was_replaced_gets_run_and_model(
 ) -> None:
     propose("first", 0.9)
     shutil.copy(new_store, tmp_path)
-    assert propose("first", 0.9) == Registered(is_champion=True, version="1")
+    assert propose("first", 0.9) == Registered("1")
 
 
 def test_the_model_of_a_deleted_run_is_not_registered(client: MlflowClient, propose: Propose, tmp_path: Path) -> None:
@@ -215,6 +236,6 @@ def test_a_store_that_the_process_used_otherwise_does_not_matter(
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")
     monkeypatch.delenv("MLFLOW_TRACKING_URI")  # which it sets as well
     try:
-        assert propose("first", 0.9).is_champion
+        assert not propose("first", 0.9).rival
     finally:
         mlflow.set_tracking_uri(None)

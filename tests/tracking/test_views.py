@@ -56,7 +56,10 @@ def test_the_best_comes_first(metric: str, maximize: bool, order: tuple[str, boo
 
 def test_the_leaderboard_is_of_trials_on_the_same_digits_with_what_tells_them_apart() -> None:
     board = state("leaderboard-01234567")
-    assert board["searchFilter"] == f"tags.`data.sha256` = '{SHA256}' and tags.role = 'trial'"
+    assert (
+        board["searchFilter"]
+        == f"tags.`data.sha256` = '{SHA256}' and tags.role != 'sweep' and tags.role != 'confirmation'"
+    )
     assert board["selectedColumns"] == [
         "tags.`trial.state`",
         "metrics.`val/best_accuracy`",
@@ -73,7 +76,9 @@ def test_the_leaderboard_is_of_trials_on_the_same_digits_with_what_tells_them_ap
 @pytest.mark.parametrize("key", ["charts-model2-abc", "matrices-model2-abc"])
 def test_charts_are_of_one_study_and_each_lies_in_a_section(key: str) -> None:
     charts = state(key)
-    assert charts["searchFilter"] == "tags.study = 'model2-abc' and tags.role = 'trial'"
+    assert (
+        charts["searchFilter"] == "tags.study = 'model2-abc' and tags.role != 'sweep' and tags.role != 'confirmation'"
+    )
     drawn, sections = charts["compareRunCharts"], charts["compareRunSections"]
     assert isinstance(drawn, list)
     assert isinstance(sections, list)
