@@ -81,7 +81,7 @@ def report(folder: Path, down: float, up: float, seconds: int, port: int) -> Non
 
     client = MlflowClient(f"http://127.0.0.1:{port}")
     experiment = client.get_experiment_by_name("svhn-synthetic")
-    runs = client.search_runs([experiment.experiment_id], "tags.role = 'trial'")
+    runs = client.search_runs([experiment.experiment_id], "tags.role != 'sweep'")
     shown = sum(len(client.get_metric_history(run.info.run_id, "val/accuracy")) for run in runs)
     print(f"epochs in the folders {len(times)}, in MLflow {shown}, missing {len(times) - shown}")
     print(f"states: {sorted(run.info.status for run in runs)}")

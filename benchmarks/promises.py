@@ -136,7 +136,7 @@ def _rows(result: Result, parents: dict[str, Run]) -> None:
 
 def _row(result: Result, key: tuple[str, int], trial: FrozenTrial, run: Run, parents: dict[str, Run]) -> None:
     name = key[0]
-    role = "confirmation" if "-confirm" in name else "trial"
+    role = "confirmation" if "-confirm" in name else "trial" if trial.number else "baseline"
     ended = run.info.status, run.data.tags["trial.state"]
     result.check(run.data.tags["role"] == role, f"{key}: its role is {run.data.tags['role']}")
     result.check(ended in STATES[trial.state], f"{key}: {trial.state.name} in Optuna, {ended} in MLflow")

@@ -107,8 +107,8 @@ def test_every_trial_is_a_nested_run(swept: tuple[Folder, str, str]) -> None:
     children = [run for run in folder.runs() if run.info.run_id != parent.info.run_id]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
     assert runs_of(folder, study)[0].info.run_name == "baseline"
-    for run in runs_of(folder, study).values():
-        assert run.data.tags["role"] == "trial"
+    for number, run in runs_of(folder, study).items():
+        assert run.data.tags["role"] == ("trial" if number else "baseline")
         assert {"config.yaml", "command.txt", "figures/curves.png", "confusion_matrix/validation.png"} <= (
             folder.artifacts(run)
         )
