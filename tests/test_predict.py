@@ -1,9 +1,19 @@
 """Which digit a picture shows: the registered champion's word, beside Keras' own."""
 
+import json
+import os
 import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -15,7 +25,7 @@ from svhn_sweep.errors import DataError, UserError
 from svhn_sweep.predict import _said, predict
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.tracking.model import save_model
-from svhn_sweep.tracking.registry import MODEL, SYNTHETIC, register
+from svhn_sweep.tracking.registry import ALIAS, MODEL, SYNTHETIC, register
 from svhn_sweep.training.model import build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # SQLAlchemy sessions of MLflow's store
@@ -62,6 +72,46 @@ def test_every_picture_gets_the_champions_digit(
     for path, line, row in zip(pictures, told.out.splitlines(), probabilities, strict=True):
         assert re.match(rf"{re.escape(str(path))} +{row.argmax()} +{row.max():.1%} ", line)
     assert told.err == "svhn-digits version 1\n"
+
+
+@pytest.mark.slow
+def test_the_champion_that_mlflow_serves_answers_as_keras_does(
+    registered: Callable[[str], None], model: keras.Model, small_h5: Path, tmp_path: Path
+) -> None:
+    registered(MODEL)
+    with h5py.File(os.environ.get("SVHN_H5", small_h5)) as file:  # real digits, where there are some
+        pixels = file["X_train"][:200].reshape(-1, 32, 32, 1).astype(np.float32)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", f"models:/{MODEL}@{ALIAS}", "--port", str(port)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # as in an active environment
+    environment = os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db", "PATH": path}
+    with (tmp_path / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, "--env-manager", "local"], env=environment, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        answer = _asked(f"http://127.0.0.1:{port}/invocations", json.dumps({"instances": pixels.tolist()}))
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+    served = np.array(answer["predictions"], np.float32)
+    assert (served == model.predict(pixels, verbose=0)).all()
+
+
+def _asked(address: str, body: str) -> dict[str, list[list[float]]]:
+    """The server's answer, once it is there."""
+    request = urllib.request.Request(address, body.encode(), {"Content-Type": "application/json"})
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                found: dict[str, list[list[float]]] = json.load(answer)
+                return found
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError(address)
 
 
 def test_one_that_learnt_from_drawn_digits_is_asked_if_there_is_no_other(
