@@ -27,7 +27,7 @@ from svhn_sweep.trial import Label, run_trial
 
 PER_EPOCH = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "learning_rate", "epoch_seconds")
 REPEATABLE = PER_EPOCH[:-1]
-FINALS = ("val/best_accuracy", "val/best_epoch", "val/final_accuracy", "val/macro_f1")
+FINALS = ("val/best_accuracy", "val/best_epoch", "val/final_accuracy", "val/lowest_loss", "val/macro_f1")
 STATES = {
     TrialState.COMPLETE: {("FINISHED", "complete")},
     TrialState.PRUNED: {("KILLED", "pruned")},

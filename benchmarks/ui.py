@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, nargs="+", default=[24, 1000, 5000])
     parser.add_argument("--plain", action="store_true")
     arguments = parser.parse_args()
+    os.environ.pop("MLFLOW_TRACKING_URI", None)  # no invented trials among real ones
     for trials in arguments.trials:
         with tempfile.TemporaryDirectory() as name:
             os.chdir(name)

@@ -3,6 +3,7 @@
 import itertools
 
 from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
@@ -23,7 +24,8 @@ class CheckJobs(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         if config.hydra.sweeper._target_ == SWEEPER:
             return  # no grid: the sweep checks its search space itself
-        overrides = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+        parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # glob(*) asks it for names
+        overrides = parser.parse_overrides(list(config.hydra.overrides.task))
         try:
             for job in itertools.product(*map(_values, overrides)):
                 from_composed(compose(config.hydra.job.config_name, list(job)))

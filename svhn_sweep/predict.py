@@ -4,15 +4,18 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from svhn_sweep.data import picture
 from svhn_sweep.errors import UserError
 from svhn_sweep.native_messages import native_messages_to
+from svhn_sweep.tracking import store
 
 SURE = 0.9  # of 4,968 real test digits model2 had 95 % right above it, 54 % below
 
@@ -22,28 +25,36 @@ def predict(paths: Sequence[Path]) -> None:
 
     Raises:
         DataError: a file is no picture.
-        UserError: no picture was named, or no champion is registered.
+        UserError: no picture was named, no champion is registered, or `MLFLOW_TRACKING_URI` is no store.
+        ConnectionError: the store did not hand it over.
     """
     if not paths:
         raise UserError("predict takes pictures of digits: python -m svhn_sweep predict IMAGE...")
     pixels = np.stack([picture.read(path) for path in paths])
-    folder = _champion()
-    with native_messages_to(Path(os.devnull)):
-        from svhn_sweep.tracking.model import load_model
+    store.check()
+    with TemporaryDirectory() as scratch:
+        folder = _champion(Path(scratch))
+        with native_messages_to(Path(os.devnull)):
+            from svhn_sweep.tracking.model import load_model
 
-        probabilities = load_model(folder).predict(pixels, verbose=0)
+            probabilities = load_model(folder).predict(pixels, verbose=0)
     table = Table.grid(padding=(0, 2))
     for path, row in zip(paths, probabilities, strict=True):
-        table.add_row(str(path), *_said(row))
+        table.add_row(Text(str(path)), *_said(row))
     Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 1000).print(table)
 
 
-def _champion() -> Path:
-    """The champion's model; says which it is."""
+def _champion(scratch: Path) -> Path:
+    """The champion's model, copied to `scratch`; says which it is."""
     from svhn_sweep.tracking.registry import ALIAS, MODEL, SYNTHETIC, fetch
 
     for name in (MODEL, SYNTHETIC):
-        found = fetch(name)
+        try:
+            found = fetch(name, scratch)
+        except Exception as error:
+            raise ConnectionError(
+                f"MLflow at {store.address()} did not hand over {name}@{ALIAS}: {store.reason(error)}"
+            ) from error
         if found is not None:
             break
     else:

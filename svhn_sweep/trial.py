@@ -185,6 +185,7 @@ def _judge(
         "val/best_accuracy": result.history[result.best_epoch - 1]["val/accuracy"],
         "val/best_epoch": result.best_epoch,
         "val/final_accuracy": result.history[-1]["val/accuracy"],
+        "val/lowest_loss": min(metrics["val/loss"] for metrics in result.history),
     }
     for split, images, labels in splits_to_judge:
         evaluation = evaluate(model, images, labels, split)

@@ -11,7 +11,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
-from svhn_sweep.config import Config, TrainingConfig
+from svhn_sweep.config import Config, SvhnConfig, TrainingConfig
 from svhn_sweep.sweep import storage
 from svhn_sweep.sweep.plan import Params, Plan
 from svhn_sweep.sweep.settings import PrunerConfig, SweeperConfig
@@ -37,7 +37,7 @@ class Studies:
     def plan(
         self, *, n_trials: int = 10, fingerprint: str = "fingerprint", queue: Sequence[Params] = (BASELINE,)
     ) -> Plan:
-        config = Config(seed=42, training=TrainingConfig(epochs=EPOCHS))
+        config = Config(seed=42, data=SvhnConfig("digits.h5"), training=TrainingConfig(epochs=EPOCHS))
         folder = self.path / "multirun" / "study"
         return Plan("study", folder, config, (), SPACE, queue, n_trials, fingerprint, "sha256")
 

@@ -42,19 +42,26 @@ def links(swept: Folder) -> Iterator[dict[str, str]]:
     server = swept.start("ui")
     assert server.stdout is not None
     found: dict[str, str] = {}
-    while "All" not in found:
-        name, _, address = server.stdout.readline().strip().partition(": ")
+    for line in server.stdout:
+        name, _, address = line.strip().partition(": ")
         found |= {name.split()[0]: address} if address.startswith("http") else {}
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        try:
-            urllib.request.urlopen(f"http://127.0.0.1:{swept.environment['MLFLOW_PORT']}/health").close()
+        if "All" in found:
             break
-        except OSError:
-            time.sleep(0.5)
+    end = time.monotonic() + 2 * SECONDS
+    while not _answers(f"http://127.0.0.1:{swept.environment['MLFLOW_PORT']}/health"):
+        assert time.monotonic() < end
+        time.sleep(0.5)
     yield found
     server.terminate()
     server.communicate()
+
+
+def _answers(address: str) -> bool:
+    try:
+        urllib.request.urlopen(address).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture

@@ -48,9 +48,9 @@ class Confusions:
         return [pair for pair in found if gain[pair] > 0]
 
     def named(self) -> list[str]:
-        """Those pairs in words: `less often 6 for 5 (23 to 6)`, counts of images from baseline to best."""
+        """Those pairs in words: `fewer 6 for 5 (23 to 6)`, counts of images from baseline to best."""
         found, baseline, best = [], self.baseline, self.best
-        for sign, word in ((1, "less often"), (-1, "more often")):
+        for sign, word in ((1, "fewer"), (-1, "more")):
             pairs = [
                 f"{true} for {predicted} ({_said(baseline[true, predicted])} to {_said(best[true, predicted])})"
                 for true, predicted in self.pairs(sign)
@@ -62,13 +62,13 @@ class Confusions:
         """For the study's page; empty if nothing changed."""
         mean = f", in the mean of {self.runs} runs" if self.runs > 1 else ""
         named = "; ".join(self.named())
-        return f"on validation{mean}, the best config takes {named}" if named else ""
+        return f"digits taken for others on validation, from baseline to best config{mean}: {named}" if named else ""
 
 
 def confusions(study: Study, candidate: Candidate | None) -> Confusions | None:
     """Of the confirmation's runs if there are some, else of the best and the baseline's trial.
 
-    None if nothing beat the baseline, or matrices are missing.
+    None if nothing beat the baseline, or a matrix cannot be read.
     """
     best, baseline = study.best(), study.baseline()
     if best is None or baseline is None or best.number == baseline.number:
@@ -77,9 +77,10 @@ def confusions(study: Study, candidate: Candidate | None) -> Confusions | None:
     if candidate is not None and candidate.verdict is not None:
         pairs = sorted(candidate.runs[BASELINE].keys() & candidate.runs[BEST].keys())
         runs = {arm: [by_seed[seed] for seed in pairs] for arm, by_seed in candidate.runs.items()}
-    if not all((folder / MATRIX).exists() for each in runs.values() for folder in each):  # the user has tidied up
+    try:
+        return Confusions(_mean(runs[BASELINE]), _mean(runs[BEST]), len(runs[BEST]))
+    except (OSError, ValueError, KeyError):  # tidied away, or cut short with the power
         return None
-    return Confusions(_mean(runs[BASELINE]), _mean(runs[BEST]), len(runs[BEST]))
 
 
 def _mean(runs: Sequence[Path]) -> Counts:

@@ -17,7 +17,7 @@ from matplotlib.ticker import FixedLocator, Formatter, FuncFormatter, Locator, L
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from svhn_sweep.sweep.confusions import Confusions
-from svhn_sweep.sweep.leaderboard import Row, curve, keys_of, rows, short_names, show, sign_of
+from svhn_sweep.sweep.leaderboard import Row, curve, gap, keys_of, rows, short_names, show, sign_of
 
 BLUE, ORANGE, _, RED = sns.color_palette("colorblind")[:4]
 GREY, DPI = "0.55", 150
@@ -185,8 +185,8 @@ def _headline(found: Sequence[Row], metric: str) -> str:
     best = found[0] if found and found[0].rank else None
     if best is None:
         return f"{metric}: no trial is complete yet"
-    gain, unit = show(best.delta, metric, "+"), " points" * metric.endswith("accuracy")
-    versus = f", {gain}{unit} against the baseline" if best.number and gain else ""
+    compared = best.number > 0 and best.delta is not None
+    versus = f", {gap(best.delta or 0, metric)} against the baseline" if compared else ""
     return f"{metric}: {best.name} is the best with {show(best.value, metric)}{versus}"
 
 
@@ -255,7 +255,7 @@ def _scatter(
             if row.number == 0:
                 dot.set(marker="D", markeredgecolor="black")
                 axes.axhline(y, color="black", linestyle="--", linewidth=1.2, label="baseline")
-        elif row.state != "running":
+        elif row.state not in ("running", "interrupted"):
             axes.plot(x, 0.04, "x", color=RED, transform=axes.get_xaxis_transform(), label="diverged or failed")
 
 
@@ -287,6 +287,8 @@ def _curve_style(row: Row) -> dict[str, Any]:
     styles: dict[str, dict[str, Any]] = {
         "complete": {"color": BLUE, "alpha": 0.45, "marker": ".", "label": "complete"},
         "pruned": {"color": GREY, "alpha": 0.7, "marker": "o", "markerfacecolor": "none", "label": "pruned"},
-        "running": {"color": BLUE, "linestyle": ":", "marker": ".", "label": "running"},
+    }
+    styles |= {
+        state: {"color": BLUE, "linestyle": ":", "marker": ".", "label": state} for state in ("running", "interrupted")
     }
     return {"linewidth": 1.0} | styles.get(row.state, {"color": RED, "marker": "x", "label": "diverged or failed"})

@@ -4,12 +4,15 @@ import csv
 import html
 import io
 import math
+import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
+
+CELL = 160  # characters; MLflow cuts a description off at 8,000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,7 +114,8 @@ def to_markdown(rows: Sequence[Row], metric: str, limit: int | None = None) -> s
     marks = ["---" if title in ("trial", "state", "reason") else "---:" for title in header]
     shown = []
     for place, (row, line) in enumerate(zip(rows, lines, strict=True)):
-        cells = [" ".join(html.escape(cell, quote=False).replace("|", r"\|").split()) for cell in line]
+        short = [textwrap.shorten(cell, CELL, placeholder=" ...") for cell in line]  # CSV has all of it
+        cells = [html.escape(cell, quote=False).replace("|", r"\|") for cell in short]
         if limit is None or place < limit or row.number == 0:
             shown.append([f"**{cell}**" if cell and row.number == 0 else cell for cell in cells])
     left = len(rows) - len(shown)

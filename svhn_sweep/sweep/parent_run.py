@@ -13,7 +13,7 @@ from svhn_sweep.sweep.confusions import Confusions
 from svhn_sweep.sweep.space import describe
 from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.sweep.study import Study
-from svhn_sweep.tracking import description, store, ui, views
+from svhn_sweep.tracking import description, store, views
 from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar
 from svhn_sweep.trial import experiment_name
 
@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 
 SHOWN_TRIALS = 20  # in the description
 DECIMALS = 7  # of a difference of two float32
+FINDINGS = "findings.md"
 PICTURES = ("confusion_difference.png", "history.png", "learning_curves.png")  # in the description
 
 
@@ -39,8 +40,6 @@ class ParentRun:
         self.study, self.command, self.config_dirs = study, sweep_command, config_dirs
         self.journal = Journal(study.plan.folder)
         self.compared: set[int] = set()
-        self.lines: list[str] = []
-        self.pictures: list[str] = []
         tags: dict[str, Scalar] = {"role": "sweep", "study": study.plan.name, "data.sha256": study.plan.data_sha256}
         tags["trial.state"] = "running"
         self.journal.start(
@@ -76,10 +75,12 @@ class ParentRun:
     def _describe(self, rows: Sequence[leaderboard.Row]) -> None:
         finished, metric, folder = len(self.study.finished()), self.study.settings.metric, self.study.plan.folder
         text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
-        text += [" · ".join(f"[{name}]({page})" for name, page in ui.pages(folder).items()), ""]
-        text += [f"- {line}" for line in self.lines] + [""]
+        links = views.pages(folder, description.EXPERIMENT_ID)
+        text += [" · ".join(f"[{name}]({page})" for name, page in links.items()), ""]
+        findings = folder / FINDINGS
+        text += [findings.read_text(encoding="utf-8") if findings.exists() else "", ""]
         text += [leaderboard.to_markdown(rows, metric, SHOWN_TRIALS)]
-        text += [f"\n{description.picture(path)}" for path in self.pictures]
+        text += [f"\n{description.picture(path)}" for path in PICTURES if (folder / path).exists()]
         text += ["", "Continue or extend it:", "", description.code(self.command)]
         self.journal.describe("\n".join(text))
 
@@ -102,7 +103,7 @@ class ParentRun:
         """
         from svhn_sweep.sweep import figures, page  # drawing takes a second to import: not while trials wait
 
-        self.lines = list(lines)
+        self._write(FINDINGS, "".join(f"- {line}\n" for line in lines))
         rows, metric, folder = self.update(), self.study.settings.metric, self.study.plan.folder
         for name in ("leaderboard.csv", "leaderboard.md"):
             self.journal.artifact(name)
@@ -112,8 +113,7 @@ class ParentRun:
         images = figures.save_all(self.study.optuna, metric, confusions, folder)
         for image in images:
             self.journal.artifact(image.name)
-        self.pictures = [name for name in PICTURES if folder / name in images]
-        self._describe(rows)
+        self._describe(rows)  # with the pictures
         self._write(
             "report.html", page.page(self.study.plan.name, lines, self._about(), rows, metric, images, best_command)
         )
@@ -156,7 +156,7 @@ def _compare(trial: Journal, row: leaderboard.Row, metric: str) -> None:
     """Begin a trial's description with its distance to the baseline."""
     assert row.delta is not None
     words = f"**{leaderboard.gap(row.delta, metric)}** against the baseline."
-    if row.number > 0 and not trial.description.startswith(words):
+    if row.number > 0 and trial.description and not trial.description.startswith(words):
         trial.describe(f"{words}\n\n{trial.description}")
 
 

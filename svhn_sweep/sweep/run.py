@@ -201,7 +201,10 @@ def _ended_with(parents: Sequence[ParentRun], command: str) -> Iterator[None]:
         if stopped:
             console.print(f"Nothing is lost. The same command continues:\n{command}", markup=False)
         for parent in parents:
-            parent.update()
+            try:
+                parent.update()
+            except Exception:
+                logger.exception("no leaderboard")  # and no word of it: what ended the sweep is told
         raise
     for parent in parents:
         if not parent.journal.ended:

@@ -4,7 +4,7 @@ import shlex
 from urllib.parse import quote
 
 TAG = "mlflow.note.content"
-RUN_ID = "{run_id}"  # stands for the id that the run gets when it is sent
+RUN_ID, EXPERIMENT_ID = "{run_id}", "{experiment_id}"  # stand for the ids that the run gets when it is sent
 WIDTH = 110  # characters; MLflow's page grows as wide as the longest line of code
 
 

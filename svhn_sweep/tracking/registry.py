@@ -30,14 +30,14 @@ class Registered:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A champion's version, and the folder on this machine that holds its model."""
+    """A champion's version, and the folder that its model was copied to."""
 
     version: str
     folder: Path
 
 
-def fetch(name: str) -> Fetched | None:
-    """The champion among a registered model's versions, downloaded if the store is a server; None if there is none.
+def fetch(name: str, target: Path) -> Fetched | None:
+    """The champion among a registered model's versions, copied below `target`; None if there is none.
 
     Raises:
         MlflowException, OSError, requests.RequestException: the store refused or did not answer.
@@ -47,7 +47,7 @@ def fetch(name: str) -> Fetched | None:
     champion = _champion(store.connect(), name)
     if champion is None:
         return None
-    folder = download_artifacts(artifact_uri=champion.source, tracking_uri=store.store_uri())
+    folder = download_artifacts(artifact_uri=champion.source, dst_path=str(target), tracking_uri=store.store_uri())
     return Fetched(str(champion.version), Path(folder))
 
 

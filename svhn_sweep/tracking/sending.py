@@ -22,6 +22,7 @@ from mlflow.entities import (
     ViewType,
 )
 from mlflow.exceptions import MlflowException
+from mlflow.utils.mlflow_tags import MLFLOW_LOGGED_IMAGES
 from PIL import Image
 
 from svhn_sweep.tracking import description, journal, memory, store, views
@@ -123,6 +124,7 @@ def _send_event(client: MlflowClient, sent: memory.Sent, event: Event, folder: P
             client.log_batch(run_id, params=params, synchronous=True)
         case "description":
             text = event["text"].replace(description.RUN_ID, run_id)
+            text = text.replace(description.EXPERIMENT_ID, sent["experiment_id"])
             client.log_batch(run_id, tags=[RunTag(description.TAG, text)], synchronous=True)
         case "tags":
             tags = [RunTag(key, str(value)) for key, value in event["values"].items()]
@@ -161,13 +163,18 @@ def _send_file(client: MlflowClient, sent: memory.Sent, event: Event, path: Path
 
 
 def _send_image(client: MlflowClient, run_id: str, event: Event, path: Path) -> None:
-    """Once: MLflow gives each image that it is sent a name of its own."""
+    """Once, as far as is known: MLflow gives each image that it is sent a name of its own, and tags the run last."""
     earlier = [Path(entry.path).name for entry in client.list_artifacts(run_id, "images")]
-    if not any(name.startswith(f"{event['key']}+step+") for name in earlier):
+    sent = any(name.startswith(f"{event['key']}+step+") for name in earlier)
+    if sent and MLFLOW_LOGGED_IMAGES in client.get_run(run_id).data.tags:
+        return
+    try:
         with Image.open(path) as image:
-            client.log_image(
-                run_id, image.convert("RGB"), key=event["key"], step=0, timestamp=event["time"], synchronous=True
-            )
+            pixels = image.convert("RGB")
+    except OSError:  # a power cut took it away
+        logger.warning("%s is no picture and is not sent", path)
+        return
+    client.log_image(run_id, pixels, key=event["key"], step=0, timestamp=event["time"], synchronous=True)
 
 
 def _send_model(client: MlflowClient, sent: memory.Sent, path: Path) -> None:

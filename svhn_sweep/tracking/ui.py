@@ -79,12 +79,16 @@ def _check_port() -> None:
         try:
             port.bind(("127.0.0.1", int(_port())))
         except OSError as error:
-            raise UserError(
-                f"port {_port()} must be free for the UI but is taken; end what uses it, or set MLFLOW_PORT to another."
-            ) from error
+            reason = (error.strerror or str(error)).lower()
+            raise UserError(f"port {_port()} cannot be used: {reason}; MLFLOW_PORT=5001 takes another.") from error
 
 
 def _newest() -> dict[str, str]:
-    """The views of the study that was worked on last."""
+    """The views of the sweep that was at work last, of each of its studies."""
     studies = sorted(MULTIRUN.glob(f"*/{JOURNAL}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return next((found for path in studies if (found := addresses([path.parent]))), {})
+    folders = [path.parent for path in studies if pages(path.parent)]
+    return addresses(folder for folder in folders if _command(folder) == _command(folders[0]))
+
+
+def _command(folder: Path) -> str:
+    return (folder / "command.txt").read_text(encoding="utf-8")

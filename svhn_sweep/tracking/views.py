@@ -5,6 +5,7 @@ documented; a version that does not know it shows its plain table.
 """
 
 import base64
+import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from svhn_sweep.tracking import journal
 
 TAG = "mlflow.sharedViewState."
 MATRIX = "confusion_matrix"  # MLflow's key of the image that each trial logs
-FINALS = {"val/accuracy": "val/best_accuracy"}  # of an objective: the number of the whole run that says the same
+FINALS = {"val/accuracy": "val/best_accuracy", "val/loss": "val/lowest_loss"}  # the objective's best epoch in a run
 CHART = "&compareRunsMode=CHART"
 MODE = "workflowType=machine_learning"  # without it MLflow opens in its GenAI mode
 LEADERBOARD = "leaderboard-"
@@ -49,9 +50,10 @@ def views(about: About) -> dict[str, tuple[str, State]]:
     """Name and state of each view by its key in the experiment."""
     trials = f"tags.study = '{about.study}' and {TRIALS}"
     same_digits = f"tags.`data.sha256` = '{about.data_sha256}' and {TRIALS}"
-    short = about.data_sha256[:8]
+    digits, board = about.data_sha256[:8], _state(about, same_digits)
+    shown = hashlib.sha256(json.dumps(board).encode()).hexdigest()[:8]  # sweeps that show the same share one
     return {
-        f"{LEADERBOARD}{short}": (f"Leaderboard of the digits {short}", _state(about, same_digits)),
+        f"{LEADERBOARD}{digits}-{shown}": (f"Leaderboard by {about.metric}, digits {digits}", board),
         f"charts-{about.study}": (f"Charts of {about.study}", _charts(about, trials)),
         f"matrices-{about.study}": (f"Confusion matrices of {about.study}", _matrices(about, trials)),
     }

@@ -1,7 +1,7 @@
 """Two confusion matrices beside each other: which pairs of digits are named, and from which runs they come."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -21,13 +21,6 @@ def matrix(changes: Mapping[tuple[int, int], float]) -> np.ndarray:
     for cell, count in changes.items():
         counts[cell] = count
     return counts
-
-
-@pytest.fixture
-def studies(tmp_path: Path) -> Iterator[Studies]:
-    studies = Studies(tmp_path)
-    yield studies
-    studies.close()
 
 
 def searched(studies: Studies, *values: float) -> Study:
@@ -76,12 +69,12 @@ def test_a_gain_is_more_on_the_diagonal_and_fewer_beside_it() -> None:
     ("runs", "best", "sentence"),
     [
         (1, {(3, 5): 4}, ""),
-        (1, {(3, 5): 1}, "on validation, the best config takes less often 3 for 5 (4 to 1)"),
+        (1, {(3, 5): 1}, "digits taken for others on validation, from baseline to best config: fewer 3 for 5 (4 to 1)"),
         (
             5,
             {(3, 5): 1.2, (7, 1): 3},
-            "on validation, in the mean of 5 runs, the best config takes less often 3 for 5 (4 to 1.2); "
-            "more often 7 for 1 (0 to 3)",
+            "digits taken for others on validation, from baseline to best config, in the mean of 5 runs: "
+            "fewer 3 for 5 (4 to 1.2); more 7 for 1 (0 to 3)",
         ),
     ],
 )

@@ -11,9 +11,10 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from PIL import Image
 
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.tracking import memory, sending, store
+from svhn_sweep.tracking import description, memory, sending, store, views
 from svhn_sweep.tracking.journal import Journal, has_ended
 
 # MLflow's own: SQLAlchemy sessions that its store leaves to the garbage collector
@@ -32,8 +33,11 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     journal.metrics({"val/accuracy": 0.7, "train/accuracy": 0.8}, step=2)
     journal.metrics({"test/accuracy": 0.65})
     (folder / "figures").mkdir()
-    (folder / "figures" / "curves.png").write_bytes(b"picture")
+    Image.new("L", (8, 8)).save(folder / "figures" / "curves.png")
     journal.artifact("figures/curves.png")
+    journal.image("figures/curves.png", views.MATRIX)
+    journal.describe(f"[all]({description.EXPERIMENT_ID}) {description.picture('figures/curves.png')}")
+    journal.view("board", "The board", "{}")
     (folder / "model").mkdir()
     (folder / "model" / "MLmodel").write_text("flavors: {}")
     journal.model("model")
@@ -68,7 +72,7 @@ def test_mlflow_shows_what_the_journal_says(client: MlflowClient, journal: Journ
     assert client.get_experiment(run.info.experiment_id).name == "svhn"
     assert shown["params"] == {"training.learning_rate": "0.001", "training.augmentation.enabled": "False"}
     assert run.data.tags["trial.state"] == "complete"
-    assert shown["artifacts"] == ["figures", "figures/curves.png"]
+    assert shown["artifacts"] == ["figures", "images", "figures/curves.png"]
     assert shown["datasets"] == [("digits.h5", ("ab" * 32)[:36])]
     assert [(step, value) for _, step, value in shown["metrics"]["val/accuracy"]] == [(1, 0.5), (2, 0.7)]  # type: ignore[index]
     assert [(step, value) for _, step, value in shown["metrics"]["test/accuracy"]] == [(0, 0.65)]  # type: ignore[index]
@@ -175,10 +179,23 @@ def test_a_removed_artifact_does_not_hold_up_the_rest(client: MlflowClient, jour
     assert run.info.status == "FINISHED"
 
 
-CALLS = ("create_run", "log_batch", "log_inputs", "log_artifact", "create_logged_model", "log_outputs")
+@pytest.mark.parametrize("left", [b"", b"half a pic"])
+def test_a_picture_that_a_power_cut_spoilt_does_not_hold_up_the_rest(
+    client: MlflowClient, journal: Journal, left: bytes
+) -> None:
+    (journal.folder / "figures" / "curves.png").write_bytes(left)
+    run = client.get_run(sending.send(journal.folder)["run_id"])
+    assert run.info.status == "FINISHED"
+    assert not client.list_artifacts(run.info.run_id, "images")
 
 
-@pytest.mark.parametrize("name", [*CALLS, "log_model_artifacts", "finalize_logged_model", "set_terminated"])
+CALLS = ("create_run", "log_batch", "log_inputs", "log_artifact", "log_image", "set_experiment_tag")
+
+
+MODEL_CALLS = ("create_logged_model", "log_outputs", "log_model_artifacts", "finalize_logged_model")
+
+
+@pytest.mark.parametrize("name", [*CALLS, *MODEL_CALLS, "set_tag", "set_terminated"])
 @pytest.mark.parametrize("answered", [False, True])
 def test_a_call_that_failed_once_is_made_up_for(
     client: MlflowClient, journal: Journal, monkeypatch: pytest.MonkeyPatch, name: str, answered: bool

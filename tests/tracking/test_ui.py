@@ -21,8 +21,7 @@ def test_a_port_that_is_taken_is_named_with_the_way_out(folder: Folder) -> None:
         result = folder.run("ui", MLFLOW_PORT=str(port))
     assert result.returncode == 2
     assert result.stderr == (
-        f"svhn_sweep: port {port} must be free for the UI but is taken; "
-        "end what uses it, or set MLFLOW_PORT to another.\n"
+        f"svhn_sweep: port {port} cannot be used: address already in use; MLFLOW_PORT=5001 takes another.\n"
     )
 
 

@@ -23,7 +23,8 @@ def about(metric: str = "val/accuracy", *, maximize: bool = True) -> views.About
 
 
 def state(key: str, metric: str = "val/accuracy", *, maximize: bool = True) -> dict[str, object]:
-    return views.views(about(metric, maximize=maximize))[key][1]
+    found = views.views(about(metric, maximize=maximize))
+    return next(state for each, (_, state) in found.items() if each.startswith(key))
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def decoded(tag: str) -> dict[str, object]:
     ("metric", "maximize", "order"),
     [
         ("val/accuracy", True, ("metrics.`val/best_accuracy`", False)),
-        ("val/loss", False, ("metrics.`val/loss`", True)),
+        ("val/loss", False, ("metrics.`val/lowest_loss`", True)),
         ("train/accuracy", True, ("metrics.`train/accuracy`", False)),
     ],
 )
@@ -73,6 +74,12 @@ def test_the_leaderboard_is_of_trials_on_the_same_digits_with_what_tells_them_ap
     ]
 
 
+def test_sweeps_that_show_the_same_share_a_leaderboard_and_others_have_their_own() -> None:
+    boards = [next(iter(views.views(each))) for each in (about(), about(), about("val/loss", maximize=False))]
+    assert boards[0] == boards[1]
+    assert boards[0] != boards[2]
+
+
 @pytest.mark.parametrize("key", ["charts-model2-abc", "matrices-model2-abc"])
 def test_charts_are_of_one_study_and_each_lies_in_a_section(key: str) -> None:
     charts = state(key)
@@ -92,7 +99,7 @@ def test_what_is_drawn() -> None:
     curves = [chart["metricKey"] for chart in drawn if chart["type"] == "LINE"]
     (parallel,) = [chart for chart in drawn if chart["type"] == "PARALLEL"]
     assert curves == ["val/loss", "val/accuracy"]
-    assert (parallel["selectedParams"], parallel["selectedMetrics"]) == (list(PARAMS), ["val/loss"])
+    assert (parallel["selectedParams"], parallel["selectedMetrics"]) == (list(PARAMS), ["val/lowest_loss"])
 
 
 def test_a_view_arrives_in_mlflow_as_it_is_and_small_enough(client: MlflowClient, run: Journal) -> None:
@@ -125,7 +132,7 @@ def test_the_pages_of_a_study_are_known_once_mlflow_has_it(
     sent = sending.send(run.folder)
     page = f"#/experiments/{sent['experiment_id']}/runs?workflowType=machine_learning&viewStateShareKey="
     assert ui.pages(run.folder) == {
-        "Leaderboard of the digits 01234567": f"{page}leaderboard-01234567",
+        "Leaderboard by val/accuracy, digits 01234567": f"{page}{next(iter(views.views(about())))}",
         "Charts of model2-abc": f"{page}charts-model2-abc&compareRunsMode=CHART",
         "Confusion matrices of model2-abc": f"{page}matrices-model2-abc&compareRunsMode=CHART",
     }
