@@ -125,13 +125,9 @@ class ParentRun:
         self.journal.end(status, tags)
 
     def _about(self) -> dict[str, str]:
-        plan, settings = self.study.plan, self.study.settings
-        source = ", ".join(
-            [source_of(plan.config.data), *(f"{key}={value}" for key, value in flatten(plan.config.data))]
-        )
-        drawn = (
-            "; they are drawn: accuracies say nothing about SVHN" if source_of(plan.config.data) == "synthetic" else ""
-        )
+        plan, settings, digits = self.study.plan, self.study.settings, self.study.plan.config.data
+        source = ", ".join([source_of(digits), *(f"{key}={value}" for key, value in flatten(digits))])
+        drawn = "; they are drawn: accuracies say nothing about SVHN" if source_of(digits) == "synthetic" else ""
         epochs, pruner = plan.config.training.epochs, settings.pruner.name
         return {
             "digits": f"{source} (SHA-256 {plan.data_sha256[:8]}){drawn}",
