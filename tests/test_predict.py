@@ -71,7 +71,7 @@ def test_every_picture_gets_the_champions_digit(
     probabilities = model.predict(pixels, verbose=0)
     for path, line, row in zip(pictures, told.out.splitlines(), probabilities, strict=True):
         assert re.match(rf"{re.escape(str(path))} +{row.argmax()} +{row.max():.1%} ", line)
-    assert told.err == "svhn-digits version 1\n"
+    assert told.err == "svhn-digits version 1\n"  # and nothing of MLflow's
 
 
 @pytest.mark.slow
