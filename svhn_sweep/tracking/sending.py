@@ -112,7 +112,7 @@ def _experiment(client: MlflowClient, name: str) -> Experiment:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         location = (Path.cwd() / store.ARTIFACTS).as_uri() if store.scheme() == "sqlite" else None
-        experiment = client.get_experiment(client.create_experiment(name, location))
+        experiment = client.get_experiment(client.create_experiment(name, location, views.EXPERIMENT_TAGS))
     return experiment
 
 

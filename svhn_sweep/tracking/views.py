@@ -19,6 +19,7 @@ MATRIX = "confusion_matrix"  # MLflow's key of the image that each trial logs
 FINALS = {"val/accuracy": "val/best_accuracy", "val/loss": "val/lowest_loss"}  # the objective's best epoch in a run
 CHART = "&compareRunsMode=CHART"
 MODE = "workflowType=machine_learning"  # without it MLflow opens in its GenAI mode
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the same for the experiment's own page
 LEADERBOARD = "leaderboard-"
 TRIALS = "tags.role != 'sweep' and tags.role != 'confirmation'"
 
