@@ -51,7 +51,7 @@ BAD_OVERRIDES = [
     ("~model.filters.conv4", "model.filters must name 2, 4, 6, 8 or 10 convolutions"),
     ("+model.filters.conv6=8", "model.filters must name 2, 4, 6, 8 or 10 convolutions"),
     # not an override at all
-    ("modle2", "'modle2' is neither a command nor an override; write optuna, ui, sync or key=value"),
+    ("modle2", "'modle2' is neither a command nor an override; write optuna, ui, sync, predict or key=value"),
     ("data.path=(1).h5", "a value with anything special in it needs quotes within quotes"),
 ]
 

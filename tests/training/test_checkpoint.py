@@ -170,7 +170,7 @@ def test_the_learning_rate_falls_as_if_nothing_had_happened(
     with pytest.raises(Killed):
         fitted(digits, path, training, log=killed_in_log(killed_after))
     _, result = fitted(digits, path, training)
-    assert [epoch["learning_rate"] / still for epoch in result.history] == rates
+    assert [epoch["learning_rate"] / still for epoch in result.history] == pytest.approx(rates)
 
 
 def test_going_on_it_logs_all_known_epochs_and_asks_about_the_last_one(digits: Arrays, path: Path) -> None:
