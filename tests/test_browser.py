@@ -151,8 +151,10 @@ def test_the_studys_page_tells_what_was_found_and_leads_to_its_views(
     page.get_by_text("Show more", exact=True).click()
     expect(page.get_by_text(re.compile("3 of 3"))).to_be_visible()
     assert_rendered(page, "img[src*='history.png']", 1)
-    page.get_by_role("link", name=re.compile("^Leaderboard")).click()
-    expect(page.locator("[row-index='0'] [col-id='metrics.`val/best_accuracy`']")).to_be_visible()
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name=re.compile("^Leaderboard")).click()
+    accuracy = opened.value.locator("[row-index='0'] [col-id='metrics.`val/best_accuracy`']")
+    expect(accuracy).to_have_text(str(winner(swept).data.metrics["val/best_accuracy"]))
 
 
 def test_the_report_opens_in_the_artifact_viewer(swept: Folder, links: dict[str, str], page: Page) -> None:
