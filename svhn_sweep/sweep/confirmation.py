@@ -36,6 +36,9 @@ class ConfirmationPlan(Plan):
     def describe(self, number: int, params: Params) -> str:
         return f"{_name(params)}, seed {params['seed']}"
 
+    def is_baseline(self, number: int) -> bool:
+        return False
+
     def title(self, number: int, params: Params) -> str:
         return f"{_name(params)} seed {params['seed']}"
 

@@ -48,8 +48,11 @@ class ParentRun:
             store=store.address(),
             tags=tags | code(),
         )
-        for key, (name, state) in _views(study, explored).items():
+        shown = _views(study, explored)
+        for key, (name, state) in shown.items():
             self.journal.view(key, name, json.dumps(state))
+        pages = {name: views.page(key, description.EXPERIMENT_ID) for key, (name, _) in shown.items()}
+        self.links = " · ".join(f"[{name}]({page})" for name, page in pages.items())
         self._write("command.txt", sweep_command + "\n")
         self._write("search_space.txt", "".join(f"{key}: {describe(d)}\n" for key, d in study.plan.space.items()))
         self.update()
@@ -75,8 +78,7 @@ class ParentRun:
     def _describe(self, rows: Sequence[leaderboard.Row]) -> None:
         finished, metric, folder = len(self.study.finished()), self.study.settings.metric, self.study.plan.folder
         text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
-        links = views.pages(folder, description.EXPERIMENT_ID)
-        text += [" · ".join(f"[{name}]({page})" for name, page in links.items()), ""]
+        text += [self.links, ""]
         findings = folder / FINDINGS
         text += [findings.read_text(encoding="utf-8") if findings.exists() else "", ""]
         text += [leaderboard.to_markdown(rows, metric, SHOWN_TRIALS)]

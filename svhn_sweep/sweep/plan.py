@@ -82,6 +82,10 @@ class Plan:
         names = short_names(list(params))
         return ", ".join(f"{names[key]} {show_param(key, value)}" for key, value in params.items())
 
+    def is_baseline(self, number: int) -> bool:
+        """Whether the trial is what the others are compared with."""
+        return number == 0
+
     def title(self, number: int, params: Params) -> str:
         """What a person calls the trial."""
         return "baseline" if number == 0 else f"trial {number}"

@@ -177,12 +177,7 @@ def _work_off(
 
 def _finished(study: Study) -> list[Finished]:
     return [
-        Finished(
-            trial.number,
-            trial.user_attrs["state"],
-            trial.value,
-            is_baseline=trial.number == 0 and study.plan.role == "trial",
-        )
+        Finished(trial.number, trial.user_attrs["state"], trial.value, study.plan.is_baseline(trial.number))
         for trial in study.finished()
     ]
 

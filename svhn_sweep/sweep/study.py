@@ -84,7 +84,7 @@ class Study:
 
     def label(self, assignment: Assignment) -> Label:
         """What MLflow is told about a trial."""
-        role = "baseline" if self.plan.role == "trial" and assignment.number == 0 else self.plan.role
+        role = "baseline" if self.plan.is_baseline(assignment.number) else self.plan.role
         tags: dict[str, journal.Scalar] = {"role": role, "study": self.plan.name}
         title = self.plan.title(assignment.number, assignment.params)
         return Label(title, tags | {"trial.number": assignment.number}, self.plan.parent)

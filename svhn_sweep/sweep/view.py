@@ -12,6 +12,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
+from svhn_sweep.sweep.leaderboard import gap
+
 WIDE = 110  # columns from which there is room for more than the numbers
 QUIET = 30.0  # seconds between two reports of progress where there is no terminal
 CONTROLS = dict.fromkeys([*range(32), *range(127, 160)], " ")  # no text from elsewhere moves the cursor
@@ -136,11 +138,11 @@ class View:
         after = f" after epoch {trial.epoch}" if state != "complete" and trial.epoch else ""
         words = [self._name(study, number), state + after + (f": {reason}" if reason else "")]
         if value is not None:
-            gap = self._gap(its, value) if state == "complete" and trial.what != "baseline" else ""
+            ahead = self._gap(its, value) if state == "complete" and trial.what != "baseline" else ""
             first = its.compared and len(its.finished) > 1 and self._best_of(its.results()) == number
             best = f"best of {len(its.finished)}" if first else ""
             metric = "" if self.drawing else f"{self.metric} "
-            words += [metric + self._said(value), f"{best} ({gap})" if best and gap else best or gap]
+            words += [metric + self._said(value), f"{best} ({ahead})" if best and ahead else best or ahead]
         self._print(words, trial.what, duration(seconds), STYLES[state])
 
     def say(self, text: str) -> None:
@@ -182,8 +184,8 @@ class View:
         results, lines = study.results(), [f"{name}  {study.counts()}  {study.left(self.workers)}".rstrip()]
         best = self._best_of(results)
         if best is not None and study.compared:
-            gap, baseline = self._gap(study, results[best]), study.results(baseline=True)
-            where = f"trial {best}, " + (f"{gap} vs baseline" if baseline else "baseline not finished")
+            ahead, baseline = self._gap(study, results[best]), study.results(baseline=True)
+            where = f"trial {best}, " + (f"{ahead} vs baseline" if baseline else "baseline not finished")
             where = "the baseline" if best in baseline else where
             lines.append(f"  best {self.metric} {self._said(results[best])} in {where}")
         return lines if self.drawing else ["".join(lines)]
@@ -194,8 +196,8 @@ class View:
 
     def _gap(self, study: Study, value: float) -> str:
         """`value` minus the baseline's, whichever is better; empty before the baseline is complete."""
-        gaps = [value - baseline for baseline in study.results(baseline=True).values()]
-        return "".join(f"{100 * g:+z.2f} points" if self.metric.endswith("accuracy") else f"{g:+z.4f}" for g in gaps)
+        baselines = study.results(baseline=True).values()
+        return "".join(gap(value - baseline, self.metric) for baseline in baselines)
 
     def _said(self, value: float) -> str:
         return f"{100 * value:.2f} %" if self.metric.endswith("accuracy") else f"{value:.4f}"

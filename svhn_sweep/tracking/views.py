@@ -61,13 +61,18 @@ def views(about: About) -> dict[str, tuple[str, State]]:
 
 
 def pages(folder: Path, experiment_id: str) -> dict[str, str]:
-    """The views that a run's journal holds, by name: each the part of its address that follows the server's."""
+    """The `page` of each view that a run's journal holds, by its name."""
     found: dict[str, str] = {}
     for event, _ in journal.read(folder):
         if event["kind"] == "view":
-            chart = "" if event["key"].startswith(LEADERBOARD) else CHART
-            found[event["name"]] = f"#/experiments/{experiment_id}/runs?{MODE}&viewStateShareKey={event['key']}{chart}"
+            found[event["name"]] = page(event["key"], experiment_id)
     return found
+
+
+def page(key: str, experiment_id: str) -> str:
+    """The part of a view's address that follows the server's."""
+    chart = "" if key.startswith(LEADERBOARD) else CHART
+    return f"#/experiments/{experiment_id}/runs?{MODE}&viewStateShareKey={key}{chart}"
 
 
 def encoded(name: str, state: str, milliseconds: int) -> str:
@@ -107,10 +112,9 @@ def _charts(about: About, runs: str) -> State:
 
 def _matrices(about: About, runs: str) -> State:
     images = _chart("IMAGE", "Confusion matrices", {"imageKeys": [MATRIX], "step": 0, "showRunParams": False})
-    page = _sections({"Confusion matrices on validation, the best last": [images]}, height=1200)
-    return (
-        _state(about, runs) | page | {"runListHidden": True}
-    )  # the images have names; without the list they are larger
+    section = _sections({"Confusion matrices on validation, the best last": [images]}, height=1200)
+    wide: State = {"runListHidden": True}  # the images have names; without the list there is more room for them
+    return _state(about, runs) | section | wide
 
 
 def _sections(charts: Mapping[str, Sequence[State]], height: int = 360) -> State:
