@@ -1,6 +1,6 @@
 """MLflow's UI on a sweep of many trials: how long it takes to answer and to show each view, and its memory.
 
-python benchmarks/ui.py [--trials 24 1000 5000] [--plain]    --plain: `mlflow ui` without our light settings
+python benchmarks/ui.py [--trials 24 1000 5000]    each store with `svhn_sweep ui`, then with plain `mlflow ui`
 """
 
 import argparse
@@ -32,14 +32,15 @@ SHOWN = {"leaderboard": FIRST_ROW, "charts": ".js-plotly-plot .scatterlayer .tra
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--trials", type=int, nargs="+", default=[24, 1000, 5000])
-    parser.add_argument("--plain", action="store_true")
     arguments = parser.parse_args()
     os.environ.pop("MLFLOW_TRACKING_URI", None)  # no invented trials among real ones
     for trials in arguments.trials:
         with tempfile.TemporaryDirectory() as name:
             os.chdir(name)
             best = invent(trials)
-            measure(trials, best, plain=arguments.plain)
+            print(f"{trials} trials")
+            measure(["svhn_sweep", "ui"], best)
+            measure(["mlflow", "ui", "--backend-store-uri", store.store_uri()], best)
             os.chdir("/")
 
 
@@ -68,10 +69,9 @@ def invent_trial(client: MlflowClient, experiment: str, number: int) -> float:
     return top
 
 
-def measure(trials: int, best: str, *, plain: bool) -> None:
+def measure(module: list[str], best: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = str(free.getsockname()[1])
-    module = ["mlflow", "ui", "--backend-store-uri", "sqlite:///mlflow.db"] if plain else ["svhn_sweep", "ui"]
     began = time.monotonic()
     server = subprocess.Popen(
         [sys.executable, "-m", *module],
@@ -83,16 +83,16 @@ def measure(trials: int, best: str, *, plain: bool) -> None:
     try:
         wait_for(f"http://127.0.0.1:{port}/health")
         answers, memory = time.monotonic() - began, megabytes(server.pid)
-        print(f"{trials} trials: answers after {answers:.1f} s; {len(memory)} processes, {sum(memory):.0f} MB")
+        print(f"  {module[0]} ui answers after {answers:.1f} s; {len(memory)} processes, {sum(memory):.0f} MB")
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 1600, "height": 1000})
             for key, (name, _) in views.views(ABOUT).items():
                 show(page, f"http://127.0.0.1:{port}", key, name)
                 if key.startswith("leaderboard"):
-                    print(f"    begins with {page.locator(FIRST_ROW).text_content()}, the best is {best}")
+                    print(f"      begins with {page.locator(FIRST_ROW).text_content()}, the best is {best}")
             browser.close()
-        print(f"  afterwards {sum(megabytes(server.pid)):.0f} MB", flush=True)
+        print(f"    afterwards {sum(megabytes(server.pid)):.0f} MB", flush=True)
     finally:
         os.killpg(server.pid, signal.SIGKILL)
 
@@ -104,7 +104,7 @@ def show(page: Page, server: str, key: str, name: str) -> None:
     began = time.monotonic()
     page.goto(f"{server}/#/experiments/1/runs?{views.MODE}&viewStateShareKey={key}{chart}")
     page.locator(SHOWN[kind]).first.wait_for(timeout=300_000)
-    print(f"  {name}: {time.monotonic() - began:.1f} s")
+    print(f"    {name}: {time.monotonic() - began:.1f} s")
 
 
 def wait_for(address: str) -> None:
