@@ -18,6 +18,7 @@ import urllib.request
 
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param, RunTag
+from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 from svhn_sweep.tracking import store, views
@@ -26,7 +27,11 @@ EPOCHS = 30
 PARAMS = ("training.learning_rate", "model.dropout", "model.filters.conv1", "model.filters.conv2")
 ABOUT = views.About("model2-abc", "0" * 64, "val/accuracy", maximize=True, params=PARAMS, columns=PARAMS)
 FIRST_ROW = "[row-index='0'] [col-id='metrics.`val/best_accuracy`']"
-SHOWN = {"leaderboard": FIRST_ROW, "charts": ".js-plotly-plot .scatterlayer .trace", "matrices": "text=Confusion"}
+SHOWN = {
+    "leaderboard": FIRST_ROW,
+    "charts": ".js-plotly-plot .scatterlayer .trace",
+    "matrices": "img[src*='get-artifact'], img[src^='blob:']",
+}
 
 
 def main() -> None:
@@ -51,11 +56,14 @@ def invent(trials: int) -> str:
     for key, (name, state) in views.views(ABOUT).items():
         client.set_experiment_tag(experiment, views.TAG + key, views.encoded(name, json.dumps(state), 0))
     random.seed(0)
-    accuracies = [invent_trial(client, experiment, number) for number in range(trials)]
-    return str(max(accuracies))
+    accuracies = dict(invent_trial(client, experiment, number) for number in range(trials))
+    matrix = Image.effect_noise((640, 640), 40).convert("RGB")  # about as large as a real one
+    for run_id in sorted(accuracies, key=accuracies.__getitem__)[-10:]:  # those that the view shows
+        client.log_image(run_id, matrix, key=views.MATRIX, step=0, synchronous=True)
+    return str(max(accuracies.values()))
 
 
-def invent_trial(client: MlflowClient, experiment: str, number: int) -> float:
+def invent_trial(client: MlflowClient, experiment: str, number: int) -> tuple[str, float]:
     top = round(random.uniform(0.7, 0.9), 7)
     curve = [top * (1 - 0.8**epoch) for epoch in range(1, EPOCHS + 1)]
     tags = {"role": "trial", "study": ABOUT.study, "data.sha256": ABOUT.data_sha256, "trial.state": "complete"}
@@ -66,7 +74,7 @@ def invent_trial(client: MlflowClient, experiment: str, number: int) -> float:
     params = [Param(key, str(random.random())) for key in PARAMS]
     client.log_batch(run.info.run_id, metrics, params, [RunTag("device", "CPU")])
     client.set_terminated(run.info.run_id)
-    return top
+    return run.info.run_id, top
 
 
 def measure(module: list[str], best: str) -> None:
@@ -98,12 +106,10 @@ def measure(module: list[str], best: str) -> None:
 
 
 def show(page: Page, server: str, key: str, name: str) -> None:
-    kind = key.partition("-")[0]
-    chart = "" if kind == "leaderboard" else views.CHART
     page.goto("about:blank")
     began = time.monotonic()
-    page.goto(f"{server}/#/experiments/1/runs?{views.MODE}&viewStateShareKey={key}{chart}")
-    page.locator(SHOWN[kind]).first.wait_for(timeout=300_000)
+    page.goto(f"{server}/{views.page(key, '1')}")
+    page.locator(SHOWN[key.partition("-")[0]]).first.wait_for(timeout=300_000)
     print(f"    {name}: {time.monotonic() - began:.1f} s")
 
 

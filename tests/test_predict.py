@@ -149,8 +149,11 @@ def test_without_a_champion_it_says_how_to_find_one(
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_file_that_is_no_picture_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_a_file_that_is_no_picture_is_told_before_anything_is_loaded(
+    tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("svhn_sweep.predict._champion", pytest.fail)
     with pytest.raises(DataError, match=r"none\.png does not exist"):
-        predict([tmp_path / "none.png"])
+        predict([*pictures, tmp_path / "none.png"])
     with pytest.raises(UserError, match="predict takes pictures of digits"):
         predict([])

@@ -23,6 +23,8 @@ def read(path: Path) -> Images:
     try:
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file)
+            if picture.mode in ("I", "F"):  # which Pillow would clip, too
+                raise ValueError("its pixels have more than 16 bits, and no known white")
             if picture.mode.startswith("I;16"):  # which Pillow would clip at 255
                 picture = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
             if picture.has_transparency_data:

@@ -24,8 +24,7 @@ def before(plans: Sequence[Plan], settings: SweeperConfig, where: Places) -> Non
     for plan in plans:
         points = size(plan.space)
         of = f"{points:,} configurations" if points else "a continuous space"
-        epochs = plan.config.training.epochs
-        console.print(f"{plan.name}: {plan.n_trials} trials of at most {epochs} epochs, out of {of}")
+        console.print(f"{plan.name}: {plan.n_trials} trials of at most {plan.most_epochs} epochs, out of {of}")
         table = Table("explored", "values", "baseline")
         for key, distribution in plan.space.items():
             table.add_row(key, describe(distribution), str(plan.queue[0][key]))

@@ -28,7 +28,7 @@ class Candidate:
         study: whose search is over.
         number: of the trial that is its best config, as far as was confirmed.
         verdicts: on each config that was confirmed, by its trial.
-        runs: the folders of the trained models, by arm and seed.
+        runs: the folders of the trained models, by arm and seed; without those that were removed.
     """
 
     study: Study
@@ -102,9 +102,9 @@ def candidate(study: Study, confirmation: Study | None) -> Candidate | None:
         number = proven(found, best.number)
         arms = {baseline.number: BASELINE, number: BEST}
         for trial in confirmation.trials():
-            if trial.state == TrialState.COMPLETE and trial.params["trial"] in arms:
-                arm = runs.setdefault(arms[trial.params["trial"]], {})
-                arm[trial.params["seed"]] = confirmation.folder(trial.number)
+            folder = confirmation.folder(trial.number)
+            if trial.state == TrialState.COMPLETE and trial.params["trial"] in arms and (folder / "model").exists():
+                runs.setdefault(arms[trial.params["trial"]], {})[trial.params["seed"]] = folder
     elif (study.folder(0) / "model").exists():
         runs[BASELINE] = {study.plan.config.seed: study.folder(0)}
     return Candidate(study, number, found, runs) if runs or confirmation is not None else None

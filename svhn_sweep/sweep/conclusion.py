@@ -10,7 +10,7 @@ from rich.text import Text
 
 from svhn_sweep.sweep.champion import BASELINE, BEST, Candidate, Recommendation
 from svhn_sweep.sweep.confirmation import Verdict
-from svhn_sweep.sweep.confusions import confusions
+from svhn_sweep.sweep.confusions import Confusions
 from svhn_sweep.sweep.leaderboard import gap, show
 from svhn_sweep.sweep.study import Study, result
 from svhn_sweep.tracking import store, ui
@@ -20,8 +20,10 @@ WIDTH = 120  # columns where there is no terminal to ask
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
 
 
-def lines(study: Study, candidate: Candidate | None, recommended: Recommendation | None) -> list[str]:
-    """Sentences for the study's page and description, most important first."""
+def lines(
+    study: Study, candidate: Candidate | None, recommended: Recommendation | None, both: Confusions | None
+) -> list[str]:
+    """Sentences for the study's page and description, most important first; `both`: what its two arms confuse."""
     found = [_found(study)]
     if candidate is not None:
         found += _confirmed(study, candidate)
@@ -29,7 +31,7 @@ def lines(study: Study, candidate: Candidate | None, recommended: Recommendation
         found += [_tested(recommended), recommended.registration]
     elif recommended is not None and candidate is not None and candidate.arm in candidate.runs:
         found.append(_passed_over(candidate, recommended.candidate))
-    if (both := confusions(study, candidate)) is not None:
+    if both is not None:
         found.append(both.sentence())
     return [sentence[0].upper() + sentence[1:] + "." for sentence in found if sentence]
 
@@ -64,21 +66,22 @@ def show_table(studies: Sequence[Study], candidates: Sequence[Candidate | None])
     console.print(table)
 
 
-def show_all(
-    studies: Sequence[Study], candidates: Sequence[Candidate | None], recommended: Recommendation | None
-) -> None:
-    """The end of a sweep in the terminal."""
+def show_all(studies: Sequence[Study], candidates: Sequence[Candidate | None], told: Sequence[Sequence[str]]) -> None:
+    """The end of a sweep in the terminal; `told`: the `lines` of each study."""
     show_table(studies, candidates)
-    for study, candidate in zip(studies, candidates, strict=True):
-        for line in lines(study, candidate, recommended):
+    for study, sentences in zip(studies, told, strict=True):
+        for line in sentences:
             console.print(f"{study.plan.name}: {line}", markup=False)
         command = study.plan.folder / "best_command.txt"
         if study.best() is not None and command.exists():
             console.print(f"The best config again: {command.read_text().strip()}", markup=False)
-        console.print(f"Leaderboard, figures, page: {study.plan.folder / 'report.html'}", markup=False)
-    where = store.address() if store.scheme() in store.SERVERS else "python -m svhn_sweep ui"
-    console.print(f"All of it in MLflow: {where}", markup=False)
-    for name, page in ui.addresses(study.plan.folder for study in studies).items():
+        if (study.plan.folder / "report.html").exists():
+            console.print(f"Leaderboard, figures, page: {study.plan.folder / 'report.html'}", markup=False)
+    pages = ui.addresses(study.plan.folder for study in studies)
+    if pages:
+        where = store.address() if store.scheme() in store.SERVERS else "python -m svhn_sweep ui"
+        console.print(f"All of it in MLflow: {where}", markup=False)
+    for name, page in pages.items():
         console.print(f"{name}: {page}", markup=False)
 
 

@@ -75,8 +75,9 @@ def confusions(study: Study, candidate: Candidate | None) -> Confusions | None:
         return None
     runs = {BASELINE: [study.folder(baseline.number)], BEST: [study.folder(best.number)]}
     if candidate is not None and candidate.verdict is not None:
-        pairs = sorted(candidate.runs[BASELINE].keys() & candidate.runs[BEST].keys())
-        runs = {arm: [by_seed[seed] for seed in pairs] for arm, by_seed in candidate.runs.items()}
+        arms = {arm: candidate.runs.get(arm, {}) for arm in runs}
+        if pairs := sorted(arms[BASELINE].keys() & arms[BEST].keys()):
+            runs = {arm: [by_seed[seed] for seed in pairs] for arm, by_seed in arms.items()}
     try:
         return Confusions(_mean(runs[BASELINE]), _mean(runs[BEST]), len(runs[BEST]))
     except (OSError, ValueError, KeyError):  # tidied away, or cut short with the power

@@ -14,7 +14,7 @@ from svhn_sweep.sweep.space import describe
 from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.tracking import description, store, views
-from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar
+from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar, history
 from svhn_sweep.trial import experiment_name
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class ParentRun:
             own = self.study.folder(row.number)
             if row.delta is not None and row.number not in self.compared and (own / JOURNAL).exists():
                 with Journal(own) as trial:
-                    trial.metrics({"delta_to_baseline": round(row.delta, DECIMALS)})
+                    trial.metrics({views.DELTAS[metric]: round(row.delta, DECIMALS)})
                     _compare(trial, row, metric)
                 self.compared.add(row.number)
         self._describe(rows)
@@ -122,6 +122,10 @@ class ParentRun:
         for path in sorted((folder / "test").rglob("*.*")):
             self.journal.artifact(str(path.relative_to(folder)))
 
+    def has_verdict(self) -> bool:
+        """Whether a report of a confirmation was written."""
+        return any(key.startswith("confirmed/") for metrics in history(self.journal.folder).values() for key in metrics)
+
     def end(self, status: str, tags: dict[str, Scalar]) -> None:
         """How the sweep ended, for now."""
         self.journal.end(status, tags)
@@ -130,7 +134,7 @@ class ParentRun:
         plan, settings, digits = self.study.plan, self.study.settings, self.study.plan.config.data
         source = ", ".join([source_of(digits), *(f"{key}={value}" for key, value in flatten(digits))])
         drawn = "; they are drawn: accuracies say nothing about SVHN" if source_of(digits) == "synthetic" else ""
-        epochs, pruner = plan.config.training.epochs, settings.pruner.name
+        epochs, pruner = plan.most_epochs, settings.pruner.name
         return {
             "digits": f"{source} (SHA-256 {plan.data_sha256[:8]}){drawn}",
             "trials": f"{self.study.n_trials} of at most {epochs} epochs; sampler {settings.sampler}, pruner {pruner}",
@@ -153,14 +157,13 @@ class ParentRun:
 def _compare(trial: Journal, row: leaderboard.Row, metric: str) -> None:
     """Begin a trial's description with its distance to the baseline."""
     assert row.delta is not None
-    words = f"**{leaderboard.gap(row.delta, metric)}** against the baseline."
+    words = f"**{leaderboard.gap(row.delta, metric)}** of {metric} against the baseline."
     if row.number > 0 and trial.description and not trial.description.startswith(words):
         trial.describe(f"{words}\n\n{trial.description}")
 
 
 def _views(study: Study, explored: Sequence[str]) -> dict[str, tuple[str, views.State]]:
     settings = study.settings
-    about = views.About(
-        study.plan.name, study.plan.data_sha256, settings.metric, settings.maximize, list(study.plan.space), explored
-    )
+    keys, columns = ([key for key in each if "." in key] for each in (study.plan.space, explored))  # no groups of conf/
+    about = views.About(study.plan.name, study.plan.data_sha256, settings.metric, settings.maximize, keys, columns)
     return views.views(about)

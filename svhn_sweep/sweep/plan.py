@@ -75,6 +75,13 @@ class Plan:
             return composed([*self.fixed, *spelt]).training.epochs
         return self.config.training.epochs
 
+    @property
+    def most_epochs(self) -> int:
+        """How many there are in a trial at most."""
+        explored = [key for key in ("training", "training.epochs") if key in self.space]
+        ends = [{key: end} for key in explored for end in _ends(self.space[key])]
+        return max(map(self.epochs, ends), default=self.config.training.epochs)
+
     def describe(self, number: int, params: Params) -> str:
         """What is special about the trial, in a few words."""
         if number == 0:

@@ -28,7 +28,7 @@ from svhn_sweep.sweep.study import Study
 from svhn_sweep.sweep.view import Finished, View
 from svhn_sweep.tracking import store
 from svhn_sweep.tracking.live import Live
-from svhn_sweep.tracking.sync import MULTIRUN, RUN_FOLDERS
+from svhn_sweep.tracking.sync import MULTIRUN, NEWEST, RUN_FOLDERS
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
@@ -56,6 +56,7 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
         return
     database = storage.database(settings.storage)
     MULTIRUN.mkdir(exist_ok=True)
+    (MULTIRUN / NEWEST).write_text("".join(f"{plan.name}\n" for plan in found), encoding="utf-8")
     logging.basicConfig(filename=MULTIRUN / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True)
     with ExitStack() as stack:
         for plan in found:
@@ -86,11 +87,10 @@ def _sweep(
         deadline = time.monotonic() + (settings.timeout or math.inf)
         over = _work_off(driver, studies, deadline, lambda study: by_name[study.plan.name].update())
     except SweepError:
-        _report(parents, nothing, None, {})
+        _report(parents, nothing, None, {}, so_far=True)
         raise
     if not over:
-        _report(parents, nothing, None, {})
-        conclusion.show_all(studies, nothing, None)
+        conclusion.show_all(studies, nothing, _report(parents, nothing, None, {}, so_far=True))
         begun = max(1, min(len(study.trials()) for study in studies))
         console.print(
             f"timeout={settings.timeout:g} s is over: the same command continues the search; with "
@@ -102,7 +102,7 @@ def _sweep(
     confirmations = _confirmations(studies, settings, optuna_storage, len(driver.places.devices))
     _follow(driver.live, list(confirmations.values()))
     if any(len(each.finished()) < each.n_trials for each in confirmations.values()):
-        _report(parents, nothing, None, {})  # what is known, whatever becomes of the rest
+        _report(parents, nothing, None, {}, so_far=True)  # what is known, whatever becomes of the rest
         _work_off(driver, list(confirmations.values()))
     candidates = [candidate(study, confirmations.get(study.plan.name)) for study in studies]
     recommended, not_judged = None, None
@@ -110,8 +110,7 @@ def _sweep(
         recommended = recommend(candidates, driver) if settings.confirm is not None else None
     except SweepError as error:
         not_judged = error
-    _report(parents, candidates, recommended, confirmations)
-    conclusion.show_all(studies, candidates, recommended)
+    conclusion.show_all(studies, candidates, _report(parents, candidates, recommended, confirmations))
     if not_judged is not None:
         raise not_judged
 
@@ -121,20 +120,31 @@ def _report(
     candidates: Sequence[Candidate | None],
     recommended: Recommendation | None,
     confirmations: Mapping[str, Study],
-) -> None:
-    """Files and figures of each study; one that cannot be drawn does not take the sweep's result away."""
+    *,
+    so_far: bool = False,
+) -> list[list[str]]:
+    """Files and figures of each study; one that cannot be drawn does not take the sweep's result away.
+
+    `so_far`: more is to come, and the report of an earlier start, which has a verdict perhaps, stays until then.
+    Returns what was found in each, in sentences.
+    """
+    told = []
     for parent, each in zip(parents, candidates, strict=True):
-        confirming = confirmations.get(parent.study.plan.name)
-        finished = len(parent.study.finished()) + (len(confirming.finished()) if confirming else 0)
+        study = parent.study
+        both = confusions(study, each)
+        told.append(conclusion.lines(study, each, recommended, both))
+        if so_far and parent.has_verdict():
+            continue
+        confirming = confirmations.get(study.plan.name)
+        finished = len(study.finished()) + (len(confirming.finished()) if confirming else 0)
         try:
-            numbers = conclusion.numbers(each, recommended)
-            best = parent.study.best()
+            best = study.best()
             number = each.number if each is not None else best.number if best is not None else None
-            lines = conclusion.lines(parent.study, each, recommended)
-            parent.report(lines, numbers, number, confusions(parent.study, each), finished)
+            parent.report(told[-1], conclusion.numbers(each, recommended), number, both, finished)
         except Exception as error:
             logger.exception("no report")
-            console.print(f"{parent.study.plan.name}: no report: {store.reason(error)}", markup=False)
+            console.print(f"{study.plan.name}: no report: {store.reason(error)}", markup=False)
+    return told
 
 
 def _confirmations(

@@ -15,12 +15,10 @@ SWEEPER = "hydra_plugins.svhn_sweep_optuna.OptunaSweeper"
 
 
 class Metric(StrEnum):
-    """What can be told of every epoch; the values are MLflow's keys."""
+    """What a study optimises, of each trial's epochs the best; the values are MLflow's keys."""
 
     val_accuracy = "val/accuracy"
     val_loss = "val/loss"
-    train_accuracy = "train/accuracy"
-    train_loss = "train/loss"
 
 
 class OneOf:

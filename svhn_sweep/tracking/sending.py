@@ -113,6 +113,11 @@ def _experiment(client: MlflowClient, name: str) -> Experiment:
     if experiment is None:
         location = (Path.cwd() / store.ARTIFACTS).as_uri() if store.scheme() == "sqlite" else None
         experiment = client.get_experiment(client.create_experiment(name, location, views.EXPERIMENT_TAGS))
+    if experiment.lifecycle_stage == "deleted":
+        restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
+        raise LookupError(
+            f"the experiment {name} was deleted there; `{restore}` brings it back, tracking.experiment=NAME another"
+        )
     return experiment
 
 

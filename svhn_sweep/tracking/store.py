@@ -27,8 +27,10 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def store_uri() -> str:
-    """`MLFLOW_TRACKING_URI`, else what `mlflow ui` takes by default in this folder, made absolute."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    """`MLFLOW_TRACKING_URI`, else what `mlflow ui` takes by default in this folder; SQLite's path is absolute."""
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    kind, _, path = uri.partition(":///")
+    return f"{kind}:///{Path.cwd() / path}" if kind == "sqlite" and path else uri
 
 
 def exists() -> bool:

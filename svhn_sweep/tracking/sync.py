@@ -6,6 +6,7 @@ from svhn_sweep.errors import UserError
 from svhn_sweep.tracking import memory, store
 from svhn_sweep.tracking.journal import folders, has_ended
 
+NEWEST = ".newest"  # in MULTIRUN: the names of the studies of the sweep that was started last
 MULTIRUN = Path("multirun")  # Hydra's, for the runs of a grid; studies live there too
 RUN_FOLDERS = (Path("outputs"), MULTIRUN)
 

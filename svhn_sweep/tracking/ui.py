@@ -8,13 +8,13 @@ from pathlib import Path
 
 from svhn_sweep.errors import UserError
 from svhn_sweep.tracking import memory, store, views
-from svhn_sweep.tracking.journal import JOURNAL
-from svhn_sweep.tracking.sync import MULTIRUN
+from svhn_sweep.tracking.sync import MULTIRUN, NEWEST
 
 QUIETER = {
     "MLFLOW_UVICORN_OPTS": "--no-access-log",  # each request of a browser would be a line
     "PYTHONWARNINGS": "ignore",
 }
+LOOPBACK = "127.0.0.1"
 LIGHTER = {"MLFLOW_WORKERS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
@@ -46,25 +46,30 @@ def ui() -> None:
 
     Raises:
         UserError: the port is taken, or none.
+        ConnectionError: the store cannot be opened.
     """
     store.check()
     at_a_server = store.scheme() in store.SERVERS
     if not at_a_server:
         _check_port()
-        store.connect()  # makes a new store whole before the UI opens it
-    print("The runs are on a server:" if at_a_server else "MLflow's UI answers in about 20 s; Ctrl-C ends it.")
+        try:
+            store.connect()  # makes a new store whole before the UI opens it
+        except Exception as error:
+            raise ConnectionError(f"MLflow cannot open {store.address()}: {store.reason(error)}") from error
+    print("The runs are on a server:" if at_a_server else "MLflow's UI answers in about 10 s; Ctrl-C ends it.")
     for name, page in {**_newest(), "All experiments": f"{_server()}/#/experiments?{views.MODE}"}.items():
         print(f"{name}: {page}", flush=True)
     if at_a_server:
         return
     for key, value in (LIGHTER | QUIETER).items():
         os.environ.setdefault(key, value)
+    os.environ["MLFLOW_HOST"] = LOOPBACK  # nobody else sees the runs, whatever MLflow's own setting is
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.store_uri()  # not an argument: those are seen by every user
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui"])  # noqa: S606
 
 
 def _server() -> str:
-    return store.address().rstrip("/") if store.scheme() in store.SERVERS else f"http://127.0.0.1:{_port()}"
+    return store.address().rstrip("/") if store.scheme() in store.SERVERS else f"http://{LOOPBACK}:{_port()}"
 
 
 def _port() -> str:
@@ -77,18 +82,13 @@ def _check_port() -> None:
     with socket.socket() as port:
         port.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            port.bind(("127.0.0.1", int(_port())))
+            port.bind((LOOPBACK, int(_port())))
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
             raise UserError(f"port {_port()} cannot be used: {reason}; MLFLOW_PORT=5001 takes another.") from error
 
 
 def _newest() -> dict[str, str]:
-    """The views of the sweep that was at work last, of each of its studies."""
-    studies = sorted(MULTIRUN.glob(f"*/{JOURNAL}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    folders = [path.parent for path in studies if pages(path.parent)]
-    return addresses(folder for folder in folders if _command(folder) == _command(folders[0]))
-
-
-def _command(folder: Path) -> str:
-    return (folder / "command.txt").read_text(encoding="utf-8")
+    """The views of the sweep that was started last, of each of its studies."""
+    names = (MULTIRUN / NEWEST).read_text(encoding="utf-8").splitlines() if (MULTIRUN / NEWEST).exists() else []
+    return addresses(MULTIRUN / name for name in names)

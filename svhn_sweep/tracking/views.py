@@ -17,6 +17,7 @@ from svhn_sweep.tracking import journal
 TAG = "mlflow.sharedViewState."
 MATRIX = "confusion_matrix"  # MLflow's key of the image that each trial logs
 FINALS = {"val/accuracy": "val/best_accuracy", "val/loss": "val/lowest_loss"}  # the objective's best epoch in a run
+DELTAS = {"val/accuracy": "delta_to_baseline", "val/loss": "loss_delta_to_baseline"}  # they share a leaderboard
 CHART = "&compareRunsMode=CHART"
 MODE = "workflowType=machine_learning"  # without it MLflow opens in its GenAI mode
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the same for the experiment's own page
@@ -83,9 +84,10 @@ def encoded(name: str, state: str, milliseconds: int) -> str:
 
 def _state(about: About, runs: str) -> State:
     """A table of runs, best first, with the columns that matter."""
-    final = FINALS.get(about.metric, about.metric)
-    first = ["tags.`trial.state`", *_metrics(final, "delta_to_baseline")]
-    columns = [*first, *_params("model.name", *about.columns), *_metrics("val/best_epoch"), "tags.`study`"]
+    final = FINALS[about.metric]
+    first = ["tags.`trial.state`", *_metrics(final, DELTAS[about.metric])]
+    last = dict.fromkeys(_metrics("val/best_accuracy", "val/best_epoch"))  # that epoch is the best accuracy's
+    columns = [*dict.fromkeys([*first, *_params("model.name", *about.columns), *last, "tags.`study`"])]
     order = {"attributes.`Run Name`": 130} | dict.fromkeys(columns, 105) | {"duration": 80, "runDateAndNestInfo": 130}
     return {
         "searchFilter": runs,
@@ -103,9 +105,8 @@ def _state(about: About, runs: str) -> State:
 
 
 def _charts(about: About, runs: str) -> State:
-    final = FINALS.get(about.metric, about.metric)
     curves = [_line(metric) for metric in dict.fromkeys((about.metric, "val/accuracy", "val/loss"))]
-    lines = {"selectedParams": list(about.params), "selectedMetrics": [final], "showAllRuns": False}
+    lines = {"selectedParams": list(about.params), "selectedMetrics": [FINALS[about.metric]], "showAllRuns": False}
     parallel = _chart("PARALLEL", "Hyperparameters and result", lines)
     return _state(about, runs) | _sections({"Learning curves": curves, "Hyperparameters": [parallel]})
 

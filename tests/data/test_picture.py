@@ -82,6 +82,18 @@ def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
         picture.read(path)
 
 
+@pytest.mark.parametrize("pixels", [np.ones((8, 8), np.float32), np.ones((8, 8), np.int32)])
+def test_where_nobody_knows_what_is_white_it_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
+    with pytest.raises(DataError, match="more than 16 bits, and no known white"):
+        picture.read(saved(Image.fromarray(pixels), tmp_path / "digit.tiff"))
+
+
+def test_of_an_animated_one_the_first_picture_counts(tmp_path: Path) -> None:
+    black, white = (Image.new("L", (8, 8), value) for value in (0, 255))
+    black.save(tmp_path / "digit.gif", save_all=True, append_images=[white])
+    assert np.unique(picture.read(tmp_path / "digit.gif")).tolist() == [0]
+
+
 def test_a_folder_or_nothing_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing\.png does not exist\."):
         picture.read(tmp_path / "missing.png")

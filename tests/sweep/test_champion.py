@@ -1,12 +1,16 @@
 """What a study recommends: which trial, which arm, whose weights."""
 
+import shutil
 from dataclasses import replace
+from typing import cast
 
 import pytest
 from studies import Studies, sweeper, train
 
 from svhn_sweep.sweep import confirmation
-from svhn_sweep.sweep.champion import BASELINE, BEST, Candidate, candidate
+from svhn_sweep.sweep.champion import BASELINE, BEST, Candidate, candidate, recommend
+from svhn_sweep.sweep.confusions import confusions
+from svhn_sweep.sweep.driver import Driver
 from svhn_sweep.sweep.settings import ConfirmConfig
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.tracking.journal import Journal
@@ -30,7 +34,13 @@ def confirmed(studies: Studies, study: Study, *values: float, state: str = "comp
         trial = train(again, value, state=state)
         with Journal(again.folder(trial.number)) as journal:
             journal.metrics({"val/best_accuracy": value})
+        (again.folder(trial.number) / "model").mkdir()
     return again
+
+
+def no_driver() -> Driver:
+    """For where nothing is left to be judged."""
+    return cast(Driver, None)
 
 
 def found(study: Study, again: Study | None) -> Candidate:
@@ -49,6 +59,19 @@ def test_the_best_config_if_it_is_better(studies: Studies) -> None:
         BASELINE: {43: again.folder(0), 44: again.folder(2)},
         BEST: {43: again.folder(1), 44: again.folder(3)},
     }
+
+
+def test_what_the_user_removed_for_its_space_is_no_longer_judged(studies: Studies) -> None:
+    study = searched(studies, 0.5, 0.6)
+    again = confirmed(studies, study, BASELINES[0], 0.70, BASELINES[1], 0.72)
+    for number in (0, 3):
+        shutil.rmtree(again.folder(number))
+    each = found(study, again)
+    assert each.runs == {BEST: {43: again.folder(1)}, BASELINE: {44: again.folder(2)}}
+    assert (each.arm, each.validation) == (BEST, 0.70)
+    shutil.rmtree(again.folder(1))
+    assert recommend([found(study, again)], no_driver()) is None
+    assert confusions(study, found(study, again)) is None
 
 
 def test_the_baseline_if_it_is_not(studies: Studies) -> None:

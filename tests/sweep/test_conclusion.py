@@ -51,14 +51,16 @@ def candidate(study: Study, verdict: Verdict | None, number: int = 1) -> Candida
     ],
 )
 def test_what_the_search_found(studies: Studies, direction: str, values: tuple[float, ...], sentence: str) -> None:
-    assert lines(searched(studies, *values, direction=direction), None, None) == [sentence]
+    assert lines(searched(studies, *values, direction=direction), None, None, None) == [sentence]
 
 
 def test_without_its_baseline_a_best_trial_is_compared_with_nothing(studies: Studies) -> None:
     study = studies.open()
     train(study, 0.5, state="failed")
     train(study, 0.6)
-    assert lines(study, None, None) == ["The best is trial 1 with 60.00% val/accuracy; the baseline is not complete."]
+    assert lines(study, None, None, None) == [
+        "The best is trial 1 with 60.00% val/accuracy; the baseline is not complete."
+    ]
 
 
 @pytest.mark.parametrize(
@@ -83,13 +85,13 @@ def test_without_its_baseline_a_best_trial_is_compared_with_nothing(studies: Stu
 )
 def test_what_the_confirmation_found(studies: Studies, verdict: Verdict | None, sentence: str) -> None:
     study = searched(studies, 0.8, 0.85)
-    assert lines(study, candidate(study, verdict), None)[1:] == [sentence]
+    assert lines(study, candidate(study, verdict), None, None)[1:] == [sentence]
 
 
 def test_who_proved_itself_is_named_beside_the_best(studies: Studies) -> None:
     study = searched(studies, 0.8, 0.85, 0.86)
     both = Candidate(study, 1, {1: BETTER, 2: SAME}, {arm: {43: Path(arm)} for arm in (BASELINE, BEST)})
-    first, second, third = lines(study, both, None)
+    first, second, third = lines(study, both, None, None)
     assert first.startswith("Trial 2 has 86.00%")
     assert second.startswith("Over 3 fresh seeds trial 1 has 85.00%")
     assert third.startswith("Over 3 fresh seeds trial 2 has 80.00%")
@@ -120,7 +122,7 @@ def test_the_judgement_on_test(
     study = searched(studies, 0.8, 0.85)
     chosen = candidate(study, verdict)
     recommended = Recommendation(chosen, test, reads, "registered as svhn-digits")
-    assert lines(study, chosen, recommended)[2:] == [sentence, "Registered as svhn-digits."]
+    assert lines(study, chosen, recommended, None)[2:] == [sentence, "Registered as svhn-digits."]
 
 
 def test_a_study_that_another_one_surpassed_hears_why_it_was_not_judged(studies: Studies) -> None:
@@ -130,7 +132,7 @@ def test_a_study_that_another_one_surpassed_hears_why_it_was_not_judged(studies:
             journal.start(name=name, experiment="svhn", store="", tags={})
             journal.metrics({"val/best_accuracy": accuracy})
         runs[name] = Candidate(study, 1, {1: SAME}, {arm: {43: studies.path / name} for arm in (BASELINE, BEST)})
-    found = lines(study, runs["one"], Recommendation(runs["two"], {BASELINE: [0.8]}, 1, ""))
+    found = lines(study, runs["one"], Recommendation(runs["two"], {BASELINE: [0.8]}, 1, ""), None)
     assert found[2:] == ["Not judged on test, since study did better on validation: 86.50% against 85.00%."]
 
 

@@ -2,13 +2,16 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from studies import Studies, train
 
+from svhn_sweep.sweep.confusions import Confusions
 from svhn_sweep.sweep.parent_run import ParentRun
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.tracking import description
 from svhn_sweep.tracking.journal import Journal, history
+from svhn_sweep.tracking.journal import read as journal_of
 
 COMMAND = "python -m svhn_sweep -m optuna"
 
@@ -34,8 +37,8 @@ def trained(study: Study, *values: float, text: str = "Trained.") -> Path:
 @pytest.mark.parametrize(
     ("values", "text", "wanted"),
     [
-        ((0.80, 0.85), "Trained.", "**+5.00 points** against the baseline.\n\nTrained."),
-        ((0.80, 0.79), "Trained.", "**-1.00 points** against the baseline.\n\nTrained."),
+        ((0.80, 0.85), "Trained.", "**+5.00 points** of val/accuracy against the baseline.\n\nTrained."),
+        ((0.80, 0.79), "Trained.", "**-1.00 points** of val/accuracy against the baseline.\n\nTrained."),
         ((0.80, 0.85), "", ""),  # one of an earlier version, which MLflow was told in another way
     ],
 )
@@ -78,6 +81,42 @@ def test_what_was_found_stays_in_the_description_of_a_study_that_goes_on(studies
     with again.journal:
         again.update()
     assert described(study.plan.folder) == told
+
+
+def test_the_report_shows_what_the_best_config_confuses_otherwise(studies: Studies) -> None:
+    study = studies.open()
+    for value in (0.8, 0.85):
+        trained(study, value)
+    counts = np.diag(np.full(10, 100.0))
+    counts[3, 5] = 9
+    both, parent = Confusions(counts, np.diag(np.full(10, 100.0)), 5), parent_of(study)
+    with parent.journal:
+        parent.report([both.sentence()], {}, 1, both, 2)
+    folder = study.plan.folder
+    assert "in the mean of 5 runs: fewer 3 for 5 (9 to 0)" in described(folder)
+    assert description.picture("confusion_difference.png") in described(folder)
+    assert (folder / "confusion_difference.png").stat().st_size > 10_000
+    assert "confusion_difference.png" in {event.get("path") for event, _ in journal_of(folder)}
+    assert "Which digits the best config takes for which" in (folder / "report.html").read_text()
+
+
+def test_a_verdict_is_remembered(studies: Studies) -> None:
+    study = studies.open()
+    trained(study, 0.8)
+    parent = parent_of(study)
+    with parent.journal:
+        assert not parent.has_verdict()
+        parent.report([], {"confirmed/difference": 0.01}, 0, None, 1)
+        assert parent.has_verdict()
+
+
+def test_views_show_what_runs_have_as_params(studies: Studies) -> None:
+    study = studies.open()
+    with ParentRun(study, [*study.plan.space, "training"], COMMAND, []).journal:  # a group of conf/
+        pass
+    (board,) = [event["state"] for event, _ in journal_of(study.plan.folder) if "leaderboard" in event.get("key", "")]
+    assert "params.`training.learning_rate`" in board
+    assert "params.`training`" not in board
 
 
 def test_the_leaderboard_tells_of_an_interrupted_trial(studies: Studies) -> None:

@@ -144,6 +144,16 @@ def test_a_new_store_at_the_same_place_knows_nothing(
     assert store.connect().get_run(second["run_id"]).info.status == "FINISHED"
 
 
+def test_where_the_user_deleted_the_experiment_the_reason_says_how_to_restore_it(
+    client: MlflowClient, journal: Journal
+) -> None:
+    sent = sending.send(journal.folder)
+    client.delete_experiment(sent["experiment_id"])
+    (journal.folder / memory.SENT).unlink()
+    with pytest.raises(LookupError, match=r"the experiment svhn was deleted there; `mlflow experiments restore "):
+        sending.send(journal.folder)
+
+
 def test_a_run_that_the_user_deleted_does_not_come_back(
     client: MlflowClient, journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -486,6 +496,15 @@ def test_what_is_no_store_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(ConfigError, match=f"MLFLOW_TRACKING_URI must begin with one of http:, .* but is {uri}"):
         store.check()
+
+
+def test_however_it_is_spelt_a_database_is_one_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    spelt = []
+    for uri in ("", "sqlite:///mlflow.db", f"sqlite:///{tmp_path}/mlflow.db"):
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        spelt.append(store.address())
+    assert set(spelt) == {f"sqlite:///{tmp_path}/mlflow.db"}
 
 
 def test_the_default_store_is_mlflows_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
