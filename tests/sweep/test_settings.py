@@ -54,9 +54,7 @@ def test_the_defaults(settings_of: SettingsOf) -> None:
     ("metric", "direction"),
     [
         ("val/accuracy", "maximize"),
-        ("train/accuracy", "maximize"),
         ("val/loss", "minimize"),
-        ("train/loss", "minimize"),
     ],
 )
 def test_less_loss_is_better_and_more_accuracy(settings_of: SettingsOf, metric: str, direction: str) -> None:
@@ -99,11 +97,11 @@ BAD = [
     ("sampler=grid", "hydra.sweeper.sampler must be one of tpe, random, qmc but got 'grid'."),
     (
         "metric=accuracy",
-        "hydra.sweeper.metric must be one of val/accuracy, val/loss, train/accuracy, train/loss but got 'accuracy'.",
+        "hydra.sweeper.metric must be one of val/accuracy, val/loss but got 'accuracy'.",
     ),
     (
         "metric=test/accuracy",
-        "hydra.sweeper.metric must be one of val/accuracy, val/loss, train/accuracy, train/loss but got "
+        "hydra.sweeper.metric must be one of val/accuracy, val/loss but got "
         "'test/accuracy'.",
     ),
     (
