@@ -19,9 +19,11 @@ LIGHTER = {"MLFLOW_WORKERS": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 def pages(folder: Path) -> dict[str, str]:
-    """The views of a study, by name, relative to the server; none before MLflow has heard of it."""
+    """The views and the page of a study, by name, relative to the server; none before MLflow has heard of it."""
     sent = memory.recall(folder)
-    return views.pages(folder, sent["experiment_id"]) if sent is not None else {}
+    if sent is None:
+        return {}
+    return views.pages(folder, sent["experiment_id"]) | {f"Study {folder.name}": _run(sent)}
 
 
 def addresses(folders: Iterable[Path]) -> dict[str, str]:
@@ -33,10 +35,9 @@ def links(folder: Path) -> list[str]:
     """Lines that tell where a sent run is found in the UI."""
     sent = memory.recall(folder)
     assert sent is not None, "only a run that was sent has a link"
-    page = f"#/experiments/{sent['experiment_id']}/runs/{sent['run_id']}?{views.MODE}"
     how = [] if store.scheme() in store.SERVERS else ["See it with: python -m svhn_sweep ui"]
     model = [f"The model: runs:/{sent['run_id']}/model"] if (folder / "model").exists() else []
-    return [*how, f"{_server()}/{page}", *model]
+    return [*how, f"{_server()}/{_run(sent)}", *model]
 
 
 def ui() -> None:
@@ -56,7 +57,7 @@ def ui() -> None:
             store.connect()  # makes a new store whole before the UI opens it
         except Exception as error:
             raise ConnectionError(f"MLflow cannot open {store.address()}: {store.reason(error)}") from error
-    print("The runs are on a server:" if at_a_server else "MLflow's UI answers in about 10 s; Ctrl-C ends it.")
+    print("The runs are on a server:" if at_a_server else "MLflow's UI answers in some 10 s; Ctrl-C ends it.")
     for name, page in {**_newest(), "All experiments": f"{_server()}/#/experiments?{views.MODE}"}.items():
         print(f"{name}: {page}", flush=True)
     if at_a_server:
@@ -66,6 +67,10 @@ def ui() -> None:
     os.environ["MLFLOW_HOST"] = LOOPBACK  # nobody else sees the runs, whatever MLflow's own setting is
     os.environ["MLFLOW_BACKEND_STORE_URI"] = store.store_uri()  # not an argument: those are seen by every user
     os.execv(sys.executable, [sys.executable, "-m", "mlflow", "ui"])  # noqa: S606
+
+
+def _run(sent: memory.Sent) -> str:
+    return f"#/experiments/{sent['experiment_id']}/runs/{sent['run_id']}?{views.MODE}"
 
 
 def _server() -> str:

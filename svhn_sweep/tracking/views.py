@@ -88,7 +88,8 @@ def _state(about: About, runs: str) -> State:
     first = ["tags.`trial.state`", *_metrics(final, DELTAS[about.metric])]
     last = dict.fromkeys(_metrics("val/best_accuracy", "val/best_epoch"))  # that epoch is the best accuracy's
     columns = [*dict.fromkeys([*first, *_params("model.name", *about.columns), *last, "tags.`study`"])]
-    order = {"attributes.`Run Name`": 130} | dict.fromkeys(columns, 105) | {"duration": 80, "runDateAndNestInfo": 130}
+    widths = {column: max(105, 45 + 8 * len(column.split("`")[1])) for column in columns}  # conv1 and conv2 end alike
+    order = {"attributes.`Run Name`": 130} | widths | {"duration": 80, "runDateAndNestInfo": 130}
     return {
         "searchFilter": runs,
         "orderByKey": f"metrics.`{final}`",

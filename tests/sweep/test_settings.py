@@ -101,8 +101,7 @@ BAD = [
     ),
     (
         "metric=test/accuracy",
-        "hydra.sweeper.metric must be one of val/accuracy, val/loss but got "
-        "'test/accuracy'.",
+        "hydra.sweeper.metric must be one of val/accuracy, val/loss but got 'test/accuracy'.",
     ),
     (
         "pruner.name=hyper",

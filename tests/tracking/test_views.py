@@ -141,6 +141,7 @@ def test_the_pages_of_a_study_are_known_once_mlflow_has_it(
         "Leaderboard by val/accuracy, digits 01234567": f"{page}{next(iter(views.views(about())))}",
         "Charts of model2-abc": f"{page}charts-model2-abc&compareRunsMode=CHART",
         "Confusion matrices of model2-abc": f"{page}matrices-model2-abc&compareRunsMode=CHART",
+        "Study model2-abc": page.partition("?")[0] + f"/{sent['run_id']}?workflowType=machine_learning",
     }
     assert set(ui.addresses([run.folder]).values()) == {
         f"http://127.0.0.1:5000/{each}" for each in ui.pages(run.folder).values()
