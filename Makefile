@@ -27,9 +27,13 @@ format: $(INSTALLED) ## Format the code and apply safe lint fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-lock: $(INSTALLED) ## Resolve pyproject.toml anew into requirements.lock
-	$(BIN)/uv pip compile pyproject.toml --extra dev --extra postgres --universal --python-version 3.11 \
-		--generate-hashes --no-emit-index-url --no-header --upgrade --quiet --output-file requirements.lock
+COMPILE := $(BIN)/uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --no-header --quiet
+IMAGES := --constraint requirements.lock --no-annotate --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra server
+
+lock: $(INSTALLED) ## Resolve pyproject.toml anew into requirements.lock, and for the images
+	$(COMPILE) --extra dev --extra postgres --universal --python-version 3.11 --upgrade --output-file requirements.lock
+	$(COMPILE) $(IMAGES) --output-file docker/cpu.lock
+	$(COMPILE) $(IMAGES) --extra gpu --output-file docker/gpu.lock
 
 clean: ## Remove the environment and caches; runs and data stay
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache build dist

@@ -1,6 +1,7 @@
 """The door: dispatches commands, hands everything else to Hydra, and turns errors into messages and exit codes."""
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -76,9 +77,21 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
 
             predict([Path(path) for path in paths])
         case _:
+            _refuse_passwords(arguments)
             sys.argv[1:] = _expanded(arguments)
             return _run_hydra(show_traceback)
     return 0
+
+
+def _refuse_passwords(arguments: list[str]) -> None:
+    """Everybody on the machine can read a command, and Hydra writes it down."""
+    for argument in arguments:
+        if re.search(r"://[^/@\s]*:[^@\s]*@|[?&](ssl)?password=", argument, re.IGNORECASE):
+            raise UserError(
+                f"{re.split('[=:]', argument)[0]} must not hold a password, since everybody on this machine can read a "
+                "command; give the database's in PGPASSWORD or PGPASSFILE, MLflow's in MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD."
+            )
 
 
 def _expanded(arguments: list[str]) -> list[str]:

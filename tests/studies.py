@@ -7,7 +7,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
@@ -32,7 +31,7 @@ class Studies:
     """A folder's studies, as one driver after another opens them."""
 
     path: Path
-    opened: list[RDBStorage] = field(default_factory=list)
+    opened: list[storage.Storage] = field(default_factory=list)
 
     def plan(
         self, *, n_trials: int = 10, fingerprint: str = "fingerprint", queue: Sequence[Params] = (BASELINE,)
@@ -48,7 +47,7 @@ class Studies:
         if not database.exists():
             database.parent.mkdir(exist_ok=True)
             database.write_bytes(_empty())
-        self.opened.append(storage.connect(database))
+        self.opened.append(storage.connect(storage.url(f"sqlite:///{database}")))
         _hurry(self.opened[-1])
         return Study(plan or self.plan(), settings or sweeper(), self.opened[-1], 1, prune=prune)
 
@@ -57,7 +56,7 @@ class Studies:
             self.opened.pop().engine.dispose()
 
 
-def _hurry(connected: RDBStorage) -> None:
+def _hurry(connected: storage.Storage) -> None:
     """Not to wait for the disk: no test takes its power away."""
     connected.engine.dispose()
     event.listen(connected.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
@@ -68,7 +67,7 @@ def _empty() -> bytes:
     """A database without a study; to make its tables takes longer than all else that a test does."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "optuna.db"
-        storage.connect(path).engine.dispose()
+        storage.connect(storage.url(f"sqlite:///{path}")).engine.dispose()
         return path.read_bytes()
 
 

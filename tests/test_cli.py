@@ -36,6 +36,18 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
             "the digits cannot be stored: [Errno 17] File exists",
         ),
         (["ui", "--port", "1"], "svhn_sweep: ui takes no options"),
+        *[
+            (["-m", "optuna", override], f"svhn_sweep: {key} must not hold a password, since everybody on this machine")
+            for key, override in [
+                ("hydra.sweeper.storage", "hydra.sweeper.storage=postgresql+psycopg://me:secret@host/optuna"),
+                ("hydra.sweeper.storage", "hydra.sweeper.storage=postgresql+psycopg://host/optuna?password=secret"),
+                ("tracking.experiment", "tracking.experiment=http://:secret@host"),
+            ]
+        ],
+        (
+            ["-m", "optuna", "hydra.sweeper.storage=postgresql+psycopg://me@127.0.0.1:1/optuna"],
+            "svhn_sweep: data must be named where hosts share a storage, since each would look in its own folder",
+        ),
         (["sync", "nowhere"], "svhn_sweep: sync takes folders of runs, but there is no nowhere."),
     ],
 )
@@ -44,6 +56,7 @@ def test_the_users_mistake_is_one_line_and_exit_code_2(svhn_sweep: Command, argu
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
+    assert "secret" not in result.stderr
     assert not result.stdout
 
 

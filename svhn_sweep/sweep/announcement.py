@@ -9,9 +9,10 @@ from svhn_sweep import provenance, report
 from svhn_sweep.report import console
 from svhn_sweep.sweep.plan import Plan
 from svhn_sweep.sweep.pool import CPU, Places
+from svhn_sweep.sweep.sampling import sampler, suggest
 from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.sweep.space import describe, size
-from svhn_sweep.sweep.study import Study, sampler, suggest
+from svhn_sweep.sweep.study import Study
 from svhn_sweep.sweep.view import duration
 from svhn_sweep.trial import experiment_name
 

@@ -1,6 +1,5 @@
 """What the sweep recommends: chosen on validation, then judged on test, side by side with its baseline."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,11 @@ from svhn_sweep.config import source_of
 from svhn_sweep.sweep.confirmation import Verdict, proven, verdicts
 from svhn_sweep.sweep.driver import Driver
 from svhn_sweep.sweep.messages import Judge
-from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.tracking import journal, store
 
 BASELINE, BEST = "baseline", "best"  # the arms
-TEST = "test.json"  # in the study's folder: test accuracies that were read already
+TEST = "test"  # the study's attribute: test accuracies that were read already
 
 
 @dataclass(frozen=True)
@@ -70,7 +68,7 @@ class Candidate:
             config_dirs=tuple(config_dirs),
             models={arm: tuple(runs.values()) for arm, runs in self.runs.items()},
             shown={arm: runs[self.seed(arm)] for arm, runs in self.runs.items()},
-            folder=plan.folder,
+            folder=self.study.own_folder,
         )
 
 
@@ -126,14 +124,13 @@ def recommend(candidates: Sequence[Candidate | None], driver: Driver) -> Recomme
 
 def _test(chosen: Candidate, driver: Driver) -> tuple[dict[str, list[float]], int]:
     """Test accuracies by arm, in the order of the runs, and how often the test split was read for them and others."""
-    folder = chosen.study.plan.folder
-    path = folder / TEST
-    known: dict[str, dict[str, list[float]]] = json.loads(path.read_text()) if path.exists() else {}
+    folder, study = chosen.study.plan.folder, chosen.study.optuna
+    known: dict[str, dict[str, list[float]]] = study.user_attrs.get(TEST, {})
     key = " ".join(str(run.relative_to(folder)) for runs in chosen.runs.values() for run in runs.values())
     if key not in known:
         driver.view.say(f"{chosen.study.plan.name}: judging {len(key.split())} models on test")
         known[key] = driver.judge(chosen.judge(driver.config_dirs))
-        write_whole(path, json.dumps(known, indent=2))
+        study.set_user_attr(TEST, known)
     return known[key], len(known)
 
 

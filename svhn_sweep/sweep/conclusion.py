@@ -66,18 +66,17 @@ def show_table(studies: Sequence[Study], candidates: Sequence[Candidate | None])
     console.print(table)
 
 
-def show_all(studies: Sequence[Study], candidates: Sequence[Candidate | None], told: Sequence[Sequence[str]]) -> None:
-    """The end of a sweep in the terminal; `told`: the `lines` of each study."""
-    show_table(studies, candidates)
+def show_lines(studies: Sequence[Study], told: Sequence[Sequence[str]]) -> None:
+    """What was found in each study, and where all of it is; `told`: the `lines` of each."""
     for study, sentences in zip(studies, told, strict=True):
         for line in sentences:
             console.print(f"{study.plan.name}: {line}", markup=False)
-        command = study.plan.folder / "best_command.txt"
+        command = study.own_folder / "best_command.txt"
         if study.best() is not None and command.exists():
             console.print(f"The best config again: {command.read_text().strip()}", markup=False)
-        if (study.plan.folder / "report.html").exists():
-            console.print(f"Leaderboard, figures, page: {study.plan.folder / 'report.html'}", markup=False)
-    pages = ui.addresses(study.plan.folder for study in studies)
+        if (study.own_folder / "report.html").exists():
+            console.print(f"Leaderboard, figures, page: {study.own_folder / 'report.html'}", markup=False)
+    pages = ui.addresses(study.own_folder for study in studies)
     if pages:
         where = store.address() if store.scheme() in store.SERVERS else "python -m svhn_sweep ui"
         console.print(f"All of it in MLflow: {where}", markup=False)

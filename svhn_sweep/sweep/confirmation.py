@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import mean
 
 import numpy as np
@@ -28,7 +29,10 @@ class ConfirmationPlan(Plan):
     arms: Mapping[int, tuple[str, ...]]
 
     role = "confirmation"
-    parent = "../.."
+
+    @property
+    def home(self) -> Path:
+        return self.folder.parent
 
     def spelt(self, params: Params) -> list[str]:
         return [*self.arms[int(str(params["trial"]))], f"seed={params['seed']}", "tracking.log_model=true"]

@@ -2,24 +2,27 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 
 from svhn_sweep.errors import SweepError
 from svhn_sweep.sweep.leaderboard import curve
 from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, Task
+from svhn_sweep.sweep.patience import OutOfReachError
 from svhn_sweep.sweep.pool import SECONDS_TO_STOP, Places, Worker
 from svhn_sweep.sweep.settings import SweeperConfig
-from svhn_sweep.sweep.study import Assignment, Study
-from svhn_sweep.sweep.view import View
+from svhn_sweep.sweep.study import Assignment, Study, TakenOverError
+from svhn_sweep.sweep.view import Finished, View
 from svhn_sweep.tracking import journal, store
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.tracking.live import Live
 from svhn_sweep.trial import CHECKPOINT, experiment_name
 
 POLL_SECONDS = 1.0
+ANSWER_SECONDS = 5.0  # after which a trial goes on without the driver's word: his database may be away
+LOOK_SECONDS = 2.0  # between two looks at what other drivers have left to do
 DEATHS_WITHOUT_PROGRESS = 3  # of workers under one trial, before the trial is thought to be the reason
 
 
@@ -36,6 +39,7 @@ class Driver:
         self.tasks: dict[int, tuple[Study, Assignment]] = {}
         self.deaths: dict[Path, tuple[int, int]] = {}  # by trial: in which epoch, how often in a row
         self.failures = 0
+        self.look_again = 0.0  # of `time.monotonic`
 
     def work_off(
         self,
@@ -64,7 +68,7 @@ class Driver:
                     self.stop()
                     return False
         except BaseException:
-            self.stop()
+            self.stop(hurry=True)
             raise
         return True
 
@@ -92,8 +96,8 @@ class Driver:
             break
         raise SweepError(f"the models could not be judged on test: {reason}; the same command tries again.")
 
-    def stop(self) -> None:
-        """End the workers; what they were training can be continued."""
+    def stop(self, *, hurry: bool = False) -> None:
+        """End the workers; what they were training can be continued. `hurry`: whatever becomes of the database."""
         for worker in self.workers.values():
             worker.process.terminate()
         end = time.monotonic() + SECONDS_TO_STOP
@@ -103,24 +107,35 @@ class Driver:
         while self.tasks:
             _, (study, assignment) = self.tasks.popitem()
             folder = study.folder(assignment.number)
-            if (ended := _ending(folder)) is not None:
-                self._tell(study, assignment, ended)
-                continue
-            if (folder / journal.JOURNAL).exists():
-                journal.has_ended(folder)
-            study.interrupted(assignment.number)
-            self.view.ended(study.plan.name, assignment.number, "interrupted", None)
+            if hurry:
+                study.hurry()
+            with suppress(OutOfReachError):
+                if (ended := _ending(folder)) is not None:
+                    self._tell(study, assignment, ended)
+                    continue
+                if (folder / journal.JOURNAL).exists():
+                    journal.has_ended(folder)
+                self._interrupted(study, assignment, "")
 
     def _hand_out(self, studies: Sequence[Study]) -> bool:
-        """Give every idle worker a trial; returns whether anything is being trained."""
+        """Give every idle worker a trial; returns whether anything is being trained, here or by another driver."""
+        if time.monotonic() < self.look_again:
+            return True
         for place in range(len(self.places.devices)):
             while place not in self.tasks:
                 study, assignment = next(((each, new) for each in studies if (new := each.next())), (None, None))
                 if study is None or assignment is None:
-                    return bool(self.tasks)
+                    return bool(self.tasks) or self._wait_for_others(studies)
                 self.tasks[place] = study, assignment
                 self._start(place)
         return True
+
+    def _wait_for_others(self, studies: Sequence[Study]) -> bool:
+        """Whether other drivers are still at work, whose trials may be left to this one."""
+        for study in studies:
+            self.view.others(study.plan.name, finished(study))
+        self.look_again = time.monotonic() + LOOK_SECONDS
+        return not all(study.is_over() for study in studies)
 
     def _start(self, place: int) -> None:
         study, assignment = self.tasks[place]
@@ -132,6 +147,9 @@ class Driver:
         if (ended := _ending(folder)) is not None:  # its end is written, but the study was not told
             self._ended(place, ended)
             return
+        if assignment.former is not None and not study.sees(assignment.former):
+            with self._record(study, assignment) as record:
+                record.supersede({"study": plan.name, "trial.number": number}, f"{assignment.former} was lost")
         worker = self.workers.get(place)
         if worker is not None and not worker.can_train(study.threads, self.settings.trials_per_worker):
             self._end_worker(place)
@@ -139,7 +157,8 @@ class Driver:
             self.workers[place] = Worker(self.places.devices[place], self.log)
         with suppress(OSError):  # it is dead, which is heard at once
             overrides = tuple(plan.overrides(params, study.threads))
-            task = Task(overrides, self.config_dirs, folder, study.label(assignment))
+            patience = ANSWER_SECONDS if study.claims is not None else None
+            task = Task(overrides, self.config_dirs, folder, study.label(assignment), patience)
             self.workers[place].train(task, study.threads)
 
     def _listen(self) -> None:
@@ -160,7 +179,13 @@ class Driver:
         """Tell the worker whether to stop after this epoch."""
         study, assignment = self.tasks[place]
         value = message.metrics[self.settings.metric]
-        stop = study.report(assignment.number, message.epoch, value)
+        try:
+            stop = study.report(assignment.number, message.epoch, value)
+        except TakenOverError as other:
+            self._end_worker(place)
+            del self.tasks[place]
+            self._drop(study, assignment, other)
+            return
         self.view.epoch(study.plan.name, assignment.number, message.epoch, value)
         with suppress(OSError):
             self.workers[place].connection.send(stop)
@@ -178,15 +203,44 @@ class Driver:
             raise SweepError(f"{self.failures} trials failed in a row, the last one because: {ended.reason}")
 
     def _tell(self, study: Study, assignment: Assignment, ended: Ended) -> None:
-        trial = study.tell(assignment.number, ended.state, ended.reason)
+        try:
+            trial = study.tell(assignment.number, ended.state, ended.reason)
+        except TakenOverError as other:
+            self._drop(study, assignment, other)
+            return
         (study.folder(assignment.number) / CHECKPOINT).unlink(missing_ok=True)
         values = curve(trial).values() if ended.state in ("complete", "pruned") else []
         value = self.settings.best(values) if values else None
         self.view.ended(study.plan.name, assignment.number, ended.state, value, ended.reason)
+        if study.claims is not None:
+            self.view.others(study.plan.name, finished(study))
         self.told(study)
+
+    def _interrupted(self, study: Study, assignment: Assignment, reason: str) -> None:
+        try:
+            study.interrupted(assignment.number)
+        except TakenOverError as other:
+            self._drop(study, assignment, other)
+            return
+        self.view.ended(study.plan.name, assignment.number, "interrupted", None, reason)
+
+    def _drop(self, study: Study, assignment: Assignment, other: TakenOverError) -> None:
+        """Another driver took the trial over while this one was cut off: its result counts, not this one's."""
+        study.drop(assignment.number)
+        if not study.sees(other.owner):  # else what lies in the folder is the other driver's
+            with self._record(study, assignment) as record:
+                record.tags({"role": "dropped"})
+                record.end("KILLED", {"trial.state": "interrupted", "trial.reason": str(other)})
+        self.view.ended(study.plan.name, assignment.number, "interrupted", None, str(other))
 
     def _write_end(self, study: Study, assignment: Assignment, ended: Ended) -> None:
         """Write the end that the worker could not write, and the start if it did not come so far."""
+        with self._record(study, assignment) as record:
+            record.end("FAILED", {"trial.state": ended.state, "trial.reason": ended.reason})
+
+    @contextmanager
+    def _record(self, study: Study, assignment: Assignment) -> Iterator[Journal]:
+        """The trial's journal, begun if it was not."""
         label = study.label(assignment)
         with Journal(study.folder(assignment.number)) as record:
             record.start(
@@ -196,7 +250,7 @@ class Driver:
                 tags=label.tags,
                 parent=label.parent,
             )
-            record.end("FAILED", {"trial.state": ended.state, "trial.reason": ended.reason})
+            yield record
 
     def _died(self, place: int) -> None:
         """A worker is gone: its trial goes on in another one, unless the trial was the reason."""
@@ -214,8 +268,7 @@ class Driver:
         self.deaths[folder] = epochs, times
         if stopped and times < DEATHS_WITHOUT_PROGRESS:
             del self.tasks[place]
-            study.interrupted(assignment.number)
-            self.view.ended(study.plan.name, assignment.number, "interrupted", None, reason)
+            self._interrupted(study, assignment, reason)
         else:
             again = f"{reason} {times} times in epoch {epochs + 1}; perhaps the memory is too small"
             self._ended(place, Ended("failed", again if stopped else reason))
@@ -232,6 +285,14 @@ class Driver:
         worker = self.workers.pop(place)
         worker.process.terminate()
         worker.close(SECONDS_TO_STOP)
+
+
+def finished(study: Study) -> list[Finished]:
+    """The study's finished trials as the terminal shows them."""
+    return [
+        Finished(trial.number, trial.user_attrs["state"], trial.value, study.plan.is_baseline(trial.number))
+        for trial in study.finished()
+    ]
 
 
 def _ending(folder: Path) -> Ended | None:

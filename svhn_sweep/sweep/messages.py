@@ -15,12 +15,14 @@ class Task:
         config_dirs: the user's own folders of configs.
         folder: where it lives; what an interrupted trial left there is continued.
         label: what MLflow is told about it.
+        patience: seconds that it waits for the driver's word after an epoch, and then trains on; None: until it comes.
     """
 
     overrides: tuple[str, ...]
     config_dirs: tuple[str, ...]
     folder: Path
     label: Label
+    patience: float | None = None
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from svhn_sweep.config import flatten, source_of
 from svhn_sweep.provenance import code, command
 from svhn_sweep.sweep import leaderboard
 from svhn_sweep.sweep.confusions import Confusions
+from svhn_sweep.sweep.patience import OutOfReachError
 from svhn_sweep.sweep.space import describe
 from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.sweep.study import Study
@@ -38,8 +39,9 @@ class ParentRun:
             config_dirs: the user's own folders of configs.
         """
         self.study, self.command, self.config_dirs = study, sweep_command, config_dirs
-        self.journal = Journal(study.plan.folder)
+        self.journal = Journal(study.own_folder)
         self.compared: set[int] = set()
+        self.left = False  # whether this driver has ended it, for its part
         tags: dict[str, Scalar] = {"role": "sweep", "study": study.plan.name, "data.sha256": study.plan.data_sha256}
         tags["trial.state"] = "running"
         self.journal.start(
@@ -47,6 +49,7 @@ class ParentRun:
             experiment=experiment_name(study.plan.config),
             store=store.address(),
             tags=tags | code(),
+            key="" if study.claims is None else study.optuna.user_attrs["id"],  # every driver has a journal of this run
         )
         shown = _views(study, explored)
         for key, (name, state) in shown.items():
@@ -59,7 +62,7 @@ class ParentRun:
 
     def update(self) -> list[leaderboard.Row]:
         """After a trial has ended: leaderboard, description, each complete trial's distance to the baseline."""
-        rows, metric, folder = leaderboard.rows(self.study.optuna), self.study.settings.metric, self.study.plan.folder
+        rows, metric, folder = leaderboard.rows(self.study.optuna), self.study.settings.metric, self.journal.folder
         try:
             write_whole(folder / "leaderboard.csv", leaderboard.to_csv(rows))
             write_whole(folder / "leaderboard.md", leaderboard.to_markdown(rows, metric))
@@ -67,16 +70,16 @@ class ParentRun:
             logger.exception("no leaderboard")
         for row in rows:
             own = self.study.folder(row.number)
-            if row.delta is not None and row.number not in self.compared and (own / JOURNAL).exists():
+            new = row.delta is not None and row.number not in self.compared and self.study.is_own(row.number)
+            if new and (own / JOURNAL).exists():
                 with Journal(own) as trial:
-                    trial.metrics({views.DELTAS[metric]: round(row.delta, DECIMALS)})
                     _compare(trial, row, metric)
                 self.compared.add(row.number)
         self._describe(rows)
         return rows
 
     def _describe(self, rows: Sequence[leaderboard.Row]) -> None:
-        finished, metric, folder = len(self.study.finished()), self.study.settings.metric, self.study.plan.folder
+        finished, metric, folder = len(self.study.finished()), self.study.settings.metric, self.journal.folder
         text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
         text += [self.links, ""]
         findings = folder / FINDINGS
@@ -106,7 +109,7 @@ class ParentRun:
         from svhn_sweep.sweep import figures, page  # drawing takes a second to import: not while trials wait
 
         self._write(FINDINGS, "".join(f"- {line}\n" for line in lines))
-        rows, metric, folder = self.update(), self.study.settings.metric, self.study.plan.folder
+        rows, metric, folder = self.update(), self.study.settings.metric, self.journal.folder
         for name in ("leaderboard.csv", "leaderboard.md"):
             self.journal.artifact(name)
         self.journal.metrics(dict(numbers), step=finished)
@@ -127,8 +130,16 @@ class ParentRun:
         return any(key.startswith("confirmed/") for metrics in history(self.journal.folder).values() for key in metrics)
 
     def end(self, status: str, tags: dict[str, Scalar]) -> None:
-        """How the sweep ended, for now."""
-        self.journal.end(status, tags)
+        """How the sweep ended, for now; unless it has not, since other drivers go on."""
+        self.left = True
+        if status == "FINISHED" or not self._others_at_work():
+            self.journal.end(status, tags)
+
+    def _others_at_work(self) -> bool:
+        try:
+            return self.study.others_at_work()
+        except OutOfReachError:
+            return False
 
     def _about(self) -> dict[str, str]:
         plan, settings, digits = self.study.plan, self.study.settings, self.study.plan.config.data
@@ -155,8 +166,9 @@ class ParentRun:
 
 
 def _compare(trial: Journal, row: leaderboard.Row, metric: str) -> None:
-    """Begin a trial's description with its distance to the baseline."""
+    """Note a trial's distance to the baseline, and begin its description with that."""
     assert row.delta is not None
+    trial.metrics({views.DELTAS[metric]: round(row.delta, DECIMALS)})
     words = f"**{leaderboard.gap(row.delta, metric)}** of {metric} against the baseline."
     if row.number > 0 and trial.description and not trial.description.startswith(words):
         trial.describe(f"{words}\n\n{trial.description}")

@@ -57,7 +57,11 @@ class Plan:
     data_sha256: str
 
     role = "trial"
-    parent = ".."  # of a trial's folder: that of the run that MLflow shows it in
+
+    @property
+    def home(self) -> Path:
+        """The folder of the run that MLflow shows the trials in."""
+        return self.folder
 
     def overrides(self, params: Params, threads: int) -> list[str]:
         """The overrides that are this trial, with nothing left open."""

@@ -1,36 +1,51 @@
 """One study: which trial comes next, and what came of it."""
 
+import os
 import uuid
-import warnings
+import zlib
 from collections import deque
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from svhn_sweep.errors import ConfigError
+from svhn_sweep.sweep.claims import Claims
+from svhn_sweep.sweep.patience import PatientStorage
 from svhn_sweep.sweep.plan import Params, Plan
+from svhn_sweep.sweep.sampling import pruner, sampler, suggest
 from svhn_sweep.sweep.settings import SweeperConfig
-from svhn_sweep.sweep.space import Value
 from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.tracking import journal
 from svhn_sweep.trial import Label
 
+SURPLUS = "surplus"
+HOSTS = "hosts"
+
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial to be trained."""
+    """A trial to be trained; `former`: the driver that it was taken over from."""
 
     number: int
     params: Params
     epochs_done: int
+    former: str | None = None
+
+
+class TakenOverError(Exception):
+    """A trial that this driver was training is another one's, named `owner`, which may have finished it."""
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(f"{owner} has it now")
+        self.owner = owner
 
 
 class Study:
-    """A plan's trials in Optuna. Its driver is the only process that asks and tells."""
+    """A plan's trials in Optuna. Drivers ask and tell, workers do not."""
 
     def __init__(
         self,
@@ -40,6 +55,7 @@ class Study:
         threads: int,
         *,
         prune: bool = True,
+        claims: Claims | None = None,
     ) -> None:
         """Create the study, or go on with it.
 
@@ -49,11 +65,12 @@ class Study:
             storage: of Optuna.
             threads: for each trial, if the study is new; a study never mixes them.
             prune: whether hopeless trials are ended early.
+            claims: on trials, where other drivers work on the same study; the caller has it to himself meanwhile.
 
         Raises:
             ConfigError: a study of this name explores something else.
         """
-        self.plan, self.settings = plan, settings
+        self.plan, self.settings, self.claims = plan, settings, claims
         self.optuna = optuna.create_study(
             storage=storage,
             study_name=plan.name,
@@ -68,15 +85,39 @@ class Study:
             )
         self._recognise_folder()
         self._enqueue()
-        self.n_trials = plan.n_trials or len(self.optuna.get_trials(deepcopy=False))
         trials = self.trials()
-        self.optuna.sampler = sampler(settings.sampler, plan.config.seed, len(trials))
-        self.optuna.pruner = _pruner(settings, plan.config.training.epochs) if prune else optuna.pruners.NopPruner()
-        self._interrupted = deque(trial for trial in trials if trial.state == TrialState.RUNNING)
+        owner = zlib.crc32(claims.owner.encode()) if claims else 0
+        self.optuna.sampler = sampler(settings.sampler, plan.config.seed, len(trials), owner)
+        self.optuna.pruner = pruner(settings, plan.config.training.epochs) if prune else optuna.pruners.NopPruner()
+        nobodys = [trial for trial in trials if trial.state == TrialState.RUNNING] if claims is None else []
+        self._interrupted = deque(nobodys)
         for folder in (self.folder(trial.number) for trial in self._interrupted):
             if (folder / journal.JOURNAL).exists():
                 journal.has_ended(folder)  # it was killed perhaps, and may have to wait for a worker: it does not run
         self._running: dict[int, Trial] = {}
+
+    @property
+    def own_folder(self) -> Path:
+        """Where this driver writes about the study as a whole: its folder, or where drivers may share that, its own."""
+        return self.plan.home if self.claims is None else self.plan.home / HOSTS / self.claims.owner
+
+    def sees(self, owner: str) -> bool:
+        """Whether another driver's folder is this one's as well."""
+        return (self.plan.home / HOSTS / owner).exists()
+
+    def is_own(self, number: int) -> bool:
+        """Whether this driver trained the trial, or has to look after it."""
+        return self.claims is None or self._trial(number).user_attrs.get("owner") == self.claims.owner
+
+    def others_at_work(self) -> bool:
+        """Whether another driver is training a trial."""
+        running = [trial._trial_id for trial in self.trials() if trial.state == TrialState.RUNNING]
+        return self.claims is not None and self.claims.others_alive(running)
+
+    def hurry(self) -> None:
+        """Wait no longer for a database that does not answer."""
+        if isinstance(self.optuna._storage, PatientStorage):
+            self.optuna._storage.hurried = True
 
     def folder(self, number: int) -> Path:
         """Where a trial lives, from its first start to its end."""
@@ -87,12 +128,18 @@ class Study:
         role = "baseline" if self.plan.is_baseline(assignment.number) else self.plan.role
         tags: dict[str, journal.Scalar] = {"role": role, "study": self.plan.name}
         title = self.plan.title(assignment.number, assignment.params)
-        return Label(title, tags | {"trial.number": assignment.number}, self.plan.parent)
+        parent = os.path.relpath(self.own_folder, self.folder(assignment.number))
+        return Label(title, tags | {"trial.number": assignment.number}, parent)
+
+    @property
+    def n_trials(self) -> int:
+        """How many there are in the end: the budget, or all that are queued."""
+        return self.plan.n_trials or sum(not is_surplus(trial) for trial in self.optuna.get_trials(deepcopy=False))
 
     def trials(self) -> list[FrozenTrial]:
         """All that were ever started, by number."""
         trials: list[FrozenTrial] = self.optuna.get_trials(deepcopy=False)
-        return [trial for trial in trials if trial.state != TrialState.WAITING]
+        return [trial for trial in trials if trial.state != TrialState.WAITING and not is_surplus(trial)]
 
     def finished(self) -> list[FrozenTrial]:
         """The trials that count: complete, pruned or failed."""
@@ -101,34 +148,72 @@ class Study:
     def next(self) -> Assignment | None:
         """An interrupted trial, else a new one; None if the budget is used up or the target is reached."""
         if self._interrupted:
-            trial = Trial(self.optuna, self._interrupted.popleft()._trial_id)
+            waiting = self._interrupted.popleft()
+            try:
+                self._own(waiting.number)
+            except TakenOverError:
+                return self.next()
+            trial = Trial(self.optuna, waiting._trial_id)
             trial.set_user_attr("state", "running")
+        elif (abandoned := self._take()) is not None:
+            trial = abandoned
         elif len(self.trials()) < self.n_trials and not self._target_reached():
             trial = self.optuna.ask()
         else:
             return None
-        params = {key: suggest(trial, key, each) for key, each in self.plan.space.items()}
+        try:
+            former = self._claim(trial)
+            if not self._is_admitted(trial):
+                self._finish(trial, TrialState.FAIL, {"state": SURPLUS})
+                return self.next()
+            params = {key: suggest(trial, key, each) for key, each in self.plan.space.items()}
+        except optuna.exceptions.UpdateFinishedTrialError:  # its former driver is back, and was faster
+            self.drop(trial.number, trial._trial_id)
+            return self.next()
         self._running[trial.number] = trial
-        return Assignment(trial.number, params, max(journal.history(self.folder(trial.number)), default=0))
+        done = max(journal.history(self.folder(trial.number)), default=0)
+        return Assignment(trial.number, params, done, former)
+
+    def is_over(self) -> bool:
+        """Whether no driver has anything left to train."""
+        if any(trial.state == TrialState.RUNNING for trial in self.trials()):
+            return False
+        return len(self.trials()) >= self.n_trials or self._target_reached()
 
     def interrupted(self, number: int) -> None:
-        """The trial goes on later: in this driver's time, or the next one's."""
-        self._running.pop(number).set_user_attr("state", "interrupted")
+        """The trial goes on later: in this driver's time, or the next one's.
+
+        Raises:
+            TakenOverError: another driver has the trial.
+        """
+        with self._still_own(number):
+            self._running[number].set_user_attr("state", "interrupted")
+        del self._running[number]
         self._interrupted.append(self._trial(number))
+
+    def drop(self, number: int, trial_id: int | None = None) -> None:
+        """The trial is another driver's; what this one knows of it is not told."""
+        trial = self._running.pop(number, None)
+        if self.claims is not None:
+            self.claims.let_go(trial._trial_id if trial is not None else trial_id or -1)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Note an epoch's value; returns whether to end the trial as hopeless.
 
         The baseline never is, nor is a trial that is at its end anyway. A resumed trial asks again about its last
         epoch, and hears the same answer.
+
+        Raises:
+            TakenOverError: another driver has the trial.
         """
-        known, running = self._trial(number), self._running[number]
-        if epoch in known.intermediate_values:
-            return bool(known.user_attrs.get("stop_after") == epoch)
-        running.report(value, epoch)
-        stop = number > 0 and epoch < self.plan.epochs(known.params) and running.should_prune()
-        if stop:
-            running.set_user_attr("stop_after", epoch)
+        with self._still_own(number) as known:
+            running = self._running[number]
+            if epoch in known.intermediate_values:
+                return bool(known.user_attrs.get("stop_after") == epoch)
+            running.report(value, epoch)
+            stop = number > 0 and epoch < self.plan.epochs(known.params) and running.should_prune()
+            if stop:
+                running.set_user_attr("stop_after", epoch)
         return stop
 
     def tell(self, number: int, state: str, reason: str) -> FrozenTrial:
@@ -138,20 +223,25 @@ class Study:
             number: of the trial.
             state: complete, pruned, diverged or failed.
             reason: in words; empty if there is nothing to explain.
+
+        Raises:
+            TakenOverError: another driver has the trial.
         """
-        trial = self._running[number]
-        folder = self.folder(number)
-        epochs = journal.history(folder)
-        epochs.pop(0, None)
-        for epoch in sorted(set(epochs) - set(self._trial(number).intermediate_values)):
-            trial.report(epochs[epoch][self.settings.metric], epoch)
-        trial.set_user_attr("state", state)  # a finished trial takes no attributes
-        trial.set_user_attr("reason", reason)
-        trial.set_user_attr("seconds", sum(metrics["epoch_seconds"] for metrics in epochs.values()))
-        if state == "complete":
-            self.optuna.tell(trial, self.settings.best(metrics[self.settings.metric] for metrics in epochs.values()))
-        else:
-            self.optuna.tell(trial, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
+        epochs = journal.history(self.folder(number))
+        finals = epochs.pop(0, {})
+        attributes: dict[str, str | float] = {"state": state, "reason": reason}
+        attributes["seconds"] = sum(metrics["epoch_seconds"] for metrics in epochs.values())
+        if "val/best_accuracy" in finals:
+            attributes["best_accuracy"] = finals["val/best_accuracy"]
+        with self._still_own(number) as known:
+            trial = self._running[number]
+            for epoch in sorted(set(epochs) - set(known.intermediate_values)):
+                trial.report(epochs[epoch][self.settings.metric], epoch)
+            if state == "complete":
+                best = self.settings.best(metrics[self.settings.metric] for metrics in epochs.values())
+                self._finish(trial, TrialState.COMPLETE, attributes, best)
+            else:
+                self._finish(trial, TrialState.PRUNED if state == "pruned" else TrialState.FAIL, attributes)
         del self._running[number]
         return self._trial(number)
 
@@ -181,14 +271,75 @@ class Study:
     def _trial(self, number: int) -> FrozenTrial:
         return self.optuna.get_trials(deepcopy=False)[number]
 
+    @property
+    def _owner(self) -> str | None:
+        return self.claims.owner if self.claims is not None else None
+
+    def _own(self, number: int) -> FrozenTrial:
+        """The trial as the storage has it, if it is still this driver's."""
+        trial = self._trial(number)
+        owner = trial.user_attrs.get("owner")
+        if trial.state != TrialState.RUNNING or owner != self._owner:
+            raise TakenOverError(str(owner))
+        return trial
+
+    @contextmanager
+    def _still_own(self, number: int) -> Iterator[FrozenTrial]:
+        """What is told of the trial within is told as long as it is this driver's."""
+        try:
+            yield self._own(number)
+        except optuna.exceptions.UpdateFinishedTrialError as error:  # told while this driver waited for the database
+            raise TakenOverError(str(self._trial(number).user_attrs.get("owner"))) from error
+
+    def _take(self) -> Trial | None:
+        """A trial whose driver is dead. If its folder can be seen from here, nobody is writing there any more."""
+        if self.claims is None:
+            return None
+        running = [trial for trial in self.optuna.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING]
+        others = [trial for trial in running if trial.user_attrs.get("owner") != self._owner]
+        folders = {trial._trial_id: self.folder(trial.number) for trial in others}
+        taken = self.claims.take([each for each, folder in folders.items() if not journal.is_being_written(folder)])
+        return None if taken is None else Trial(self.optuna, taken)
+
+    def _claim(self, trial: Trial) -> str | None:
+        """Make the trial this driver's; returns who had it before."""
+        if self.claims is None:
+            return None
+        former = self._trial(trial.number).user_attrs.get("owner")
+        self.claims.keep(trial._trial_id)
+        trial.set_user_attr("owner", self.claims.owner)
+        return former if former != self.claims.owner else None
+
+    def _is_admitted(self, trial: Trial) -> bool:
+        """Whether the budget has room for the trial after those of lower numbers, whoever asked at the same time."""
+        known = self._trial(trial.number)
+        if self.claims is None or known.params:  # it was admitted before, whatever the budget is now
+            return True
+        if self.plan.n_trials is None:
+            return "fixed_params" in known.system_attrs
+        earlier = self.optuna.get_trials(deepcopy=False)[: trial.number]
+        return sum(not is_surplus(each) for each in earlier) < self.plan.n_trials
+
+    def _finish(
+        self, trial: Trial, state: TrialState, attributes: Mapping[str, str | float], value: float | None = None
+    ) -> None:
+        for key, attribute in attributes.items():  # a finished trial takes no attributes
+            trial.set_user_attr(key, attribute)
+        if self.claims is not None:
+            self._own(trial.number)
+        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # done, but the answer was lost on its way
+            self.optuna.tell(trial, value, state, skip_if_finished=True)
+        if self.claims is not None:
+            self.claims.let_go(trial._trial_id)
+
     def _recognise_folder(self) -> None:
         """Folder and database know each other by an id: trials of the same number are the same trial."""
         folder, attribute = self.plan.folder, self.optuna.user_attrs.get("id")
         mark = folder / "study.id"
         known = mark.read_text() if mark.exists() else None
-        if attribute is None and not any(folder.glob("trial-*")):
+        if (attribute is None or (known is None and self.claims is not None)) and not any(folder.glob("trial-*")):
             folder.mkdir(parents=True, exist_ok=True)
-            known = attribute = uuid.uuid4().hex
+            known = attribute = attribute or uuid.uuid4().hex
             write_whole(mark, known)
             self.optuna.set_user_attr("id", attribute)
         if known != attribute:
@@ -217,41 +368,6 @@ def result(trial: FrozenTrial) -> float:
     return trial.value
 
 
-def suggest(trial: Trial, key: str, each: optuna.distributions.BaseDistribution) -> Value:
-    """The trial's value, drawn now if a crash came between the trial and its values."""
-    if isinstance(each, CategoricalDistribution):
-        choice: Value = trial.suggest_categorical(key, each.choices)
-        return choice
-    if isinstance(each, FloatDistribution):
-        return trial.suggest_float(key, each.low, each.high, step=each.step, log=each.log)
-    assert isinstance(each, optuna.distributions.IntDistribution)
-    return trial.suggest_int(key, each.low, each.high, step=each.step, log=each.log)
-
-
-def sampler(name: str, seed: int, trials: int) -> optuna.samplers.BaseSampler:
-    """A sampler that does not repeat itself in a study that goes on with so many trials.
-
-    TPE and random search begin their draws anew with each process, so each start gets its own seed. QMC counts its
-    points in the storage and needs the same seed always, but not for what it draws by chance: all, until a trial is
-    complete, pruned or running from which it learns the space.
-    """
-    own = int(np.random.SeedSequence((seed, trials)).generate_state(1)[0])
-    if name == "qmc":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.QMCSampler(seed=seed, independent_sampler=optuna.samplers.RandomSampler(seed=own))
-    return optuna.samplers.TPESampler(seed=own) if name == "tpe" else optuna.samplers.RandomSampler(seed=own)
-
-
-def _pruner(settings: SweeperConfig, epochs: int) -> optuna.pruners.BasePruner:
-    pruner = settings.pruner
-    first = max(1, pruner.warmup_epochs)
-    match pruner.name:
-        case "median":
-            return optuna.pruners.MedianPruner(pruner.startup_trials, pruner.warmup_epochs)
-        case "successive_halving":
-            return optuna.pruners.SuccessiveHalvingPruner(min_resource=first)
-        case "hyperband":
-            return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=max(first, epochs))
-        case _:
-            return optuna.pruners.NopPruner()
+def is_surplus(trial: FrozenTrial) -> bool:
+    """Whether it was asked for in the same moment as the last trial of the budget, and never trained."""
+    return bool(trial.user_attrs.get("state") == SURPLUS)

@@ -35,7 +35,7 @@ class Live:
         self._sizes: dict[Path, int] = {}
         self._asked: set[Path] = set()  # whether the store still has the run, before anything new was sent
         self._deleted: set[Path] = set()  # by the user, in MLflow
-        self._failures = 0
+        self._failures = self._runs_sent = 0
         self._warned = self._finished = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
@@ -61,8 +61,15 @@ class Live:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        stopped = isinstance(error, KeyboardInterrupt | Terminated)
-        self.close(PATIENCE_AFTER_STOP_SECONDS if stopped else PATIENCE_SECONDS)
+        if isinstance(error, KeyboardInterrupt | Terminated):
+            self.close(PATIENCE_AFTER_STOP_SECONDS)
+            return
+        self._closing.set()
+        runs_sent = -1
+        while self._thread.is_alive() and self._runs_sent != runs_sent:  # slow is not dead
+            runs_sent = self._runs_sent
+            self._thread.join(PATIENCE_SECONDS)
+        self.close(0)
 
     def _follow(self) -> None:
         closing = False
@@ -93,6 +100,7 @@ class Live:
                         self._deleted.add(folder)
                     self._asked.add(folder)
                 self._sizes[folder] = size
+                self._runs_sent += 1
         except Exception as error:  # noqa: BLE001  # whatever it is, the journal has the data and training goes on
             logger.warning("%s not sent to MLflow: %s", folder, store.redacted(repr(error)))
             return error

@@ -4,7 +4,7 @@ import fcntl
 import getpass
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -30,6 +30,8 @@ from svhn_sweep.tracking.journal import Event
 
 logger = logging.getLogger(__name__)
 
+BATCHED = {"params", "tags", "metrics", "description"}  # kinds of events that one call sends together
+MOST_EVENTS = 50  # of them, within MLflow's limit of 1,000 metrics in a call
 KEY = "journal.key"  # the tag that tells which run in MLflow a journal belongs to
 
 
@@ -43,13 +45,14 @@ def send(folder: Path) -> memory.Sent:
     client = store.connect()
     with _alone(folder):
         sent = memory.recall(folder)
-        for event, position in journal.read(folder, sent["position"] if sent else 0):
-            if event["kind"] == "start":
+        for events, position in _together(journal.read(folder, sent["position"] if sent else 0)):
+            if events[0]["kind"] == "start":
+                (event,) = events
                 parent = _started(client, folder / event["parent"]) if "parent" in event else None
                 sent = _find_or_create(client, event, parent)
             else:
                 assert sent is not None, f"{folder}: the journal does not begin with its start"
-                _send_event(client, sent, event, folder)
+                _send_events(client, sent, events, folder)
             sent["position"] = position
             memory.remember(folder, sent)
     assert sent is not None, f"{folder}: the journal is empty"
@@ -70,6 +73,22 @@ def resend(folder: Path) -> memory.Sent | None:
             with _alone(folder):
                 memory.remember(folder, None)  # another database at the same address: send everything again
     return send(folder)
+
+
+def _together(events: Iterable[tuple[Event, int]]) -> Iterator[tuple[list[Event], int]]:
+    """The events that one call can send, with the position after the last of them."""
+    waiting: list[Event] = []
+    last = 0
+    for event, position in events:
+        if waiting and (event["kind"] not in BATCHED or len(waiting) == MOST_EVENTS):
+            yield waiting, last
+            waiting = []
+        if event["kind"] in BATCHED:
+            waiting, last = [*waiting, event], position
+        else:
+            yield [event], position
+    if waiting:
+        yield waiting, last
 
 
 @contextmanager
@@ -121,38 +140,60 @@ def _experiment(client: MlflowClient, name: str) -> Experiment:
     return experiment
 
 
-def _send_event(client: MlflowClient, sent: memory.Sent, event: Event, folder: Path) -> None:
-    run_id = sent["run_id"]
+def _send_events(client: MlflowClient, sent: memory.Sent, events: Sequence[Event], folder: Path) -> None:
+    event = events[0]
     match event["kind"]:
-        case "params":
-            params = [Param(key, str(value)) for key, value in event["values"].items()]
-            client.log_batch(run_id, params=params, synchronous=True)
-        case "description":
-            text = event["text"].replace(description.RUN_ID, run_id)
-            text = text.replace(description.EXPERIMENT_ID, sent["experiment_id"])
-            client.log_batch(run_id, tags=[RunTag(description.TAG, text)], synchronous=True)
-        case "tags":
-            tags = [RunTag(key, str(value)) for key, value in event["values"].items()]
-            client.log_batch(run_id, tags=tags, synchronous=True)
-        case "metrics":
-            time, step = event["time"], event["step"]
-            metrics = [Metric(key, float(value), time, step) for key, value in event["values"].items()]
-            client.log_batch(run_id, metrics=metrics, synchronous=True)
+        case "params" | "tags" | "metrics" | "description":
+            _send_batch(client, sent, events)
         case "dataset":
             source = json.dumps({"uri": event["source"]})
             dataset = Dataset(event["name"], event["digest"][:36], "local", source)  # 36 characters is MLflow's limit
-            client.log_inputs(run_id, [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
+            client.log_inputs(sent["run_id"], [DatasetInput(dataset, [InputTag("mlflow.data.context", "training")])])
         case "artifact" | "image" | "model":
             _send_file(client, sent, event, folder / event["path"])
         case "view":
             view = views.encoded(event["name"], event["state"], event["time"])
             client.set_experiment_tag(sent["experiment_id"], views.TAG + event["key"], view)
-        case "resume":
-            client.update_run(run_id, "RUNNING")
-        case "end":
-            tags = [RunTag(key, str(value)) for key, value in event["values"].items()]
-            client.log_batch(run_id, tags=tags, synchronous=True)
-            client.set_terminated(run_id, event["status"], event["time"])
+        case "resume" | "end" | "supersede":
+            _send_status(client, sent, event)
+
+
+def _send_batch(client: MlflowClient, sent: memory.Sent, events: Sequence[Event]) -> None:
+    params, metrics = [], []
+    tags: dict[str, str] = {}
+    for event in events:
+        if event["kind"] == "params":
+            params += [Param(key, str(value)) for key, value in event["values"].items()]
+        elif event["kind"] == "metrics":
+            time, step = event["time"], event["step"]
+            metrics += [Metric(key, float(value), time, step) for key, value in event["values"].items()]
+        elif event["kind"] == "tags":
+            tags |= {key: str(value) for key, value in event["values"].items()}
+        else:
+            text = event["text"].replace(description.RUN_ID, sent["run_id"])
+            tags[description.TAG] = text.replace(description.EXPERIMENT_ID, sent["experiment_id"])
+    client.log_batch(sent["run_id"], metrics, params, [RunTag(*tag) for tag in tags.items()], synchronous=True)
+
+
+def _send_status(client: MlflowClient, sent: memory.Sent, event: Event) -> None:
+    if event["kind"] == "resume":
+        client.update_run(sent["run_id"], "RUNNING")
+    elif event["kind"] == "end":
+        tags = [RunTag(key, str(value)) for key, value in event["values"].items()]
+        client.log_batch(sent["run_id"], tags=tags, synchronous=True)
+        client.set_terminated(sent["run_id"], event["status"], event["time"])
+    else:
+        _drop_others(client, sent, event)
+
+
+def _drop_others(client: MlflowClient, sent: memory.Sent, event: Event) -> None:
+    """End the runs that this one counts instead of."""
+    same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in event["values"].items())
+    dropped = {"role": "dropped", "trial.state": "interrupted", "trial.reason": event["text"]}
+    for run in client.search_runs([sent["experiment_id"]], same):
+        if run.info.run_id != sent["run_id"]:
+            client.log_batch(run.info.run_id, tags=[RunTag(*tag) for tag in dropped.items()], synchronous=True)
+            client.set_terminated(run.info.run_id, "KILLED", event["time"])
 
 
 def _send_file(client: MlflowClient, sent: memory.Sent, event: Event, path: Path) -> None:

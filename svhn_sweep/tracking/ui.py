@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from svhn_sweep.errors import UserError
-from svhn_sweep.tracking import memory, store, views
+from svhn_sweep.tracking import journal, memory, store, views
 from svhn_sweep.tracking.sync import MULTIRUN, NEWEST
 
 QUIETER = {
@@ -23,7 +23,8 @@ def pages(folder: Path) -> dict[str, str]:
     sent = memory.recall(folder)
     if sent is None:
         return {}
-    return views.pages(folder, sent["experiment_id"]) | {f"Study {folder.name}": _run(sent)}
+    start, _ = next(journal.read(folder))
+    return views.pages(folder, sent["experiment_id"]) | {f"Study {start['name']}": _run(sent)}
 
 
 def addresses(folders: Iterable[Path]) -> dict[str, str]:

@@ -15,9 +15,9 @@ from svhn_sweep.errors import ConfigError
 from svhn_sweep.explain import SAID_BY_THE_USER, explain
 from svhn_sweep.sweep import settings
 from svhn_sweep.sweep.plan import Plan, composed, plans
+from svhn_sweep.sweep.sampling import sampler, suggest
 from svhn_sweep.sweep.settings import ConfirmConfig, PrunerConfig, SweeperConfig
 from svhn_sweep.sweep.space import Value
-from svhn_sweep.sweep.study import sampler, suggest
 
 Planned = Callable[..., list[Plan]]
 

@@ -13,7 +13,7 @@ import optuna
 import pytest
 
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.sweep.storage import alone, connect, database
+from svhn_sweep.sweep.storage import Storage, alone, connect, is_shared, url
 
 Driver = Callable[..., "subprocess.Popen[str]"]
 
@@ -28,9 +28,13 @@ with alone(Path(sys.argv[1])):
 CONNECT = """
 import sys
 from pathlib import Path
-from svhn_sweep.sweep.storage import connect
-connect(Path(sys.argv[1]))
+from svhn_sweep.sweep.storage import connect, url
+connect(url(f"sqlite:///{sys.argv[1]}"))
 """
+
+
+def sqlite(path: Path) -> Storage:
+    return connect(url(f"sqlite:///{path}"))
 
 
 @pytest.fixture
@@ -91,7 +95,7 @@ def test_two_drivers_can_work_on_two_studies(tmp_path: Path, driver: Driver) -> 
 def test_a_new_database_appears_whole_and_is_found_again(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "optuna.db"
     for _ in range(2):
-        storage = connect(path)
+        storage = sqlite(path)
         optuna.create_study(storage=storage, study_name="one", load_if_exists=True).ask()
         storage.engine.dispose()
     assert len(optuna.load_study(storage=storage, study_name="one").trials) == 2
@@ -110,7 +114,7 @@ def test_a_creation_that_is_killed_leaves_nothing_half_made(tmp_path: Path, dela
     process.kill()
     assert process.wait() == -signal.SIGKILL
     assert not path.exists()
-    storage = connect(path)
+    storage = sqlite(path)
     assert optuna.create_study(storage=storage).ask().number == 0
     storage.engine.dispose()
 
@@ -120,7 +124,7 @@ def test_drivers_that_create_it_at_once_share_one(tmp_path: Path) -> None:
     processes = [subprocess.Popen([sys.executable, "-c", CONNECT, str(path)]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert [each.name for each in tmp_path.iterdir()] == ["optuna.db"]
-    connect(path).engine.dispose()
+    sqlite(path).engine.dispose()
 
 
 # its address
@@ -139,7 +143,21 @@ def test_the_file_is_found_from_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str | None, path: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert database(setting) == tmp_path / path
+    assert url(setting).database == str(tmp_path / path)
+
+
+def test_postgres_is_for_many_and_a_file_for_one() -> None:
+    shared = url("postgresql+psycopg://sweeper@host/optuna")
+    assert is_shared(shared)
+    assert shared.host == "host"
+    assert not is_shared(url(None))
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    with pytest.raises(ConfigError, match=r"but postgresql\+psycopg://sweeper@127.0.0.1:1/optuna is not: ") as caught:
+        connect(url("postgresql+psycopg://sweeper@127.0.0.1:1/optuna"))
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -151,14 +169,17 @@ def test_the_file_is_found_from_the_current_folder(
         ("sqlite://", "sqlite"),
         ("sqlite://optuna.db", "sqlite"),
         ("mysql://host/optuna", "mysql"),
-        ("postgresql://me:secret@host/optuna", "postgresql"),
-        ("postgresql://me:sec/ret@host/optuna", "postgresql"),
+        ("postgresql://host/optuna", "postgresql"),
+        ("postgresql+psycopg://host", "postgresql+psycopg"),
     ],
 )
-def test_an_address_that_is_no_sqlite_file_is_refused(setting: str, told: str) -> None:
-    message = f"hydra.sweeper.storage must be sqlite:///FILE but begins with {told!r}."
+def test_an_address_that_is_no_database_of_ours_is_refused(setting: str, told: str) -> None:
+    message = (
+        "hydra.sweeper.storage must be sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE but begins with "
+        f"{told!r}."
+    )
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
-        database(setting)
+        url(setting)
 
 
 @pytest.mark.parametrize("name", ["text", "a folder", "missing/proc/x"])
@@ -167,4 +188,4 @@ def test_what_is_no_database_is_refused_in_a_sentence(tmp_path: Path, name: str)
     (tmp_path / "a folder").mkdir()
     (tmp_path / "missing").write_text("a file where a folder should be")
     with pytest.raises(ConfigError, match=r"^hydra\.sweeper\.storage must be a database of Optuna's but .* is not: "):
-        connect(tmp_path / name)
+        sqlite(tmp_path / name)

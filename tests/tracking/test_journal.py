@@ -7,7 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from svhn_sweep.tracking.journal import JOURNAL, Event, Journal, ending, folders, has_ended, history, is_for, read
+from svhn_sweep.tracking.journal import (
+    JOURNAL,
+    Event,
+    Journal,
+    ending,
+    folders,
+    has_ended,
+    history,
+    is_being_written,
+    is_for,
+    read,
+)
 
 
 @pytest.fixture
@@ -228,6 +239,15 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert history(tmp_path) == {1: {"val/loss": 0.4}, 2: {"val/loss": 0.2}}
     assert has_ended(tmp_path)
     assert kinds(tmp_path) == ["start", "tags", "metrics", "end", "resume", "tags", "metrics", "end"]
+
+
+def test_whether_a_run_is_being_written_is_seen_without_disturbing_it(tmp_path: Path) -> None:
+    assert not is_being_written(tmp_path / "nothing")
+    with Journal(tmp_path) as journal:
+        journal.start(name="a run", experiment="svhn", store="", tags={})
+        assert is_being_written(tmp_path)
+        journal.end("FINISHED", {})
+    assert not is_being_written(tmp_path)
 
 
 def test_folders_finds_started_runs(tmp_path: Path) -> None:

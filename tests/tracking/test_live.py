@@ -274,6 +274,24 @@ def test_somebody_who_stopped_the_command_need_not_wait(
     assert "it does not answer" in capsys.readouterr().err
 
 
+def test_a_store_that_is_slow_gets_all_the_time_that_it_takes(
+    sent: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = [ended(tmp_path / f"run {number}") for number in range(8)]
+    good = sending.send
+
+    def send(folder: Path) -> Sent:
+        time.sleep(0.2)
+        return good(folder)
+
+    monkeypatch.setattr(sending, "send", send)
+    monkeypatch.setattr(live, "PATIENCE_SECONDS", 0.5)
+    with Live(runs) as following:
+        pass
+    assert following.sent
+    assert len(sent) == 8
+
+
 @pytest.mark.parametrize("error", [None, RuntimeError("failed")])
 def test_a_command_that_was_not_stopped_waits_for_a_slow_store(
     hanging: threading.Event, own: Path, monkeypatch: pytest.MonkeyPatch, error: Exception | None

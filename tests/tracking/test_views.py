@@ -15,6 +15,7 @@ from svhn_sweep.tracking.journal import JOURNAL, Journal
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # SQLAlchemy sessions of MLflow's store
 
 SHA256 = "0123456789abcdef" * 4
+NO_TRIALS = "tags.role != 'sweep' and tags.role != 'confirmation' and tags.role != 'dropped'"
 PARAMS = ("training.learning_rate", "model.dropout")
 
 
@@ -56,10 +57,7 @@ def test_the_best_comes_first(metric: str, maximize: bool, order: tuple[str, boo
 
 def test_the_leaderboard_is_of_trials_on_the_same_digits_with_what_tells_them_apart() -> None:
     board = state("leaderboard-01234567")
-    assert (
-        board["searchFilter"]
-        == f"tags.`data.sha256` = '{SHA256}' and tags.role != 'sweep' and tags.role != 'confirmation'"
-    )
+    assert board["searchFilter"] == f"tags.`data.sha256` = '{SHA256}' and {NO_TRIALS}"
     assert board["selectedColumns"] == [
         "tags.`trial.state`",
         "metrics.`val/best_accuracy`",
@@ -89,9 +87,7 @@ def test_sweeps_that_show_the_same_share_a_leaderboard_and_others_have_their_own
 @pytest.mark.parametrize("key", ["charts-model2-abc", "matrices-model2-abc"])
 def test_charts_are_of_one_study_and_each_lies_in_a_section(key: str) -> None:
     charts = state(key)
-    assert (
-        charts["searchFilter"] == "tags.study = 'model2-abc' and tags.role != 'sweep' and tags.role != 'confirmation'"
-    )
+    assert charts["searchFilter"] == f"tags.study = 'model2-abc' and {NO_TRIALS}"
     drawn, sections = charts["compareRunCharts"], charts["compareRunSections"]
     assert isinstance(drawn, list)
     assert isinstance(sections, list)

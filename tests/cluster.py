@@ -1,0 +1,138 @@
+"""Hosts: folders of their own, each in a network namespace of its own where the machine allows it."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import optuna
+from folder import Folder
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from servers import Mlflow, Postgres
+
+PRETEND = Path(__file__).parent / "pretend"
+BRIDGE = f"sweep{os.getpid() % 100_000}"  # an interface has at most 15 characters
+SUBNET = f"10.77.{os.getpid() % 250}"  # two of these clusters may be at work
+GATEWAY = f"{SUBNET}.1"
+
+
+def namespaces_allowed() -> bool:
+    """Whether this user may make network namespaces."""
+    return (
+        os.getuid() == 0
+        and shutil.which("ip") is not None
+        and not _quiet("ip", "link", "add", BRIDGE, "type", "bridge")
+    )
+
+
+def _quiet(*command: str) -> int:
+    return subprocess.run(command, check=False, capture_output=True).returncode
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)
+
+
+class Network:
+    """A bridge with the servers at its address, and a cable to each host."""
+
+    def __init__(self) -> None:
+        _ip("addr", "add", f"{GATEWAY}/24", "dev", BRIDGE)
+        _ip("link", "set", BRIDGE, "up")
+        self.names: list[str] = []
+
+    def join(self) -> str:
+        """A new namespace, by name."""
+        number = len(self.names) + 2
+        name = f"{BRIDGE}-{number}"  # of its cable, too
+        self.names.append(name)
+        _ip("netns", "add", name)
+        _ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
+        _ip("link", "set", name, "master", BRIDGE, "up")
+        _ip("-n", name, "addr", "add", f"{SUBNET}.{number}/24", "dev", "eth0")
+        _ip("-n", name, "link", "set", "eth0", "up")
+        _ip("-n", name, "link", "set", "lo", "up")
+        return name
+
+    def cut(self, name: str, *, off: bool = True) -> None:
+        """Take the cable out, or put it back."""
+        _ip("link", "set", name, "down" if off else "up")
+
+    def close(self) -> None:
+        for name in self.names:
+            _quiet("ip", "netns", "del", name)
+        _quiet("ip", "link", "del", BRIDGE)
+
+
+@dataclass
+class Host(Folder):
+    """A folder in which the command is run, on a host of its own."""
+
+    namespace: str = ""
+
+    def command(self, *arguments: str) -> list[str]:
+        inside = ["ip", "netns", "exec", self.namespace] if self.namespace else []
+        return [*inside, sys.executable, "-m", "svhn_sweep", *arguments]
+
+    def kill(self) -> None:
+        """As a power cut does: driver and workers at once."""
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                ours = b"svhn_sweep" in (process / "cmdline").read_bytes() and (process / "cwd").readlink() == self.path
+            except OSError:  # it has ended meanwhile
+                continue
+            if ours:
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+@dataclass
+class Cluster:
+    """Two servers and any number of hosts."""
+
+    folder: Path
+    postgres: Postgres
+    mlflow: Mlflow
+    environment: dict[str, str]
+    network: Network | None
+    hosts: list[Host] = field(default_factory=list)
+    storage: optuna.storages.RDBStorage | None = None
+
+    def host(self, *, pretend: bool = True, folder: Path | None = None, **environment: str) -> Host:
+        """A new one; `pretend`: its workers sleep instead of training; `folder`: that several share."""
+        path = folder or self.folder / f"host-{len(self.hosts)}"
+        path.mkdir(exist_ok=True)
+        known = self.environment | self.postgres.environment | self.mlflow.environment | environment
+        known["PYTHONPATH"] = os.pathsep.join([str(PRETEND)] * pretend + [str(PRETEND.parents[1])])
+        namespace = self.network.join() if self.network is not None else ""
+        self.hosts.append(Host(path, known, namespace=namespace))
+        return self.hosts[-1]
+
+    def study(self, name: str) -> optuna.Study:
+        if self.storage is None:
+            address = self.postgres.storage.replace("@", f":{self.postgres.password}@")
+            self.storage = optuna.storages.RDBStorage(address, engine_kwargs={"pool_pre_ping": True})
+        return optuna.load_study(study_name=name, storage=self.storage)
+
+    def runs(self, study: str) -> list[Run]:
+        """What MLflow shows of a study's trials and of itself, without what was dropped."""
+        client = MlflowClient(self.mlflow.address)
+        experiment = client.get_experiment_by_name("svhn-synthetic") or client.get_experiment_by_name("svhn")
+        assert experiment is not None
+        same = f"tags.study = '{study}' and tags.role != 'dropped'"
+        return list(client.search_runs([experiment.experiment_id], same, max_results=1000))
+
+    def close(self) -> None:
+        for host in self.hosts:
+            host.kill()
+            for process in host.started:
+                process.communicate()
+        if self.storage is not None:
+            self.storage.engine.dispose()
+        self.mlflow.stop()
+        self.postgres.stop()
+        if self.network is not None:
+            self.network.close()

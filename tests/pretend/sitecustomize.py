@@ -1,0 +1,67 @@
+"""On PYTHONPATH: workers sleep instead of training. Journals, drivers, databases and servers are the real ones."""
+
+from __future__ import annotations
+
+import os
+import sys
+import types
+
+if "svhn_sweep.sweep.worker" in sys.orig_argv:
+    import math
+    import time
+
+    sys.modules["svhn_sweep.training.fit"] = types.ModuleType("no TensorFlow: nothing is fitted")
+
+    from svhn_sweep import trial
+    from svhn_sweep.config import Config, flatten
+    from svhn_sweep.tracking import journal as journals
+    from svhn_sweep.tracking.journal import Journal
+
+    def sleep(
+        config: Config, splits: object, parts: object, journal: Journal, command: str, should_stop: trial.ShouldStop
+    ) -> trial.Outcome:
+        """A curve that depends on the params alone; it goes on after its last epoch as a real one does."""
+        journal.params(dict(flatten(config.training, "training.")))
+        top = 0.9 - abs(math.log10(config.training.learning_rate) + 3) / 10
+        seconds = float(os.environ.get("PRETEND_SECONDS", "0.05"))
+        for epoch in range(max(journals.history(journal.folder), default=0) + 1, config.training.epochs + 1):
+            time.sleep(seconds)
+            accuracy = top * (1 - 0.5**epoch)
+            values = {"val/accuracy": accuracy, "val/loss": 1 - accuracy, "epoch_seconds": seconds}
+            journal.metrics(values, step=epoch)
+            if should_stop(epoch, values):
+                trial._end(journal, "KILLED", {"trial.state": "pruned", "trial.reason": ""})
+                return trial.Outcome("pruned", {})
+        finals = {
+            "val/best_accuracy": top * (1 - 0.5**config.training.epochs),
+            "val/best_epoch": config.training.epochs,
+        }
+        journal.metrics(finals)
+        trial._end(journal, "FINISHED", {"trial.state": "complete", "trial.reason": ""})
+        return trial.Outcome("complete", finals)
+
+    trial._train_and_judge = sleep
+
+elif "SWEEP_WAITS" in os.environ and "svhn_sweep" in sys.orig_argv:
+    import atexit
+    import time
+    from pathlib import Path
+
+    from svhn_sweep.sweep.patience import PatientStorage
+
+    waits, began, wait = [], time.monotonic(), PatientStorage.wait
+
+    def measured(storage, ask):  # type: ignore[no-untyped-def]
+        since = time.monotonic()
+        try:
+            return wait(storage, ask)
+        finally:
+            waits.append(time.monotonic() - since)
+
+    def tell() -> None:
+        line = f"{len(waits)} {sum(waits)} {time.monotonic() - began}\n"
+        with Path(os.environ["SWEEP_WAITS"]).open("a") as file:
+            file.write(line)
+
+    PatientStorage.wait = measured
+    atexit.register(tell)
