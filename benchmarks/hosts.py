@@ -22,8 +22,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import h5py
 import optuna
-from cluster import GATEWAY, Cluster, Host, Network, namespaces_allowed
-from servers import Mlflow, Postgres
+from cluster import Cluster, Host, started
 from studies import SPACE, Studies, sweeper, write
 
 from svhn_sweep.data.synthetic import draw
@@ -54,28 +53,13 @@ def main() -> None:
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    network = Network() if namespaces_allowed() else None
-    with tempfile.TemporaryDirectory(prefix="svhn_sweep") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # for PostgreSQL's user
-        for each in ("postgres", "mlflow"):
-            (folder / each).mkdir()
-        host = GATEWAY if network is not None else "127.0.0.1"
-        postgres = Postgres(folder / "postgres", host)
-        postgres.create()
-        with postgres.connect("optuna") as connection:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_"))}
+    with started(environment) as servers:
+        with servers.postgres.connect("optuna") as connection:
             connection.execute("CREATE EXTENSION pg_stat_statements")
-        mlflow = Mlflow(folder / "mlflow", postgres, host)
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_"))}
-        servers = Cluster(folder, postgres, mlflow, environment, network)
-        with h5py.File(folder / "small.h5", "w") as file:
+        with h5py.File(servers.folder / "small.h5", "w") as file:
             file["X_train"], file["y_train"] = draw(300, seed=(7, 300))
-        try:
-            mlflow.start()
-            os.environ.update(mlflow.environment)
-            yield servers
-        finally:
-            servers.close()
+        yield servers
 
 
 def command(servers: Cluster, name: str, *more: str) -> list[str]:

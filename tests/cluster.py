@@ -5,10 +5,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
+import pytest
 from folder import Folder
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -136,3 +140,27 @@ class Cluster:
         self.postgres.stop()
         if self.network is not None:
             self.network.close()
+
+
+@contextmanager
+def started(environment: dict[str, str]) -> Iterator[Cluster]:
+    """A cluster without hosts yet; this process asks its MLflow, too."""
+    network = Network() if namespaces_allowed() else None
+    with tempfile.TemporaryDirectory(prefix="svhn_sweep") as name:
+        folder = Path(name)
+        folder.chmod(0o755)  # for PostgreSQL's user
+        for each in ("postgres", "mlflow"):
+            (folder / each).mkdir()
+        host = GATEWAY if network is not None else "127.0.0.1"
+        postgres = Postgres(folder / "postgres", host)
+        postgres.create()
+        mlflow = Mlflow(folder / "mlflow", postgres, host)
+        cluster = Cluster(folder, postgres, mlflow, environment, network)
+        try:
+            mlflow.start()
+            with pytest.MonkeyPatch.context() as patch:
+                for key, value in mlflow.environment.items():
+                    patch.setenv(key, value)
+                yield cluster
+        finally:
+            cluster.close()

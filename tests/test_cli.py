@@ -48,6 +48,15 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
             ["-m", "optuna", "hydra.sweeper.storage=postgresql+psycopg://me@127.0.0.1:1/optuna"],
             "svhn_sweep: data must be named where hosts share a storage, since each would look in its own folder",
         ),
+        (
+            [
+                "-m",
+                "optuna",
+                "hydra.sweeper.sampler=qmc",
+                "hydra.sweeper.storage=postgresql+psycopg://127.0.0.1:1/optuna",
+            ],
+            "svhn_sweep: hydra.sweeper.sampler must be tpe or random where hosts share a storage but is qmc.",
+        ),
         (["sync", "nowhere"], "svhn_sweep: sync takes folders of runs, but there is no nowhere."),
     ],
 )

@@ -155,7 +155,7 @@ class ParentRun:
         }
 
     def _command(self, number: int) -> str:
-        params = self.study.trials()[number].params
+        (params,) = [trial.params for trial in self.study.trials() if trial.number == number]
         return command(self.study.plan.overrides(params, self.study.threads), self.config_dirs)
 
     def _write(self, path: str, text: str) -> None:

@@ -49,6 +49,8 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
     _check(hydra)
     where, database = places(settings), storage.url(settings.storage)
     shared = storage.is_shared(database)
+    if shared and settings.sampler == "qmc":  # two drivers would draw the same point
+        raise ConfigError("hydra.sweeper.sampler must be tpe or random where hosts share a storage but is qmc.")
     found = plans(settings, arguments, _resolver(arguments, test=settings.confirm is not None, shared=shared))
     announcement.before(found, settings, where)
     if settings.dry_run:

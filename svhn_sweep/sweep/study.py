@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.claims import Claims
+from svhn_sweep.sweep.leaderboard import SURPLUS, is_surplus
 from svhn_sweep.sweep.patience import PatientStorage
 from svhn_sweep.sweep.plan import Params, Plan
 from svhn_sweep.sweep.sampling import pruner, sampler, suggest
@@ -22,7 +23,6 @@ from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.tracking import journal
 from svhn_sweep.trial import Label
 
-SURPLUS = "surplus"
 HOSTS = "hosts"
 
 
@@ -366,8 +366,3 @@ def result(trial: FrozenTrial) -> float:
     """The value of a complete trial."""
     assert trial.value is not None, f"trial {trial.number} is not complete"
     return trial.value
-
-
-def is_surplus(trial: FrozenTrial) -> bool:
-    """Whether it was asked for in the same moment as the last trial of the budget, and never trained."""
-    return bool(trial.user_attrs.get("state") == SURPLUS)

@@ -2,18 +2,17 @@
 
 import signal
 import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from cluster import GATEWAY, Cluster, Host, Network, namespaces_allowed
+from cluster import Cluster, Host, started
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
-from servers import Mlflow, Postgres, postgres_programs
+from servers import postgres_programs
 
 from svhn_sweep.tracking.journal import history
 
@@ -29,25 +28,8 @@ GRACE = 6
 
 @pytest.fixture(scope="module")
 def cluster(plain_environment: dict[str, str]) -> Iterator[Cluster]:
-    network = Network() if namespaces_allowed() else None
-    with tempfile.TemporaryDirectory(prefix="svhn_sweep") as name:
-        folder = Path(name)
-        folder.chmod(0o755)  # for PostgreSQL's user
-        for each in ("postgres", "mlflow"):
-            (folder / each).mkdir()
-        host = GATEWAY if network is not None else "127.0.0.1"
-        postgres = Postgres(folder / "postgres", host)
-        postgres.create()
-        mlflow = Mlflow(folder / "mlflow", postgres, host)
-        cluster = Cluster(folder, postgres, mlflow, dict(plain_environment), network)
-        try:
-            mlflow.start()
-            with pytest.MonkeyPatch.context() as patch:
-                for key, value in mlflow.environment.items():
-                    patch.setenv(key, value)
-                yield cluster
-        finally:
-            cluster.close()
+    with started(dict(plain_environment)) as cluster:
+        yield cluster
 
 
 @pytest.fixture
