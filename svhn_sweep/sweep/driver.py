@@ -2,8 +2,8 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from svhn_sweep.sweep.leaderboard import curve
 from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, Task
 from svhn_sweep.sweep.patience import OutOfReachError
 from svhn_sweep.sweep.pool import SECONDS_TO_STOP, Places, Worker
+from svhn_sweep.sweep.record import record
 from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.sweep.study import Assignment, Study, TakenOverError
 from svhn_sweep.sweep.view import Finished, View
-from svhn_sweep.tracking import journal, store
-from svhn_sweep.tracking.journal import Journal
+from svhn_sweep.tracking import journal
 from svhn_sweep.tracking.live import Live
-from svhn_sweep.trial import CHECKPOINT, experiment_name
+from svhn_sweep.trial import CHECKPOINT
 
 POLL_SECONDS = 1.0
 ANSWER_SECONDS = 5.0  # after which a trial goes on without the driver's word: his database may be away
@@ -148,8 +148,8 @@ class Driver:
             self._ended(place, ended)
             return
         if assignment.former is not None and not study.sees(assignment.former):
-            with self._record(study, assignment) as record:
-                record.supersede({"study": plan.name, "trial.number": number}, f"{assignment.former} was lost")
+            with record(study, assignment) as opened:
+                opened.supersede({"study": plan.name, "trial.number": number}, f"{assignment.former} was lost")
         worker = self.workers.get(place)
         if worker is not None and not worker.can_train(study.threads, self.settings.trials_per_worker):
             self._end_worker(place)
@@ -228,29 +228,15 @@ class Driver:
         """Another driver took the trial over while this one was cut off: its result counts, not this one's."""
         study.drop(assignment.number)
         if not study.sees(other.owner):  # else what lies in the folder is the other driver's
-            with self._record(study, assignment) as record:
-                record.tags({"role": "dropped"})
-                record.end("KILLED", {"trial.state": "interrupted", "trial.reason": str(other)})
+            with record(study, assignment) as opened:
+                opened.tags({"role": "dropped"})
+                opened.end("KILLED", {"trial.state": "interrupted", "trial.reason": str(other)})
         self.view.ended(study.plan.name, assignment.number, "interrupted", None, str(other))
 
     def _write_end(self, study: Study, assignment: Assignment, ended: Ended) -> None:
         """Write the end that the worker could not write, and the start if it did not come so far."""
-        with self._record(study, assignment) as record:
-            record.end("FAILED", {"trial.state": ended.state, "trial.reason": ended.reason})
-
-    @contextmanager
-    def _record(self, study: Study, assignment: Assignment) -> Iterator[Journal]:
-        """The trial's journal, begun if it was not."""
-        label = study.label(assignment)
-        with Journal(study.folder(assignment.number)) as record:
-            record.start(
-                name=label.name,
-                experiment=experiment_name(study.plan.config),
-                store=store.address(),
-                tags=label.tags,
-                parent=label.parent,
-            )
-            yield record
+        with record(study, assignment) as opened:
+            opened.end("FAILED", {"trial.state": ended.state, "trial.reason": ended.reason})
 
     def _died(self, place: int) -> None:
         """A worker is gone: its trial goes on in another one, unless the trial was the reason."""

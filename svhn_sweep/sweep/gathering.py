@@ -5,9 +5,10 @@ import time
 from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.errors import SweepError
+from svhn_sweep.sweep.record import record
 from svhn_sweep.sweep.study import Assignment, Study
 from svhn_sweep.tracking import store
-from svhn_sweep.tracking.journal import JOURNAL, Journal
+from svhn_sweep.tracking.journal import JOURNAL
 from svhn_sweep.tracking.live import Live
 from svhn_sweep.trial import experiment_name
 
@@ -49,23 +50,17 @@ def settle(study: Study, live: Live) -> None:
 
 def _write_down(study: Study, trial: FrozenTrial) -> None:
     """Make a journal of what the study knows of a trial."""
-    label, state = study.label(Assignment(trial.number, trial.params, 0)), str(trial.user_attrs["state"])
-    with Journal(study.folder(trial.number)) as record:
-        record.start(
-            name=label.name,
-            experiment=experiment_name(study.plan.config),
-            store=store.address(),
-            tags=label.tags | {"data.sha256": study.plan.data_sha256},
-            parent=label.parent,
-        )
+    state = str(trial.user_attrs["state"])
+    with record(study, Assignment(trial.number, trial.params, 0)) as opened:
+        opened.tags({"data.sha256": study.plan.data_sha256})
         reason = "its host was lost before it had told MLflow all of it; this is what the study knows"
-        record.supersede({"study": study.plan.name, "trial.number": trial.number}, reason)
-        record.params(dict(trial.params))
+        opened.supersede({"study": study.plan.name, "trial.number": trial.number}, reason)
+        opened.params(dict(trial.params))
         for epoch, value in sorted(trial.intermediate_values.items()):
-            record.metrics({study.settings.metric: value}, step=epoch)
+            opened.metrics({study.settings.metric: value}, step=epoch)
         if "best_accuracy" in trial.user_attrs:
-            record.metrics({"val/best_accuracy": trial.user_attrs["best_accuracy"]})
-        record.end(STATUS[state], {"trial.state": state, "trial.reason": reason})
+            opened.metrics({"val/best_accuracy": trial.user_attrs["best_accuracy"]})
+        opened.end(STATUS[state], {"trial.state": state, "trial.reason": reason})
 
 
 def _bring(study: Study, trial: FrozenTrial) -> None:

@@ -152,6 +152,7 @@ class Study:
             try:
                 self._own(waiting.number)
             except TakenOverError:
+                self._let_go(waiting._trial_id)
                 return self.next()
             trial = Trial(self.optuna, waiting._trial_id)
             trial.set_user_attr("state", "running")
@@ -168,7 +169,7 @@ class Study:
                 return self.next()
             params = {key: suggest(trial, key, each) for key, each in self.plan.space.items()}
         except optuna.exceptions.UpdateFinishedTrialError:  # its former driver is back, and was faster
-            self.drop(trial.number, trial._trial_id)
+            self._let_go(trial._trial_id)
             return self.next()
         self._running[trial.number] = trial
         done = max(journal.history(self.folder(trial.number)), default=0)
@@ -191,11 +192,9 @@ class Study:
         del self._running[number]
         self._interrupted.append(self._trial(number))
 
-    def drop(self, number: int, trial_id: int | None = None) -> None:
+    def drop(self, number: int) -> None:
         """The trial is another driver's; what this one knows of it is not told."""
-        trial = self._running.pop(number, None)
-        if self.claims is not None:
-            self.claims.let_go(trial._trial_id if trial is not None else trial_id or -1)
+        self._let_go(self._running.pop(number)._trial_id)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Note an epoch's value; returns whether to end the trial as hopeless.
@@ -329,8 +328,11 @@ class Study:
             self._own(trial.number)
         with suppress(optuna.exceptions.UpdateFinishedTrialError):  # done, but the answer was lost on its way
             self.optuna.tell(trial, value, state, skip_if_finished=True)
+        self._let_go(trial._trial_id)
+
+    def _let_go(self, trial_id: int) -> None:
         if self.claims is not None:
-            self.claims.let_go(trial._trial_id)
+            self.claims.let_go(trial_id)
 
     def _recognise_folder(self) -> None:
         """Folder and database know each other by an id: trials of the same number are the same trial."""

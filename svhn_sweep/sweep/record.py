@@ -1,0 +1,24 @@
+"""A trial's journal as a driver opens it, where no worker does."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from svhn_sweep.sweep.study import Assignment, Study
+from svhn_sweep.tracking import store
+from svhn_sweep.tracking.journal import Journal
+from svhn_sweep.trial import experiment_name
+
+
+@contextmanager
+def record(study: Study, assignment: Assignment) -> Iterator[Journal]:
+    """The trial's journal, begun if it was not."""
+    label = study.label(assignment)
+    with Journal(study.folder(assignment.number)) as journal:
+        journal.start(
+            name=label.name,
+            experiment=experiment_name(study.plan.config),
+            store=store.address(),
+            tags=label.tags,
+            parent=label.parent,
+        )
+        yield journal
