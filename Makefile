@@ -12,7 +12,7 @@ run: $(INSTALLED) ## Train model2 and track it: python -m svhn_sweep model=model
 	$(BIN)/python -m svhn_sweep model=model2
 
 test: $(INSTALLED) ## Run the tests; SVHN_H5=FILE adds those on real digits
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED) ## Formatting, lint, types and the directions of imports
 	$(BIN)/ruff format --check .

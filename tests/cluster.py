@@ -6,7 +6,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,12 +18,14 @@ import pytest
 from folder import Folder
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from optuna.trial import FrozenTrial, TrialState
 from servers import Mlflow, Postgres
 
 PRETEND = Path(__file__).parent / "pretend"
 BRIDGE = f"sweep{os.getpid() % 100_000}"  # an interface has at most 15 characters
 SUBNET = f"10.77.{os.getpid() % 250}"  # two of these clusters may be at work
 GATEWAY = f"{SUBNET}.1"
+GRACE = 6  # seconds until a host is taken for dead
 
 
 def namespaces_allowed() -> bool:
@@ -164,3 +168,56 @@ def started(environment: dict[str, str]) -> Iterator[Cluster]:
                 yield cluster
         finally:
             cluster.close()
+
+
+def finish(process: "subprocess.Popen[str]", seconds: float = 240) -> str:
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, out + err
+    return out
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    for _ in range(int(seconds * 10)):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def finished(cluster: Cluster, study: str) -> int:
+    try:
+        return sum(trial.state.is_finished() for trial in cluster.study(study).trials)
+    except KeyError:  # not yet created
+        return 0
+
+
+def assert_whole(cluster: Cluster, study: str, budget: int, epochs: int = 4) -> dict[int, Run]:
+    """Exactly the budget, each trial once in Optuna and once in MLflow, with a curve that has no gap; one parent."""
+    trials = [each for each in cluster.study(study).trials if each.user_attrs.get("state") != "surplus"]
+    assert Counter(trial.state for trial in trials) == {TrialState.COMPLETE: budget}
+    assert len({str(trial.params) for trial in trials}) == budget
+    runs = cluster.runs(study)
+    (parent,) = [run for run in runs if run.data.tags["role"] == "sweep"]
+    assert parent.info.status == "FINISHED"
+    children = [run for run in runs if run is not parent]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    by_number = {int(run.data.tags["trial.number"]): run for run in children}
+    assert sorted(run.data.tags["trial.number"] for run in children) == sorted(str(trial.number) for trial in trials)
+    assert {run.info.status for run in children} == {"FINISHED"}
+    for trial in trials:
+        assert sorted(trial.intermediate_values) == list(range(1, epochs + 1))
+        assert by_number[trial.number].data.metrics["val/best_accuracy"] == pytest.approx(trial.value)
+    assert trials[0].params["training.learning_rate"] == 0.001
+    return by_number
+
+
+def running(cluster: Cluster, study: str) -> list[FrozenTrial]:
+    try:
+        return [trial for trial in cluster.study(study).trials if trial.state == TrialState.RUNNING]
+    except KeyError:  # not yet created
+        return []
+
+
+def journals(host: Host, study: str) -> list[Path]:
+    """Of the trials that its workers have begun."""
+    return list(host.path.glob(f"multirun/{study}/trial-*/journal.jsonl"))

@@ -10,11 +10,12 @@ from pathlib import Path
 from svhn_sweep.errors import SweepError
 from svhn_sweep.sweep.leaderboard import curve
 from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, Task
+from svhn_sweep.sweep.ownership import TakenOverError
 from svhn_sweep.sweep.patience import OutOfReachError
 from svhn_sweep.sweep.pool import SECONDS_TO_STOP, Places, Worker
 from svhn_sweep.sweep.record import record
 from svhn_sweep.sweep.settings import SweeperConfig
-from svhn_sweep.sweep.study import Assignment, Study, TakenOverError
+from svhn_sweep.sweep.study import Assignment, Study
 from svhn_sweep.sweep.view import Finished, View
 from svhn_sweep.tracking import journal
 from svhn_sweep.tracking.live import Live

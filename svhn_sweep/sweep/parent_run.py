@@ -70,7 +70,7 @@ class ParentRun:
             logger.exception("no leaderboard")
         for row in rows:
             own = self.study.folder(row.number)
-            new = row.delta is not None and row.number not in self.compared and self.study.is_own(row.number)
+            new = row.delta is not None and row.number not in self.compared and self.study.ownership.has(row.number)
             if new and (own / JOURNAL).exists():
                 with Journal(own) as trial:
                     _compare(trial, row, metric)
@@ -137,7 +137,7 @@ class ParentRun:
 
     def _others_at_work(self) -> bool:
         try:
-            return self.study.others_at_work()
+            return self.study.ownership.others_at_work()
         except OutOfReachError:
             return False
 

@@ -1,11 +1,10 @@
 """One study: which trial comes next, and what came of it."""
 
 import os
-import uuid
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,12 +13,13 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.claims import Claims
+from svhn_sweep.sweep.identity import agreed, recognise
 from svhn_sweep.sweep.leaderboard import SURPLUS, is_surplus
+from svhn_sweep.sweep.ownership import Ownership, TakenOverError
 from svhn_sweep.sweep.patience import PatientStorage
 from svhn_sweep.sweep.plan import Params, Plan
 from svhn_sweep.sweep.sampling import pruner, sampler, suggest
 from svhn_sweep.sweep.settings import SweeperConfig
-from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.tracking import journal
 from svhn_sweep.trial import Label
 
@@ -34,14 +34,6 @@ class Assignment:
     params: Params
     epochs_done: int
     former: str | None = None
-
-
-class TakenOverError(Exception):
-    """A trial that this driver was training is another one's, named `owner`, which may have finished it."""
-
-    def __init__(self, owner: str) -> None:
-        super().__init__(f"{owner} has it now")
-        self.owner = owner
 
 
 class Study:
@@ -77,13 +69,14 @@ class Study:
             direction=optuna.study.StudyDirection[settings.direction.upper()],
             load_if_exists=True,
         )
-        self.threads = int(self._agreed("threads", str(threads)))
-        if self._agreed("fingerprint", plan.fingerprint) != plan.fingerprint:
+        self.ownership = Ownership(self.optuna, claims)
+        self.threads = int(agreed(self.optuna, "threads", str(threads)))
+        if agreed(self.optuna, "fingerprint", plan.fingerprint) != plan.fingerprint:
             raise ConfigError(
                 f"hydra.sweeper.study_name must be new for a changed sweep, but {plan.name} explored another search "
                 "space, other digits, another baseline or another metric."
             )
-        self._recognise_folder()
+        recognise(self.optuna, plan.folder, shared=claims is not None)
         self._enqueue()
         trials = self.trials()
         owner = zlib.crc32(claims.owner.encode()) if claims else 0
@@ -104,15 +97,6 @@ class Study:
     def sees(self, owner: str) -> bool:
         """Whether another driver's folder is this one's as well."""
         return (self.plan.home / HOSTS / owner).exists()
-
-    def is_own(self, number: int) -> bool:
-        """Whether this driver trained the trial, or has to look after it."""
-        return self.claims is None or self._trial(number).user_attrs.get("owner") == self.claims.owner
-
-    def others_at_work(self) -> bool:
-        """Whether another driver is training a trial."""
-        running = [trial._trial_id for trial in self.trials() if trial.state == TrialState.RUNNING]
-        return self.claims is not None and self.claims.others_alive(running)
 
     def hurry(self) -> None:
         """Wait no longer for a database that does not answer."""
@@ -147,30 +131,43 @@ class Study:
 
     def next(self) -> Assignment | None:
         """An interrupted trial, else a new one; None if the budget is used up or the target is reached."""
-        if self._interrupted:
+        while (trial := self._go_on() or self._new()) is not None:
+            try:
+                former = self.ownership.claim(trial)
+                if not self.ownership.is_admitted(trial.number, self.plan.n_trials):
+                    self._finish(trial, TrialState.FAIL, {"state": SURPLUS})
+                    continue
+                params = {key: suggest(trial, key, each) for key, each in self.plan.space.items()}
+            except optuna.exceptions.UpdateFinishedTrialError:  # its former driver is back, and was faster
+                self.ownership.let_go(trial._trial_id)
+                continue
+            return self._assignment(trial, params, former)
+        return None
+
+    def _go_on(self) -> Trial | None:
+        """A trial that this driver had to interrupt, and nobody took over."""
+        while self._interrupted:
             waiting = self._interrupted.popleft()
             try:
-                self._own(waiting.number)
+                self.ownership.check(waiting.number)
             except TakenOverError:
-                self._let_go(waiting._trial_id)
-                return self.next()
+                self.ownership.let_go(waiting._trial_id)
+                continue
             trial = Trial(self.optuna, waiting._trial_id)
             trial.set_user_attr("state", "running")
-        elif (abandoned := self._take()) is not None:
-            trial = abandoned
-        elif len(self.trials()) < self.n_trials and not self._target_reached():
-            trial = self.optuna.ask()
-        else:
-            return None
-        try:
-            former = self._claim(trial)
-            if not self._is_admitted(trial):
-                self._finish(trial, TrialState.FAIL, {"state": SURPLUS})
-                return self.next()
-            params = {key: suggest(trial, key, each) for key, each in self.plan.space.items()}
-        except optuna.exceptions.UpdateFinishedTrialError:  # its former driver is back, and was faster
-            self._let_go(trial._trial_id)
-            return self.next()
+            return trial
+        return None
+
+    def _new(self) -> Trial | None:
+        """A trial whose driver is dead, or one that never ran."""
+        trials = self.optuna.get_trials(deepcopy=False)
+        abandoned = self.ownership.take(trials, self.folder)
+        if abandoned is not None:
+            return abandoned
+        started = sum(trial.state != TrialState.WAITING and not is_surplus(trial) for trial in trials)
+        return self.optuna.ask() if started < self.n_trials and not self._target_reached() else None
+
+    def _assignment(self, trial: Trial, params: Params, former: str | None) -> Assignment:
         self._running[trial.number] = trial
         done = max(journal.history(self.folder(trial.number)), default=0)
         return Assignment(trial.number, params, done, former)
@@ -187,14 +184,14 @@ class Study:
         Raises:
             TakenOverError: another driver has the trial.
         """
-        with self._still_own(number):
+        with self.ownership.kept(number):
             self._running[number].set_user_attr("state", "interrupted")
         del self._running[number]
-        self._interrupted.append(self._trial(number))
+        self._interrupted.append(self.optuna.get_trials(deepcopy=False)[number])
 
     def drop(self, number: int) -> None:
         """The trial is another driver's; what this one knows of it is not told."""
-        self._let_go(self._running.pop(number)._trial_id)
+        self.ownership.let_go(self._running.pop(number)._trial_id)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Note an epoch's value; returns whether to end the trial as hopeless.
@@ -205,7 +202,7 @@ class Study:
         Raises:
             TakenOverError: another driver has the trial.
         """
-        with self._still_own(number) as known:
+        with self.ownership.kept(number) as known:
             running = self._running[number]
             if epoch in known.intermediate_values:
                 return bool(known.user_attrs.get("stop_after") == epoch)
@@ -232,7 +229,7 @@ class Study:
         attributes["seconds"] = sum(metrics["epoch_seconds"] for metrics in epochs.values())
         if "val/best_accuracy" in finals:
             attributes["best_accuracy"] = finals["val/best_accuracy"]
-        with self._still_own(number) as known:
+        with self.ownership.kept(number) as known:
             trial = self._running[number]
             for epoch in sorted(set(epochs) - set(known.intermediate_values)):
                 trial.report(epochs[epoch][self.settings.metric], epoch)
@@ -242,7 +239,7 @@ class Study:
             else:
                 self._finish(trial, TrialState.PRUNED if state == "pruned" else TrialState.FAIL, attributes)
         del self._running[number]
-        return self._trial(number)
+        return self.optuna.get_trials(deepcopy=False)[number]
 
     def best(self) -> FrozenTrial | None:
         """The best complete trial, of equals the first."""
@@ -267,101 +264,25 @@ class Study:
             if dict(params) not in known:
                 self.optuna.enqueue_trial(dict(params))
 
-    def _trial(self, number: int) -> FrozenTrial:
-        return self.optuna.get_trials(deepcopy=False)[number]
-
-    @property
-    def _owner(self) -> str | None:
-        return self.claims.owner if self.claims is not None else None
-
-    def _own(self, number: int) -> FrozenTrial:
-        """The trial as the storage has it, if it is still this driver's."""
-        trial = self._trial(number)
-        owner = trial.user_attrs.get("owner")
-        if trial.state != TrialState.RUNNING or owner != self._owner:
-            raise TakenOverError(str(owner))
-        return trial
-
-    @contextmanager
-    def _still_own(self, number: int) -> Iterator[FrozenTrial]:
-        """What is told of the trial within is told as long as it is this driver's."""
-        try:
-            yield self._own(number)
-        except optuna.exceptions.UpdateFinishedTrialError as error:  # told while this driver waited for the database
-            raise TakenOverError(str(self._trial(number).user_attrs.get("owner"))) from error
-
-    def _take(self) -> Trial | None:
-        """A trial whose driver is dead. If its folder can be seen from here, nobody is writing there any more."""
-        if self.claims is None:
-            return None
-        running = [trial for trial in self.optuna.get_trials(deepcopy=False) if trial.state == TrialState.RUNNING]
-        others = [trial for trial in running if trial.user_attrs.get("owner") != self._owner]
-        folders = {trial._trial_id: self.folder(trial.number) for trial in others}
-        taken = self.claims.take([each for each, folder in folders.items() if not journal.is_being_written(folder)])
-        return None if taken is None else Trial(self.optuna, taken)
-
-    def _claim(self, trial: Trial) -> str | None:
-        """Make the trial this driver's; returns who had it before."""
-        if self.claims is None:
-            return None
-        former = self._trial(trial.number).user_attrs.get("owner")
-        self.claims.keep(trial._trial_id)
-        trial.set_user_attr("owner", self.claims.owner)
-        return former if former != self.claims.owner else None
-
-    def _is_admitted(self, trial: Trial) -> bool:
-        """Whether the budget has room for the trial after those of lower numbers, whoever asked at the same time."""
-        known = self._trial(trial.number)
-        if self.claims is None or known.params:  # it was admitted before, whatever the budget is now
-            return True
-        if self.plan.n_trials is None:
-            return "fixed_params" in known.system_attrs
-        earlier = self.optuna.get_trials(deepcopy=False)[: trial.number]
-        return sum(not is_surplus(each) for each in earlier) < self.plan.n_trials
-
     def _finish(
         self, trial: Trial, state: TrialState, attributes: Mapping[str, str | float], value: float | None = None
     ) -> None:
         for key, attribute in attributes.items():  # a finished trial takes no attributes
             trial.set_user_attr(key, attribute)
         if self.claims is not None:
-            self._own(trial.number)
+            self.ownership.check(trial.number)
         with suppress(optuna.exceptions.UpdateFinishedTrialError):  # done, but the answer was lost on its way
             self.optuna.tell(trial, value, state, skip_if_finished=True)
-        self._let_go(trial._trial_id)
-
-    def _let_go(self, trial_id: int) -> None:
-        if self.claims is not None:
-            self.claims.let_go(trial_id)
-
-    def _recognise_folder(self) -> None:
-        """Folder and database know each other by an id: trials of the same number are the same trial."""
-        folder, attribute = self.plan.folder, self.optuna.user_attrs.get("id")
-        mark = folder / "study.id"
-        known = mark.read_text() if mark.exists() else None
-        if (attribute is None or (known is None and self.claims is not None)) and not any(folder.glob("trial-*")):
-            folder.mkdir(parents=True, exist_ok=True)
-            known = attribute = attribute or uuid.uuid4().hex
-            write_whole(mark, known)
-            self.optuna.set_user_attr("id", attribute)
-        if known != attribute:
-            missing = "the folder is not there" if known is None else "the database does not know this folder"
-            raise ConfigError(
-                f"{folder} must belong to the study of that name in the database, but {missing}; put back what was "
-                "moved, or take another hydra.sweeper.study_name."
-            )
+        self.ownership.let_go(trial._trial_id)
 
     def _target_reached(self) -> bool:
-        best, target = self.best(), self.settings.target
-        if best is None or target is None or self.plan.n_trials is None:  # all that is queued is to be trained
+        target = self.settings.target
+        if target is None or self.plan.n_trials is None:  # all that is queued is to be trained
+            return False
+        best = self.best()
+        if best is None:
             return False
         return result(best) >= target if self.settings.maximize else result(best) <= target
-
-    def _agreed(self, key: str, value: str) -> str:
-        """What the study was created with."""
-        if key not in self.optuna.user_attrs:
-            self.optuna.set_user_attr(key, value)
-        return str(self.optuna.user_attrs[key])
 
 
 def result(trial: FrozenTrial) -> float:

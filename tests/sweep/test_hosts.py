@@ -1,17 +1,15 @@
 """Several hosts, one study: real PostgreSQL, a real MLflow server with passwords, and real failures of each."""
 
 import signal
-import subprocess
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from cluster import Cluster, Host, started
+from cluster import GRACE, Cluster, Host, assert_whole, finish, finished, journals, running, wait_until
 from mlflow import MlflowClient
-from mlflow.entities import Run
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 from servers import postgres_programs
 
 from svhn_sweep.tracking.journal import history
@@ -22,72 +20,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # connections of MLflow and Optuna
     pytest.mark.skipif(postgres_programs() is None, reason="needs PostgreSQL: apt-get install postgresql"),
 ]
-
-GRACE = 6
-
-
-@pytest.fixture(scope="module")
-def cluster(plain_environment: dict[str, str]) -> Iterator[Cluster]:
-    with started(dict(plain_environment)) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def sweep(cluster: Cluster, small_h5: Path) -> Callable[..., tuple[str, ...]]:
-    """`sweep(name, *more)`: the command that every host starts."""
-
-    def command(name: str, *more: str) -> tuple[str, ...]:
-        data = ("data=svhn", f"data.path={small_h5}", "model=model1", "training.epochs=4")
-        small = (
-            "hydra.sweeper.confirm=null",
-            "hydra.sweeper.pruner.name=none",
-            f"hydra.sweeper.takeover_after={GRACE}",
-        )
-        where = (f"hydra.sweeper.storage={cluster.postgres.storage}", f"hydra.sweeper.study_name={name}")
-        return ("-m", "optuna", *data, *small, *where, *more)
-
-    return command
-
-
-def finish(process: "subprocess.Popen[str]", seconds: float = 240) -> str:
-    out, err = process.communicate(timeout=seconds)
-    assert process.returncode == 0, out + err
-    return out
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
-    for _ in range(int(seconds * 10)):
-        if condition():
-            return
-        time.sleep(0.1)
-    raise TimeoutError
-
-
-def finished(cluster: Cluster, study: str) -> int:
-    try:
-        return sum(trial.state.is_finished() for trial in cluster.study(study).trials)
-    except KeyError:  # not yet created
-        return 0
-
-
-def assert_whole(cluster: Cluster, study: str, budget: int, epochs: int = 4) -> dict[int, Run]:
-    """Exactly the budget, each trial once in Optuna and once in MLflow, with a curve that has no gap; one parent."""
-    trials = [each for each in cluster.study(study).trials if each.user_attrs.get("state") != "surplus"]
-    assert Counter(trial.state for trial in trials) == {TrialState.COMPLETE: budget}
-    assert len({str(trial.params) for trial in trials}) == budget
-    runs = cluster.runs(study)
-    (parent,) = [run for run in runs if run.data.tags["role"] == "sweep"]
-    assert parent.info.status == "FINISHED"
-    children = [run for run in runs if run is not parent]
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
-    by_number = {int(run.data.tags["trial.number"]): run for run in children}
-    assert sorted(run.data.tags["trial.number"] for run in children) == sorted(str(trial.number) for trial in trials)
-    assert {run.info.status for run in children} == {"FINISHED"}
-    for trial in trials:
-        assert sorted(trial.intermediate_values) == list(range(1, epochs + 1))
-        assert by_number[trial.number].data.metrics["val/best_accuracy"] == pytest.approx(trial.value)
-    assert trials[0].params["training.learning_rate"] == 0.001
-    return by_number
 
 
 def test_hosts_that_start_in_the_same_second_share_one_study(
@@ -142,11 +74,6 @@ def is_of(trial: FrozenTrial, host: Host) -> bool:
     return (host.path / "multirun" / "dead" / "hosts" / owner).exists()
 
 
-def journals(host: Host, study: str) -> list[Path]:
-    """Of the trials that its workers have begun."""
-    return list(host.path.glob(f"multirun/{study}/trial-*/journal.jsonl"))
-
-
 def test_a_stopped_host_gives_its_trials_back_at_once(cluster: Cluster, sweep: Callable[..., tuple[str, ...]]) -> None:
     command = sweep(
         "stopped", "hydra.sweeper.n_trials=3", "hydra.sweeper.workers=1", "hydra.sweeper.takeover_after=600"
@@ -161,64 +88,6 @@ def test_a_stopped_host_gives_its_trials_back_at_once(cluster: Cluster, sweep: C
     assert (parent.info.status, parent.data.tags["trial.state"]) == ("KILLED", "interrupted")
     finish(second.start(*command), 150)  # far less than takeover_after
     assert_whole(cluster, "stopped", 3)
-
-
-def test_a_database_that_is_away_for_longer_than_the_grace_period_costs_time_and_no_trial(
-    cluster: Cluster, sweep: Callable[..., tuple[str, ...]]
-) -> None:
-    command = sweep("outage", "hydra.sweeper.n_trials=6", "hydra.sweeper.workers=1", "training.epochs=12")
-    processes = [cluster.host(PRETEND_SECONDS="1").start(*command) for _ in range(2)]
-    wait_until(lambda: finished(cluster, "outage") >= 1)
-    owners = {trial.number: trial.user_attrs["owner"] for trial in cluster.study("outage").trials}
-    cluster.postgres.stop()
-    epochs = epochs_written(cluster)
-    time.sleep(2 * GRACE)
-    assert epochs_written(cluster) > epochs + 4  # the answers that they were waiting for; then they train on
-    cluster.postgres.start()
-    for process in processes:
-        _, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err
-        assert err.count("database does not answer") == err.count("answers again") == 1
-    assert_whole(cluster, "outage", 6, epochs=12)
-    kept = {trial.number: trial.user_attrs["owner"] for trial in cluster.study("outage").trials}
-    assert owners.items() <= kept.items()  # no living trial was robbed
-
-
-def epochs_written(cluster: Cluster) -> int:
-    folders = [
-        path.parent for host in cluster.hosts for path in host.path.glob("multirun/outage/trial-*/journal.jsonl")
-    ]
-    return sum(len(history(folder)) for folder in folders)
-
-
-def test_a_host_that_was_cut_off_and_comes_back_drops_what_another_has_taken_over(
-    cluster: Cluster, sweep: Callable[..., tuple[str, ...]]
-) -> None:
-    if cluster.network is None:
-        pytest.skip("needs network namespaces: root and iproute2")
-    command = sweep("cut", "hydra.sweeper.n_trials=6", "hydra.sweeper.workers=1")
-    lonely, other = cluster.host(PRETEND_SECONDS="8"), cluster.host(PRETEND_SECONDS="0.5")
-    process = lonely.start(*command)
-    wait_until(lambda: bool(journals(lonely, "cut")))
-    (lost,) = running(cluster, "cut")
-    cluster.network.cut(lonely.namespace)
-    helper = other.start(*command)
-    wait_until(lambda: cluster.study("cut").trials[lost.number].state == TrialState.COMPLETE)
-    winner = cluster.study("cut").trials[lost.number].user_attrs["owner"]
-    assert winner != lost.user_attrs["owner"]
-    cluster.network.cut(lonely.namespace, off=False)
-    shown = finish(process)
-    finish(helper)
-    assert f"cut trial {lost.number}  interrupted" in shown
-    assert f"{winner} has it now" in shown
-    assert_whole(cluster, "cut", 6)
-
-
-def running(cluster: Cluster, study: str) -> list[FrozenTrial]:
-    try:
-        return [trial for trial in cluster.study(study).trials if trial.state == TrialState.RUNNING]
-    except KeyError:  # not yet created
-        return []
 
 
 def test_in_a_folder_that_hosts_share_a_trial_goes_on_after_its_last_epoch(

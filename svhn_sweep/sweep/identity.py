@@ -1,0 +1,43 @@
+"""What a study is known by: what it was created with, and its folder."""
+
+import uuid
+from pathlib import Path
+
+import optuna
+
+from svhn_sweep.errors import ConfigError
+from svhn_sweep.sweep.storage import write_whole
+
+
+def agreed(study: optuna.Study, key: str, value: str) -> str:
+    """What the study was created with: this value, if it is new."""
+    if key not in study.user_attrs:
+        study.set_user_attr(key, value)
+    return str(study.user_attrs[key])
+
+
+def recognise(study: optuna.Study, folder: Path, *, shared: bool) -> None:
+    """Folder and database know each other by an id: trials of the same number are the same trial.
+
+    Args:
+        study: new, or an old one.
+        folder: of its trials; made if it may be.
+        shared: whether drivers on other hosts have folders of their own for the same study.
+
+    Raises:
+        ConfigError: the folder is another study's, or this study's folder is somewhere else.
+    """
+    attribute = study.user_attrs.get("id")
+    mark = folder / "study.id"
+    known = mark.read_text() if mark.exists() else None
+    if (attribute is None or (known is None and shared)) and not any(folder.glob("trial-*")):
+        folder.mkdir(parents=True, exist_ok=True)
+        known = attribute = attribute or uuid.uuid4().hex
+        write_whole(mark, known)
+        study.set_user_attr("id", attribute)
+    if known != attribute:
+        missing = "the folder is not there" if known is None else "the database does not know this folder"
+        raise ConfigError(
+            f"{folder} must belong to the study of that name in the database, but {missing}; put back what was "
+            "moved, or take another hydra.sweeper.study_name."
+        )

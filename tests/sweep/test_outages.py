@@ -1,0 +1,69 @@
+"""A network that fails: the database away for longer than the grace period, a host cut off."""
+
+import time
+from collections.abc import Callable
+
+import pytest
+from cluster import GRACE, Cluster, assert_whole, finish, finished, journals, running, wait_until
+from optuna.trial import TrialState
+from servers import postgres_programs
+
+from svhn_sweep.tracking.journal import history
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # connections of MLflow and Optuna
+    pytest.mark.skipif(postgres_programs() is None, reason="needs PostgreSQL: apt-get install postgresql"),
+]
+
+
+def test_a_database_that_is_away_for_longer_than_the_grace_period_costs_time_and_no_trial(
+    cluster: Cluster, sweep: Callable[..., tuple[str, ...]]
+) -> None:
+    command = sweep("outage", "hydra.sweeper.n_trials=6", "hydra.sweeper.workers=1", "training.epochs=12")
+    processes = [cluster.host(PRETEND_SECONDS="1").start(*command) for _ in range(2)]
+    wait_until(lambda: finished(cluster, "outage") >= 1)
+    owners = {trial.number: trial.user_attrs["owner"] for trial in cluster.study("outage").trials}
+    cluster.postgres.stop()
+    epochs = epochs_written(cluster)
+    time.sleep(2 * GRACE)
+    assert epochs_written(cluster) > epochs + 4  # the answers that they were waiting for; then they train on
+    cluster.postgres.start()
+    for process in processes:
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
+        assert err.count("database does not answer") == err.count("answers again") == 1
+    assert_whole(cluster, "outage", 6, epochs=12)
+    kept = {trial.number: trial.user_attrs["owner"] for trial in cluster.study("outage").trials}
+    assert owners.items() <= kept.items()  # no living trial was robbed
+
+
+def epochs_written(cluster: Cluster) -> int:
+    folders = [
+        path.parent for host in cluster.hosts for path in host.path.glob("multirun/outage/trial-*/journal.jsonl")
+    ]
+    return sum(len(history(folder)) for folder in folders)
+
+
+def test_a_host_that_was_cut_off_and_comes_back_drops_what_another_has_taken_over(
+    cluster: Cluster, sweep: Callable[..., tuple[str, ...]]
+) -> None:
+    if cluster.network is None:
+        pytest.skip("needs network namespaces: root and iproute2")
+    command = sweep("cut", "hydra.sweeper.n_trials=6", "hydra.sweeper.workers=1")
+    lonely, other = cluster.host(PRETEND_SECONDS="8"), cluster.host(PRETEND_SECONDS="0.5")
+    process = lonely.start(*command)
+    wait_until(lambda: bool(journals(lonely, "cut")))
+    (lost,) = running(cluster, "cut")
+    cluster.network.cut(lonely.namespace)
+    helper = other.start(*command)
+    wait_until(lambda: cluster.study("cut").trials[lost.number].state == TrialState.COMPLETE)
+    winner = cluster.study("cut").trials[lost.number].user_attrs["owner"]
+    assert winner != lost.user_attrs["owner"]
+    cluster.network.cut(lonely.namespace, off=False)
+    shown = finish(process)
+    finish(helper)
+    assert f"cut trial {lost.number}  interrupted" in shown
+    assert f"{winner} has it now" in shown
+    assert_whole(cluster, "cut", 6)
