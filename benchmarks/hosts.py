@@ -1,6 +1,6 @@
 """Several hosts on one study: how much faster, what the storage costs, and what is lost when hosts and servers fail.
 
-python benchmarks/hosts.py speed | drivers [--drivers 32] | storage | failures [--rounds 20]
+python benchmarks/hosts.py speed | drivers [--drivers 1 4 8 16 32] | storage | failures [--rounds 20]
 
 Workers sleep instead of training (tests/pretend), so that the two cores of a laptop do not hide what is measured.
 """
@@ -8,6 +8,7 @@ Workers sleep instead of training (tests/pretend), so that the two cores of a la
 import argparse
 import os
 import random
+import signal
 import statistics
 import sys
 import tempfile
@@ -35,7 +36,7 @@ from svhn_sweep.sweep.study import Study
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=["speed", "drivers", "storage", "failures"])
-    parser.add_argument("--drivers", type=int, default=32)
+    parser.add_argument("--drivers", type=int, nargs="*", default=[1, 4, 8, 16, 32])
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args()
     with cluster() as servers:
@@ -109,34 +110,89 @@ def shown(trials: Sequence[optuna.trial.FrozenTrial]) -> str:
     return f"{', '.join(f'{count} {state}' for state, count in states.items())}, {twice} twice"
 
 
-def drivers(servers: Cluster, count: int) -> None:
-    """Many drivers with trials of 1 s: what the storage has to do, and how long drivers wait for it."""
-    waits = servers.folder / "waits"
-    arguments = command(servers, "many", f"hydra.sweeper.n_trials={10 * count}", "hydra.sweeper.workers=1")
-    hosts = [servers.host(PRETEND_SECONDS="0.25", SWEEP_WAITS=str(waits)) for _ in range(count)]
-    statements = calls(servers)
-    for process in [host.start(*arguments) for host in hosts]:
-        process.communicate()
-    trials = servers.study("many").trials
-    starts, ends = zip(*[times(trial) for trial in trials], strict=True)
-    lines = [[float(word) for word in line.split()] for line in waits.read_text().splitlines()]
-    print(f"{count} drivers: {shown(trials)}; {len(trials) / (max(ends) - min(starts)):.2f} trials/s")
-    print(f"  {(calls(servers) - statements) / len(trials):.0f} statements for each trial")
-    shares = [100 * line[1] / line[2] for line in lines]
+WINDOW = 30.0  # seconds
+
+
+def drivers(servers: Cluster, counts: Sequence[int]) -> None:
+    """Drivers with one worker each and trials of 1 s, in the middle of their work: how many trials, at what price."""
     print(
-        f"  waiting for the storage: {statistics.median(shares):.1f} % of a driver's time, at most {max(shares):.1f} %"
+        f"{'drivers':>7} {'trials/s':>8} {'waiting':>8} {'statements':>10} {'requests':>8}  CPU seconds, for each trial"
     )
+    for count in counts:
+        waits = servers.folder / f"waits{count}"
+        arguments = command(servers, f"many{count}", "hydra.sweeper.n_trials=100000", "hydra.sweeper.workers=1")
+        processes = [
+            each.start(*arguments)
+            for each in [servers.host(PRETEND_SECONDS="0.25", SWEEP_WAITS=str(waits)) for _ in range(count)]
+        ]
+        study = f"many{count}"
+        while owners(servers, study) < count:
+            time.sleep(1)
+        time.sleep(5)
+        began, before = time.monotonic(), counted(servers, study)
+        time.sleep(WINDOW)
+        ended, after = time.monotonic(), counted(servers, study)
+        for process in processes:
+            process.send_signal(signal.SIGINT)
+        for process in processes:
+            process.communicate()
+        moments = [tuple(map(float, line.split())) for line in waits.read_text().splitlines()]
+        waited = sum(seconds for moment, seconds in moments if began < moment < ended)
+        trials = after["trials"] - before["trials"]
+        each = {key: (after[key] - before[key]) / trials for key in after}
+        shares = ", ".join(f"{key} {each[key]:.3f}" for key in GROUPS.values())
+        print(
+            f"{count:>7} {trials / (ended - began):>8.2f} {100 * waited / (ended - began) / count:>6.1f} % "
+            f"{each['statements']:>10.0f} {each['requests']:>8.1f}  {shares}"
+        )
+
+
+GROUPS = {
+    b" optuna ": "PostgreSQL for Optuna",
+    b" mlflow ": "PostgreSQL for MLflow",
+    b"mlflow\0server": "MLflow",
+    b"svhn_sweep.sweep.worker": "worker",
+    b"svhn_sweep\0-m": "driver",
+}
+
+
+def counted(servers: Cluster, study: str) -> dict[str, float]:
+    """Since they started: finished trials, statements in Optuna's database, requests to MLflow, CPU seconds."""
+    ticks = dict.fromkeys(GROUPS.values(), 0.0)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            name, spent = (process / "cmdline").read_bytes(), (process / "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has ended meanwhile
+            continue
+        group = next((group for key, group in GROUPS.items() if key in name), None)
+        if group is not None and not name.startswith(b"ip\0"):
+            ticks[group] += sum(map(int, spent[11:15])) / os.sysconf("SC_CLK_TCK")
+    requests = (servers.folder / "mlflow" / "mlflow.log").read_bytes().count(b" HTTP/1.1")
+    finished = ask(servers, f"SELECT count(*) FROM trials NATURAL JOIN studies {WHERE} AND state = 'COMPLETE'", study)
+    return {"trials": finished, "statements": calls(servers), "requests": requests} | ticks
+
+
+WHERE = "WHERE study_name = %s"
+
+
+def owners(servers: Cluster, study: str) -> int:
+    """How many drivers have begun a trial."""
+    found = "SELECT count(DISTINCT value_json) FROM trial_user_attributes NATURAL JOIN trials NATURAL JOIN studies "
+    return ask(servers, f"{found} {WHERE} AND key = 'owner'", study)
+
+
+def ask(servers: Cluster, query: str, *values: str) -> int:
+    """A number from Optuna's database."""
+    with servers.postgres.connect("optuna") as connection:
+        row = connection.execute(query, values or None).fetchone()
+    assert row is not None
+    return int(str(row[0] or 0))
 
 
 def calls(servers: Cluster) -> int:
     """Statements that Optuna's database has executed so far."""
-    query = (
-        "SELECT sum(calls) FROM pg_stat_statements WHERE dbid = (SELECT oid FROM pg_database WHERE datname = 'optuna')"
-    )
-    with servers.postgres.connect("optuna") as connection:
-        row = connection.execute(query).fetchone()
-    assert row is not None
-    return int(str(row[0] or 0))
+    found = "SELECT oid FROM pg_database WHERE datname = 'optuna'"
+    return ask(servers, f"SELECT sum(calls) FROM pg_stat_statements WHERE dbid = ({found})")
 
 
 def asking(servers: Cluster) -> None:

@@ -108,6 +108,7 @@ class Mlflow:
         (self.folder / "auth.ini").write_text(
             f"[mlflow]\ndefault_permission = EDIT\ndatabase_uri = {database}/mlflow_auth\n"
             f"admin_username = {USER}\nadmin_password = {self.password}\n"
+            "auth_cache_ttl_seconds = 60\n"  # else each request computes the password's hash, for 0.1 s
         )
         arguments = ["--app-name", "basic-auth", "--backend-store-uri", f"{database}/mlflow", "--workers", "1"]
         arguments += ["--artifacts-destination", str(self.folder / "artifacts"), "--host", self.host]

@@ -43,25 +43,19 @@ if "svhn_sweep.sweep.worker" in sys.orig_argv:
     trial._train_and_judge = sleep
 
 elif "SWEEP_WAITS" in os.environ and "svhn_sweep" in sys.orig_argv:
-    import atexit
     import time
     from pathlib import Path
 
     from svhn_sweep.sweep.patience import PatientStorage
 
-    waits, began, wait = [], time.monotonic(), PatientStorage.wait
+    wait = PatientStorage.wait
 
     def measured(storage, ask):  # type: ignore[no-untyped-def]
         since = time.monotonic()
         try:
             return wait(storage, ask)
         finally:
-            waits.append(time.monotonic() - since)
-
-    def tell() -> None:
-        line = f"{len(waits)} {sum(waits)} {time.monotonic() - began}\n"
-        with Path(os.environ["SWEEP_WAITS"]).open("a") as file:
-            file.write(line)
+            with Path(os.environ["SWEEP_WAITS"]).open("a") as waits:
+                waits.write(f"{since} {time.monotonic() - since}\n")
 
     PatientStorage.wait = measured
-    atexit.register(tell)
