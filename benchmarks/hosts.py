@@ -168,17 +168,14 @@ def counted(servers: Cluster, study: str) -> dict[str, float]:
         if group is not None and not name.startswith(b"ip\0"):
             ticks[group] += sum(map(int, spent[11:15])) / os.sysconf("SC_CLK_TCK")
     requests = (servers.folder / "mlflow" / "mlflow.log").read_bytes().count(b" HTTP/1.1")
-    finished = ask(servers, f"SELECT count(*) FROM trials NATURAL JOIN studies {WHERE} AND state = 'COMPLETE'", study)
+    complete = "SELECT count(*) FROM trials NATURAL JOIN studies WHERE study_name = %s AND state = 'COMPLETE'"
+    finished = ask(servers, complete, study)
     return {"trials": finished, "statements": calls(servers), "requests": requests} | ticks
-
-
-WHERE = "WHERE study_name = %s"
 
 
 def owners(servers: Cluster, study: str) -> int:
     """How many drivers have begun a trial."""
-    found = "SELECT count(DISTINCT value_json) FROM trial_user_attributes NATURAL JOIN trials NATURAL JOIN studies "
-    return ask(servers, f"{found} {WHERE} AND key = 'owner'", study)
+    return len({trial.user_attrs.get("owner") for trial in trials_of(servers, study)} - {None})
 
 
 def ask(servers: Cluster, query: str, *values: str) -> int:
