@@ -14,23 +14,29 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import h5py
 import optuna
 from cluster import GRACE, Cluster, Host, started
+from optuna.trial import TrialState
 from studies import SPACE, Studies, sweeper, write
 
 from svhn_sweep.data.synthetic import draw
 from svhn_sweep.sweep import storage
 from svhn_sweep.sweep.claims import Claims
 from svhn_sweep.sweep.patience import PatientStorage
+from svhn_sweep.sweep.settings import PrunerConfig
 from svhn_sweep.sweep.study import Study
+
+Answer = TypeVar("Answer")
 
 
 def main() -> None:
@@ -150,7 +156,7 @@ def drivers(servers: Cluster, counts: Sequence[int]) -> None:
 GROUPS = {
     b" optuna ": "PostgreSQL for Optuna",
     b" mlflow ": "PostgreSQL for MLflow",
-    b"mlflow\0server": "MLflow",
+    b"uvicorn": "MLflow",
     b"svhn_sweep.sweep.worker": "worker",
     b"svhn_sweep\0-m": "driver",
 }
@@ -193,43 +199,57 @@ def calls(servers: Cluster) -> int:
 
 
 def asking(servers: Cluster) -> None:
-    """One ask and one tell, in studies of some sizes."""
+    """What one trial asks of the storage, in studies of some sizes, with other trials running at the same time."""
     os.environ.update(servers.postgres.environment)
     kept = storage.connect(storage.url(servers.postgres.storage))
     assert isinstance(kept, PatientStorage)
-    for size in (10, 100, 1000):
+    for size, running in ((10, 0), (100, 0), (1000, 0), (1000, 30), (1000, 100), (1000, 1000)):
         with Claims(kept, 60) as claims, tempfile.TemporaryDirectory() as folder:
-            plan = Studies(Path(folder)).plan(n_trials=100_000, fingerprint=str(size))
-            study = optuna.create_study(storage=kept, study_name=f"study{size}", direction="maximize")
-            study.add_trials([finished(number) for number in range(size)])
-            plan = replace(plan, name=f"study{size}")
-            own = Study(plan, sweeper(sampler="tpe"), kept, 1, prune=False, claims=claims)
-            asks, tells, statements = [], [], calls(servers)
-            for _ in range(20):
-                since = time.perf_counter()
-                assignment = own.next()
-                assert assignment is not None
-                asks.append(time.perf_counter() - since)
-                write(own, assignment.number, 0.5, 0.6, 0.7)
-                since = time.perf_counter()
-                own.tell(assignment.number, "complete", "")
-                tells.append(time.perf_counter() - since)
-            each = (calls(servers) - statements) / 20
-            print(
-                f"{size} trials: ask {milliseconds(asks)}, tell {milliseconds(tells)}, {each:.0f} statements for both"
-            )
+            name = f"study{size}-{running}"
+            study = optuna.create_study(storage=kept, study_name=name, direction="maximize")
+            study.add_trials([past(number) for number in range(size)])
+            study.add_trials([past(number, TrialState.RUNNING) for number in range(size, size + running)])
+            plan = replace(Studies(Path(folder)).plan(n_trials=100_000, fingerprint=name), name=name)
+            own = Study(plan, sweeper(sampler="tpe", pruner=PrunerConfig("median", 5, 0)), kept, 1, claims=claims)
+            print(f"{size} trials, {running} of others running: {asked(servers, own)}")
 
 
-def finished(number: int) -> optuna.trial.FrozenTrial:
+def asked(servers: Cluster, study: Study) -> str:
+    """Time and statements of one ask, one report and one tell."""
+    seconds: dict[str, list[float]] = {}
+    statements: Counter[str] = Counter()
+
+    def timed(what: str, do: Callable[[], Answer]) -> Answer:
+        before, since = calls(servers), time.perf_counter()
+        answer = do()
+        seconds.setdefault(what, []).append(time.perf_counter() - since)
+        statements[what] += calls(servers) - before
+        return answer
+
+    for _ in range(20):
+        assignment = timed("ask", study.next)
+        assert assignment is not None
+        timed("report", partial(study.report, assignment.number, 1, 0.5))
+        write(study, assignment.number, 0.5)
+        timed("tell", partial(study.tell, assignment.number, "complete", ""))
+    each = [f"{what} {milliseconds(spent)}, {statements[what] / 20:.0f} statements" for what, spent in seconds.items()]
+    return "; ".join(each)
+
+
+def past(number: int, state: TrialState = TrialState.COMPLETE) -> optuna.trial.FrozenTrial:
     chosen = random.Random(number)
     params = {
         "training.learning_rate": 10 ** chosen.uniform(-4, -2),
         "model.dense_units": chosen.randint(1, 1000),
         "model.batch_norm": chosen.random() < 0.5,
     }
-    attributes = {"state": "complete", "owner": "somebody"}
     return optuna.trial.create_trial(
-        params=params, distributions=dict(SPACE), value=chosen.random(), user_attrs=attributes
+        state=state,
+        params=params,
+        distributions=dict(SPACE),
+        value=chosen.random() if state == TrialState.COMPLETE else None,
+        intermediate_values={epoch: chosen.random() for epoch in range(1, 16)},
+        user_attrs={"state": "complete", "owner": "somebody"},
     )
 
 

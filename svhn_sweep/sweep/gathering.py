@@ -35,7 +35,7 @@ def settle(study: Study, live: Live) -> None:
     from svhn_sweep.tracking import fetching  # imports mlflow
 
     experiment = experiment_name(study.plan.config)
-    finished = {trial.number: trial for trial in study.finished() if not study.ownership.has(trial.number)}
+    finished = {trial.number: trial for trial in study.finished() if not study.ownership.has(trial)}
     left, since = finished.keys() - fetching.ended(experiment, study.plan.name), time.monotonic()
     while left and time.monotonic() - since < study.settings.takeover_after:  # a slow host is not a lost one
         time.sleep(1)

@@ -30,34 +30,35 @@ class Ownership:
         self.study, self.claims = study, claims
         self.owner = claims.owner if claims is not None else None
 
-    def has(self, number: int) -> bool:
+    def has(self, trial: FrozenTrial) -> bool:
         """Whether this driver trained the trial, or has to look after it."""
-        return self.claims is None or self._trial(number).user_attrs.get("owner") == self.owner
+        return self.claims is None or trial.user_attrs.get("owner") == self.owner
 
     def others_at_work(self) -> bool:
         """Whether another driver is training a trial."""
         running = [trial._trial_id for trial in self._trials() if trial.state == TrialState.RUNNING]
         return self.claims is not None and self.claims.others_alive(running)
 
-    def check(self, number: int) -> FrozenTrial:
-        """The trial as the storage has it.
+    def check(self, trial_id: int) -> FrozenTrial:
+        """The trial as the storage has it; of all questions the one that is asked most, and so about one trial only.
 
         Raises:
             TakenOverError: another driver has it, or has finished it.
         """
-        trial = self._trial(number)
+        trial = self.study._storage.get_trial(trial_id)
         owner = trial.user_attrs.get("owner")
         if trial.state != TrialState.RUNNING or owner != self.owner:
             raise TakenOverError(str(owner))
         return trial
 
     @contextmanager
-    def kept(self, number: int) -> Iterator[FrozenTrial]:
+    def kept(self, trial_id: int) -> Iterator[FrozenTrial]:
         """What is told of the trial within is told as long as it is this driver's; else TakenOverError is raised."""
         try:
-            yield self.check(number)
+            yield self.check(trial_id)
         except optuna.exceptions.UpdateFinishedTrialError as error:  # told while this driver waited for the database
-            raise TakenOverError(str(self._trial(number).user_attrs.get("owner"))) from error
+            trial = self.study._storage.get_trial(trial_id)
+            raise TakenOverError(str(trial.user_attrs.get("owner"))) from error
 
     def take(self, trials: list[FrozenTrial], folder: Callable[[int], Path]) -> Trial | None:
         """A running trial whose driver is dead; if its folder can be seen from here, nobody is writing there."""
@@ -100,6 +101,3 @@ class Ownership:
 
     def _trials(self) -> list[FrozenTrial]:
         return list(self.study.get_trials(deepcopy=False))
-
-    def _trial(self, number: int) -> FrozenTrial:
-        return self._trials()[number]

@@ -68,11 +68,11 @@ class ParentRun:
             write_whole(folder / "leaderboard.md", leaderboard.to_markdown(rows, metric))
         except OSError:  # the next trial's end tries again; training goes on
             logger.exception("no leaderboard")
+        own = {trial.number for trial in self.study.finished() if self.study.ownership.has(trial)}
         for row in rows:
-            own = self.study.folder(row.number)
-            new = row.delta is not None and row.number not in self.compared and self.study.ownership.has(row.number)
-            if new and (own / JOURNAL).exists():
-                with Journal(own) as trial:
+            new = row.delta is not None and row.number in own - self.compared
+            if new and (self.study.folder(row.number) / JOURNAL).exists():
+                with Journal(self.study.folder(row.number)) as trial:
                     _compare(trial, row, metric)
                 self.compared.add(row.number)
         self._describe(rows)

@@ -74,7 +74,7 @@ class Study:
         if agreed(self.optuna, "fingerprint", plan.fingerprint) != plan.fingerprint:
             raise ConfigError(
                 f"hydra.sweeper.study_name must be new for a changed sweep, but {plan.name} explored another search "
-                "space, other digits, another baseline or another metric."
+                "space, other digits, another baseline (its training.precision included) or another metric."
             )
         recognise(self.optuna, plan.folder, shared=claims is not None)
         self._enqueue()
@@ -149,7 +149,7 @@ class Study:
         while self._interrupted:
             waiting = self._interrupted.popleft()
             try:
-                self.ownership.check(waiting.number)
+                self.ownership.check(waiting._trial_id)
             except TakenOverError:
                 self.ownership.let_go(waiting._trial_id)
                 continue
@@ -184,8 +184,9 @@ class Study:
         Raises:
             TakenOverError: another driver has the trial.
         """
-        with self.ownership.kept(number):
-            self._running[number].set_user_attr("state", "interrupted")
+        running = self._running[number]
+        with self.ownership.kept(running._trial_id):
+            running.set_user_attr("state", "interrupted")
         del self._running[number]
         self._interrupted.append(self.optuna.get_trials(deepcopy=False)[number])
 
@@ -202,8 +203,8 @@ class Study:
         Raises:
             TakenOverError: another driver has the trial.
         """
-        with self.ownership.kept(number) as known:
-            running = self._running[number]
+        running = self._running[number]
+        with self.ownership.kept(running._trial_id) as known:
             if epoch in known.intermediate_values:
                 return bool(known.user_attrs.get("stop_after") == epoch)
             running.report(value, epoch)
@@ -229,8 +230,8 @@ class Study:
         attributes["seconds"] = sum(metrics["epoch_seconds"] for metrics in epochs.values())
         if "val/best_accuracy" in finals:
             attributes["best_accuracy"] = finals["val/best_accuracy"]
-        with self.ownership.kept(number) as known:
-            trial = self._running[number]
+        trial = self._running[number]
+        with self.ownership.kept(trial._trial_id) as known:
             for epoch in sorted(set(epochs) - set(known.intermediate_values)):
                 trial.report(epochs[epoch][self.settings.metric], epoch)
             if state == "complete":
@@ -270,7 +271,7 @@ class Study:
         for key, attribute in attributes.items():  # a finished trial takes no attributes
             trial.set_user_attr(key, attribute)
         if self.claims is not None:
-            self.ownership.check(trial.number)
+            self.ownership.check(trial._trial_id)
         with suppress(optuna.exceptions.UpdateFinishedTrialError):  # done, but the answer was lost on its way
             self.optuna.tell(trial, value, state, skip_if_finished=True)
         self.ownership.let_go(trial._trial_id)

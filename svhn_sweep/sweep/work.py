@@ -73,5 +73,5 @@ def follow(live: Live, studies: Sequence[Study]) -> None:
     """Trials of earlier starts too: MLflow may lack their ends, and a late baseline gives them a distance."""
     for study in studies:
         for trial in study.trials():
-            if study.ownership.has(trial.number):
+            if study.ownership.has(trial):
                 live.follow(study.folder(trial.number))

@@ -102,8 +102,9 @@ def test_a_dead_drivers_trial_is_the_first_ones_who_asks(driver: Callable[..., S
     taken = take_over(heir)
     assert (taken.number, taken.params, taken.former) == (lost.number, lost.params, dead.claims and dead.claims.owner)
     assert other.next() is None
-    assert heir.ownership.has(lost.number)
-    assert not dead.ownership.has(lost.number)
+    (trial,) = other.trials()
+    assert heir.ownership.has(trial)
+    assert not dead.ownership.has(trial)
 
 
 def report(study: Study) -> object:
