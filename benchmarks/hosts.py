@@ -38,6 +38,8 @@ from svhn_sweep.sweep.study import Study
 
 Answer = TypeVar("Answer")
 
+WINDOW = 30.0  # seconds
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,24 +118,21 @@ def shown(trials: Sequence[optuna.trial.FrozenTrial]) -> str:
     return f"{', '.join(f'{count} {state}' for state, count in states.items())}, {twice} twice"
 
 
-WINDOW = 30.0  # seconds
-
-
 def drivers(servers: Cluster, counts: Sequence[int]) -> None:
     """Drivers with one worker each and trials of 1 s, in the middle of their work: how many trials, at what price."""
     print(
         f"{'drivers':>7} {'trials/s':>8} {'waiting':>8} {'statements':>10} {'requests':>8}  CPU seconds, for each trial"
     )
     for count in counts:
-        waits = servers.folder / f"waits{count}"
+        waits, ready = servers.folder / f"waits{count}", servers.folder / f"ready{count}"
         arguments = command(servers, f"many{count}", "hydra.sweeper.n_trials=100000", "hydra.sweeper.workers=1")
-        processes = [
-            each.start(*arguments)
-            for each in [servers.host(PRETEND_SECONDS="0.25", SWEEP_WAITS=str(waits)) for _ in range(count)]
-        ]
+        paths = {"PRETEND_AFTER": str(ready), "SWEEP_WAITS": str(waits)}
+        hosts = [servers.host(PRETEND_SECONDS="0.25", **paths) for _ in range(count)]  # type: ignore[arg-type]
+        processes = [host.start(*arguments) for host in hosts]
         study = f"many{count}"
         while owners(servers, study) < count:
             time.sleep(1)
+        ready.touch()
         time.sleep(5)
         began, before = time.monotonic(), counted(servers, study)
         time.sleep(WINDOW)
