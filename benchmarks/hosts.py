@@ -202,7 +202,7 @@ def asking(servers: Cluster) -> None:
     os.environ.update(servers.postgres.environment)
     kept = storage.connect(storage.url(servers.postgres.storage))
     assert isinstance(kept, PatientStorage)
-    for size, running in ((10, 0), (100, 0), (1000, 0), (1000, 30), (1000, 100), (1000, 1000)):
+    for size, running in ((10, 0), (100, 0), (1000, 0), (1000, 30), (1000, 100), (1000, 300)):
         with Claims(kept, 60) as claims, tempfile.TemporaryDirectory() as folder:
             name = f"study{size}-{running}"
             study = optuna.create_study(storage=kept, study_name=name, direction="maximize")
