@@ -138,7 +138,8 @@ def _train(composed: DictConfig) -> None:
         test = job.mode == RunMode.RUN
     path_given = any(override.startswith("data.path=") for override in job.overrides.task)
     source = data.resolve(config.data, path_given=path_given)
-    training = replace(config.training, threads=config.training.threads or machine.cores())
+    precision = machine.precision(config.training.precision, machine.gpus())
+    training = replace(config.training, precision=precision, threads=config.training.threads or machine.cores())
     config = replace(config, data=source, training=training, evaluation=EvaluationConfig(test))
     folder = Path(job.runtime.output_dir)
     if (folder / JOURNAL).exists():

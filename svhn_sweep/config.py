@@ -67,8 +67,12 @@ def identifier() -> Any:
 
 
 class Precision(StrEnum):
+    """Of the layers' arithmetic, in Keras' words; the softmax and all variables are float32."""
+
+    auto = "auto"  # the fastest that this machine's hardware computes in without loss of accuracy
     float32 = "float32"
     mixed_bfloat16 = "mixed_bfloat16"
+    mixed_float16 = "mixed_float16"
 
 
 @dataclass

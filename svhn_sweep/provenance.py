@@ -43,11 +43,11 @@ def explicit(typed: Sequence[str], config: Config) -> list[str]:
         typed: overrides.
         config: what they mean, resolved.
     """
-    threads, test = config.training.threads, config.evaluation.test
-    kept = [o for o in typed if not re.match(r"[+~]*(data[.=]|evaluation\.test=|training\.threads=)", o)]
+    training, test = config.training, config.evaluation.test
+    kept = [o for o in typed if not re.match(r"[+~]*(data[.=]|evaluation\.test=|training\.(threads|precision)=)", o)]
     data = [f"data.{key}={quoted(value)}" for key, value in flatten(config.data)]
-    others = [f"training.threads={quoted(threads)}", f"evaluation.test={quoted(test)}"]
-    return [*kept, f"data={source_of(config.data)}", *data, *others]
+    machine = [f"training.precision={training.precision}", f"training.threads={quoted(training.threads)}"]
+    return [*kept, f"data={source_of(config.data)}", *data, *machine, f"evaluation.test={quoted(test)}"]
 
 
 def config_dirs(job: HydraConf) -> list[str]:
@@ -61,8 +61,14 @@ def command(overrides: Sequence[str], folders: Sequence[str]) -> str:
 
 
 def role(overrides: Sequence[str]) -> str:
-    """`baseline` if the model and its training are a config of conf/ as it stands, else `trial`."""
-    changed = any(re.match(r"[+~]*(model\.|training\.(?!threads=)|training[=@])", override) for override in overrides)
+    """`baseline` if the model and its training are a config of conf/ as it stands, else `trial`.
+
+    The command that reproduces a baseline spells out what a baseline has anyway.
+    """
+    changed = any(
+        re.match(r"[+~]*(model\.|training\.(?!threads=|precision=float32$)|training[=@])", override)
+        for override in overrides
+    )
     return "trial" if changed else "baseline"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from svhn_sweep import machine
+from svhn_sweep.config import Precision
 
 QUESTION = "--query-gpu=index --format=csv,noheader"
 
@@ -17,10 +18,10 @@ def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def nvidia_smi(path: Path, *indices: int, exit_code: int = 0) -> None:
+def nvidia_smi(path: Path, *answers: object, exit_code: int = 0, question: str = QUESTION) -> None:
     """A driver that knows these GPUs."""
-    lines = "".join(f"echo {index}\n" for index in indices)
-    script = f'#!/bin/sh\n[ "$*" = "{QUESTION}" ] || exit 2\n{lines}exit {exit_code}\n'
+    lines = "".join(f"echo {answer}\n" for answer in answers)
+    script = f'#!/bin/sh\n[ "$*" = "{question}" ] || exit 2\n{lines}exit {exit_code}\n'
     (path / "nvidia-smi").write_text(script)
     (path / "nvidia-smi").chmod(0o755)
 
@@ -78,3 +79,41 @@ def test_the_cores_are_those_of_the_machine() -> None:
 
 def test_cores_that_the_process_may_not_use_do_not_count(one_core: None) -> None:
     assert machine.cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ("", "float32"),
+        ("fpu avx512f avx512_vnni", "float32"),
+        ("fpu avx512_bf16 avx512f", "mixed_bfloat16"),
+        ("amx_bf16 amx_tile", "mixed_bfloat16"),
+    ],
+)
+def test_a_processor_that_knows_bfloat16_uses_it(monkeypatch: pytest.MonkeyPatch, flags: str, precision: str) -> None:
+    monkeypatch.setattr(machine, "_processor_flags", lambda: set(flags.split()))
+    assert machine.precision(Precision.auto, []) == precision
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "precision"),
+    [
+        (["9.0", "9.0"], "mixed_bfloat16"),
+        (["8.0", "10.0"], "mixed_bfloat16"),
+        (["7.5", "9.0"], "float32"),  # one precision for all trials
+        (["[N/A]", "9.0"], "float32"),
+        ([], "float32"),
+    ],
+)
+def test_gpus_that_all_know_bfloat16_use_it(path: Path, capabilities: list[str], precision: str) -> None:
+    nvidia_smi(path, *capabilities, question="--query-gpu=compute_cap --format=csv,noheader --id=0,1")
+    assert machine.precision(Precision.auto, ["0", "1"]) == precision
+
+
+@pytest.mark.parametrize("wanted", [Precision.float32, Precision.mixed_float16])
+def test_what_somebody_chose_is_not_changed(wanted: Precision) -> None:
+    assert machine.precision(wanted, []) == wanted
+
+
+def test_this_processor_has_flags() -> None:
+    assert "x86" not in os.uname().machine or "fpu" in machine._processor_flags()

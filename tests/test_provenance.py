@@ -70,6 +70,7 @@ def test_the_command_names_the_data_that_was_used(composed: Composed, data: Data
         (["data=auto", "data.path=/elsewhere", "++data.synthetic.seed=5"], []),
         (["evaluation.test=null", "+evaluation.test=true"], []),
         (["training.threads=null"], []),
+        (["training.precision=auto"], []),
         (["++training.threads=8", "training.batch_size=8"], ["training.batch_size=8"]),
         (["tracking.experiment=data.x", "model.dropout=0"], ["tracking.experiment=data.x", "model.dropout=0"]),
     ],
@@ -78,7 +79,8 @@ def test_the_command_names_the_data_that_was_used(composed: Composed, data: Data
 def test_what_was_left_open_is_spelt_out(composed: Composed, typed: list[str], kept: list[str], test: bool) -> None:
     config = resolved(composed(*kept), SvhnConfig("/tmp/digits.h5"), threads=5, test=test)
     overrides = provenance.explicit(typed, config)
-    spelt = ["data=svhn", "data.path=/tmp/digits.h5", "training.threads=5", f"evaluation.test={str(test).lower()}"]
+    machine = ["training.precision=float32", "training.threads=5"]
+    spelt = ["data=svhn", "data.path=/tmp/digits.h5", *machine, f"evaluation.test={str(test).lower()}"]
     assert overrides == [*kept, *spelt]
     assert composed(*overrides) == config
 
@@ -167,6 +169,8 @@ def test_a_quoted_value_is_read_back_as_it_was(
         (["~model.filters.conv6"], "trial"),
         (["training.threads=4", "evaluation.test=false"], "baseline"),
         (["++training.threads=null"], "baseline"),
+        (["training.precision=float32"], "baseline"),
+        (["training.precision=mixed_bfloat16"], "trial"),
         (["training.threads=4", "training.epochs=3"], "trial"),
     ],
 )

@@ -34,8 +34,10 @@ def before(plans: Sequence[Plan], settings: SweeperConfig, where: Places) -> Non
     devices = "the CPU" if where.devices[0] == CPU else f"GPU {', '.join(dict.fromkeys(where.devices))}"
     count = plans[0].config.training.threads or where.threads
     threads = f"{count} thread{'s' if count > 1 else ''}"
+    precisions = dict.fromkeys(plan.config.training.precision.value for plan in plans)
     console.print(
-        f"{len(where.devices)} worker{'' if one else 's'} on {devices}, {threads}{'' if one else ' each'}; "
+        f"{len(where.devices)} worker{'' if one else 's'} on {devices}, {threads}{'' if one else ' each'}, "
+        f"{' and '.join(precisions)}; "
         f"sampler {settings.sampler}, pruner {settings.pruner.name}; "
         f"objective: {settings.direction} {settings.metric}"
     )

@@ -143,6 +143,8 @@ def _plan(settings: SweeperConfig, model: str, typed: Mapping[str, Override], re
     fixed = [f"model={model}", *(str(each.input_line) for each in typed.values() if not each.is_sweep_override())]
     if "training.restore_best_weights" not in typed:
         fixed.append("training.restore_best_weights=true")
+    if "training.precision" not in typed:
+        fixed.append("training.precision=auto")
     baseline = compose(CONFIG, fixed)
     config, sha256 = resolve(from_composed(baseline))
     if config.evaluation.test:

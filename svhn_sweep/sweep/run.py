@@ -10,7 +10,7 @@ from dataclasses import replace
 from hydra.conf import HydraConf
 from omegaconf import DictConfig
 
-from svhn_sweep import data, provenance
+from svhn_sweep import data, machine, provenance
 from svhn_sweep.config import AutoConfig, Config
 from svhn_sweep.errors import ConfigError, SweepError, Terminated
 from svhn_sweep.report import console
@@ -21,7 +21,7 @@ from svhn_sweep.sweep.driver import Driver
 from svhn_sweep.sweep.parent_run import ParentRun
 from svhn_sweep.sweep.patience import PatientStorage
 from svhn_sweep.sweep.plan import Resolve, plans
-from svhn_sweep.sweep.pool import places
+from svhn_sweep.sweep.pool import CPU, Places, places
 from svhn_sweep.sweep.settings import LOG_FORMAT, from_composed
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.sweep.work import Work, follow, open_study
@@ -51,7 +51,7 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
     shared = storage.is_shared(database)
     if shared and settings.sampler == "qmc":  # two drivers would draw the same point
         raise ConfigError("hydra.sweeper.sampler must be tpe or random where hosts share a storage but is qmc.")
-    found = plans(settings, arguments, _resolver(arguments, test=settings.confirm is not None, shared=shared))
+    found = plans(settings, arguments, _resolver(arguments, where, test=settings.confirm is not None, shared=shared))
     announcement.before(found, settings, where)
     if settings.dry_run:
         announcement.examples(found, settings, where, provenance.config_dirs(hydra))
@@ -169,11 +169,12 @@ def _check(hydra: HydraConf) -> None:
     store.check()
 
 
-def _resolver(arguments: Sequence[str], *, test: bool, shared: bool) -> Resolve:
-    """Decides on the data.
+def _resolver(arguments: Sequence[str], where: Places, *, test: bool, shared: bool) -> Resolve:
+    """Decides on data and precision.
 
     Args:
         arguments: the user's overrides.
+        where: trials are trained.
         test: whether the data must have a test split, which is not opened yet.
         shared: whether other hosts must come to the same data.
     """
@@ -193,7 +194,9 @@ def _resolver(arguments: Sequence[str], *, test: bool, shared: bool) -> Resolve:
                 f"{splits.path} must have X_test and y_test, on which the champion is judged; or add "
                 "hydra.sweeper.confirm=null."
             )
-        return replace(config, data=source), splits.sha256
+        gpus = [device for device in where.devices if device != CPU]
+        training = replace(config.training, precision=machine.precision(config.training.precision, gpus))
+        return replace(config, data=source, training=training), splits.sha256
 
     return resolve
 

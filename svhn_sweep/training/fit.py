@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from svhn_sweep.config import TrainingConfig
+from svhn_sweep.config import Precision, TrainingConfig
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training import checkpoint as checkpoints
 from svhn_sweep.training.progress import Progress
@@ -84,7 +84,7 @@ def fit(
     Raises:
         DataError: the checkpoint is damaged or of another model.
     """
-    model.compile(keras.optimizers.Adam(config.learning_rate), loss="categorical_crossentropy", metrics=["accuracy"])
+    model.compile(_optimizer(config), loss="categorical_crossentropy", metrics=["accuracy"])
     result = TrainResult()
     recorder = _Recorder(result, config, seed, log, should_stop, checkpoint)
     if checkpoint is not None and checkpoint.exists():
@@ -94,6 +94,12 @@ def fit(
     if recorder.best_weights is not None:
         model.set_weights(recorder.best_weights)
     return result
+
+
+def _optimizer(config: TrainingConfig) -> keras.Optimizer:
+    adam = keras.optimizers.Adam(config.learning_rate)
+    # Small gradients are 0 in float16. Keras would see to it by itself if the precision were the whole model's.
+    return keras.optimizers.LossScaleOptimizer(adam) if config.precision == Precision.mixed_float16 else adam
 
 
 def _train(

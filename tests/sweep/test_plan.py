@@ -115,6 +115,7 @@ def test_a_study_can_be_named(planned: Planned, model: str, names: list[str]) ->
         ["model.dropout=interval(0.0,0.60)"],
         ["training.learning_rate=0.001"],
         ["training.restore_best_weights=true"],
+        ["training.precision=auto"],
         ["data=synthetic", "data.seed=7"],  # what counts is the digits' own hash
         ["tracking.experiment=other"],
         ["evaluation.test=false"],
@@ -284,6 +285,14 @@ def test_the_best_weights_are_restored_unless_somebody_says_otherwise(
     assert composed(plan.overrides(plan.queue[0], 1)).training.restore_best_weights is baseline
 
 
+@pytest.mark.parametrize(("typed", "precision"), [([], "auto"), (["training.precision=float32"], "float32")])
+def test_a_sweep_computes_as_fast_as_the_machine_can_unless_somebody_says_otherwise(
+    planned: Planned, typed: list[str], precision: str
+) -> None:
+    (plan,) = planned(*SMALL, *typed)
+    assert plan.config.training.precision == precision  # `resolve` says what auto is
+
+
 # trials
 
 
@@ -341,6 +350,7 @@ def test_a_trial_leaves_nothing_open(planned: Planned) -> None:
         "model.dropout=0.25",
         "data=svhn",
         "data.path=/digits.h5",
+        "training.precision=auto",
         "training.threads=2",
         "evaluation.test=false",
     ]

@@ -143,8 +143,11 @@ def test_killed_and_started_again_it_ends_as_if_it_had_not_been(
     assert_equal(fitted(digits, path, noisy, WITH_STATE), uninterrupted)
 
 
-def test_a_fit_killed_again_and_again_ends_as_if_it_had_not_been(digits: Arrays, path: Path) -> None:
-    training = replace(TRAINING, epochs=3, precision=Precision.mixed_bfloat16)
+@pytest.mark.parametrize("precision", [Precision.mixed_bfloat16, Precision.mixed_float16])
+def test_a_fit_killed_again_and_again_ends_as_if_it_had_not_been(
+    digits: Arrays, path: Path, precision: Precision
+) -> None:
+    training = replace(TRAINING, epochs=3, precision=precision)
     for epoch in (1, 2):
         with pytest.raises(Killed):
             fitted(digits, path, training, log=killed_in_log(epoch))

@@ -5,7 +5,7 @@ import keras
 import numpy as np
 import pytest
 
-from svhn_sweep.config import Config, TrainingConfig
+from svhn_sweep.config import Config, Precision, TrainingConfig
 from svhn_sweep.training.fit import Metrics, State, TrainResult, _batches, fit, seed_noise
 from svhn_sweep.training.model import build_model
 
@@ -75,6 +75,13 @@ def test_weights_are_the_last_epochs_or_the_best_ones(config: Config, digits: Ar
     assert result.best_epoch != 6  # else the test would show nothing
     expected = weights[result.best_epoch - 1] if restore else weights[-1]
     assert all((a == b).all() for a, b in zip(model.get_weights(), expected, strict=True))
+
+
+def test_the_loss_is_scaled_where_small_gradients_would_vanish(config: Config, digits: Arrays) -> None:
+    model, result = fitted(config, digits, replace(config.training, precision=Precision.mixed_float16))
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert result.history[-1]["learning_rate"] == config.training.learning_rate
+    assert result.history[-1]["train/loss"] < result.history[0]["train/loss"]
 
 
 def test_the_best_epoch_is_the_first_of_equals() -> None:

@@ -93,11 +93,13 @@ def test_initial_weights_do_not_depend_on_the_process_wide_random_state(composed
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
 
 
-def test_precision_is_the_layers_not_the_process(composed: Composed) -> None:
-    network = built(composed("training.precision=mixed_bfloat16"))
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_precision_is_the_layers_not_the_process(composed: Composed, precision: str) -> None:
+    network = built(composed(f"training.precision=mixed_{precision}"))
     assert keras.config.dtype_policy().name == "float32"
+    assert {str(weights.dtype) for weights in network.trainable_variables} == {"float32"}
     computed_in = {layer.name: layer.compute_dtype for layer in network.layers}
-    assert computed_in["conv1"] == "bfloat16"
+    assert computed_in["conv1"] == precision
     assert computed_in["rescale"] == computed_in["digits"] == "float32"
 
 
