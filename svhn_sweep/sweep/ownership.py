@@ -70,10 +70,17 @@ class Ownership:
         return None if taken is None else Trial(self.study, taken)
 
     def claim(self, trial: Trial) -> str | None:
-        """Make the trial this driver's; returns who had it before."""
+        """Make the trial this driver's; returns who had it before.
+
+        Raises:
+            TakenOverError: another driver was faster, since this one was cut off after it had asked for the trial.
+        """
         if self.claims is None:
             return None
         former = trial.user_attrs.get("owner")
+        known = self.study._storage.get_trial(trial._trial_id)
+        if known.state != TrialState.RUNNING or known.user_attrs.get("owner") not in (former, self.owner):
+            raise TakenOverError(str(known.user_attrs.get("owner")))
         self.claims.keep(trial._trial_id)
         trial.set_user_attr("owner", self.owner)
         return former if former != self.owner else None
@@ -81,18 +88,18 @@ class Ownership:
     def is_admitted(self, number: int, n_trials: int | None) -> bool:
         """Whether the budget has room for the trial after those of lower numbers, whoever asked at the same time.
 
-        Without a budget there is room for what was queued; twice in the queue is what was put there by a driver that
-        lost the database before it had the answer.
+        Without a budget there is room for what was queued. What is in the queue twice was put there by a driver that
+        lost the database before it had the answer, or has failed before.
         """
         trials = self._trials()
         if self.claims is None or trials[number].params:  # it was admitted before, whatever the budget is now
             return True
         earlier = [each for each in trials[:number] if not is_surplus(each)]
         queued = trials[number].system_attrs.get("fixed_params")
-        if queued is None:
-            return n_trials is not None and len(earlier) < n_trials
-        twins = [each for each in earlier if each.system_attrs.get("fixed_params") == queued]
-        return all(twin.user_attrs.get("state") == "failed" for twin in twins)
+        if queued is None if n_trials is None else len(earlier) >= n_trials:
+            return False
+        twins = [each for each in earlier if queued is not None and each.system_attrs.get("fixed_params") == queued]
+        return all(twin.state == TrialState.FAIL and twin.user_attrs["state"] == "failed" for twin in twins)
 
     def let_go(self, trial_id: int) -> None:
         """The trial is finished, or another driver's."""

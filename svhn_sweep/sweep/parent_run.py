@@ -68,18 +68,18 @@ class ParentRun:
             write_whole(folder / "leaderboard.md", leaderboard.to_markdown(rows, metric))
         except OSError:  # the next trial's end tries again; training goes on
             logger.exception("no leaderboard")
-        own = {trial.number for trial in self.study.finished() if self.study.ownership.has(trial)}
-        for row in rows:
-            new = row.delta is not None and row.number in own - self.compared
-            if new and (self.study.folder(row.number) / JOURNAL).exists():
+        finished = self.study.finished()
+        new = {trial.number for trial in finished if self.study.ownership.has(trial)} - self.compared
+        for row in [row for row in rows if row.number in new and row.delta is not None]:
+            if (self.study.folder(row.number) / JOURNAL).exists():
                 with Journal(self.study.folder(row.number)) as trial:
                     _compare(trial, row, metric)
                 self.compared.add(row.number)
-        self._describe(rows)
+        self._describe(rows, len(finished))
         return rows
 
-    def _describe(self, rows: Sequence[leaderboard.Row]) -> None:
-        finished, metric, folder = len(self.study.finished()), self.study.settings.metric, self.journal.folder
+    def _describe(self, rows: Sequence[leaderboard.Row], finished: int) -> None:
+        metric, folder = self.study.settings.metric, self.journal.folder
         text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
         text += [self.links, ""]
         findings = folder / FINDINGS
@@ -118,7 +118,7 @@ class ParentRun:
         images = figures.save_all(self.study.optuna, metric, confusions, folder)
         for image in images:
             self.journal.artifact(image.name)
-        self._describe(rows)  # with the pictures
+        self._describe(rows, finished)  # with the pictures
         self._write(
             "report.html", page.page(self.study.plan.name, lines, self._about(), rows, metric, images, best_command)
         )

@@ -24,6 +24,7 @@ from svhn_sweep.tracking import journal
 from svhn_sweep.trial import Label
 
 HOSTS = "hosts"
+LATE = (TakenOverError, optuna.exceptions.UpdateFinishedTrialError)  # another driver has the trial, or has finished it
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,11 @@ class Study:
                 if not self.ownership.is_admitted(trial.number, self.plan.n_trials):
                     self._finish(trial, TrialState.FAIL, {"state": SURPLUS})
                     continue
-                params = {key: suggest(trial, key, each) for key, each in self.plan.space.items()}
-            except optuna.exceptions.UpdateFinishedTrialError:  # its former driver is back, and was faster
+                for key, each in self.plan.space.items():
+                    suggest(trial, key, each)
+                known = self.ownership.check(trial._trial_id).params
+                params = {key: known[key] for key in self.plan.space}
+            except LATE:
                 self.ownership.let_go(trial._trial_id)
                 continue
             return self._assignment(trial, params, former)
@@ -150,12 +154,12 @@ class Study:
             waiting = self._interrupted.popleft()
             try:
                 self.ownership.check(waiting._trial_id)
-            except TakenOverError:
+                trial = Trial(self.optuna, waiting._trial_id)
+                trial.set_user_attr("state", "running")
+            except LATE:
                 self.ownership.let_go(waiting._trial_id)
-                continue
-            trial = Trial(self.optuna, waiting._trial_id)
-            trial.set_user_attr("state", "running")
-            return trial
+            else:
+                return trial
         return None
 
     def _new(self) -> Trial | None:
@@ -188,7 +192,7 @@ class Study:
         with self.ownership.kept(running._trial_id):
             running.set_user_attr("state", "interrupted")
         del self._running[number]
-        self._interrupted.append(self.optuna.get_trials(deepcopy=False)[number])
+        self._interrupted.append(self.optuna._storage.get_trial(running._trial_id))
 
     def drop(self, number: int) -> None:
         """The trial is another driver's; what this one knows of it is not told."""
@@ -240,7 +244,7 @@ class Study:
             else:
                 self._finish(trial, TrialState.PRUNED if state == "pruned" else TrialState.FAIL, attributes)
         del self._running[number]
-        return self.optuna.get_trials(deepcopy=False)[number]
+        return self.optuna._storage.get_trial(trial._trial_id)
 
     def best(self) -> FrozenTrial | None:
         """The best complete trial, of equals the first."""
@@ -260,7 +264,9 @@ class Study:
         """
         failed = {"failed"} if self.plan.n_trials is None else set()
         trials = self.optuna.get_trials(deepcopy=False)
-        known = [t.system_attrs.get("fixed_params") for t in trials if t.user_attrs.get("state") not in failed]
+        known = [
+            t.system_attrs.get("fixed_params") for t in trials if t.user_attrs.get("state") not in {SURPLUS} | failed
+        ]
         for params in self.plan.queue:
             if dict(params) not in known:
                 self.optuna.enqueue_trial(dict(params))

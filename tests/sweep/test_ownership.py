@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from optuna.trial import Trial, TrialState
 from servers import Postgres, postgres_programs
 from studies import BASELINE, Studies, sweeper, train, write
 
@@ -26,14 +28,13 @@ NEW: Params = {"training.learning_rate": 2e-3, "model.dense_units": 64, "model.b
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    folder = tmp_path_factory.mktemp("postgres")
-    for each in (folder, *folder.parents[:2]):
-        each.chmod(0o755)  # for PostgreSQL's user
-    server = Postgres(folder)
-    server.create()
-    yield server
-    server.stop()
+def server() -> Iterator[Postgres]:
+    with TemporaryDirectory(prefix="svhn_sweep") as folder:
+        Path(folder).chmod(0o755)  # for PostgreSQL's user, who may not enter pytest's own folders
+        server = Postgres(Path(folder))
+        server.create()
+        yield server
+        server.stop()
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def stand_still(study: Study) -> None:
 
 def take_over(study: Study) -> Assignment:
     """Wait for the trial of a driver that stands still."""
-    for _ in range(100):
+    for _ in range(300):
         if (assignment := study.next()) is not None:
             return assignment
         time.sleep(GRACE / 10)
@@ -86,10 +87,46 @@ def test_the_budget_is_that_of_all_drivers_together(driver: Callable[..., Study]
     assert [each.number for each in begun if each is not None] == list(range(budget))
 
 
+def test_of_drivers_that_ask_in_the_same_moment_those_of_lower_numbers_have_the_budget(
+    driver: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, fast = driver(n_trials=1), driver(n_trials=1)
+    ask = slow.optuna.ask
+
+    def overtaken() -> Trial:
+        assert begin(fast).number == 0
+        return ask()
+
+    monkeypatch.setattr(slow.optuna, "ask", overtaken)
+    assert slow.next() is None
+    states = [(trial.state, trial.user_attrs.get("state")) for trial in slow.optuna.trials]
+    assert states == [(TrialState.RUNNING, None), (TrialState.FAIL, "surplus")]
+    assert [trial.number for trial in slow.trials()] == [0]
+
+
+def test_who_was_cut_off_while_it_asked_leaves_the_trial_to_who_has_it(
+    driver: Callable[..., Study], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, heir = driver(n_trials=1), driver(n_trials=1)
+    ask = slow.optuna.ask
+
+    def cut_off() -> Trial:
+        trial = ask()
+        stand_still(slow)
+        heir.next()  # looks for the first time, and finds no heartbeat
+        assert take_over(heir).number == trial.number
+        return trial
+
+    monkeypatch.setattr(slow.optuna, "ask", cut_off)
+    assert slow.next() is None
+    (trial,) = heir.trials()
+    assert heir.ownership.has(trial)
+
+
 def test_a_living_drivers_trial_is_left_to_it(driver: Callable[..., Study]) -> None:
-    living, other = driver(n_trials=1), driver(n_trials=1)
+    living, other = driver(grace=2, n_trials=1), driver(grace=2, n_trials=1)
     begin(living)
-    time.sleep(3 * GRACE)
+    time.sleep(4)
     assert other.next() is None
     assert not other.is_over()
     assert other.ownership.others_at_work()
@@ -120,6 +157,34 @@ def interrupt(study: Study) -> None:
     study.interrupted(0)
 
 
+@pytest.mark.parametrize("heirs", ["takes it", "takes and tells it"])
+def test_who_loses_a_trial_in_the_middle_of_telling_is_not_heard(
+    driver: Callable[..., Study], monkeypatch: pytest.MonkeyPatch, heirs: str
+) -> None:
+    former, heir = driver(n_trials=1), driver(n_trials=1)
+    begin(former)
+    write(former, 0, 0.5)
+    set_user_attr = Trial.set_user_attr
+
+    def cut_off(trial: Trial, key: str, value: object) -> None:
+        if key == "seconds" and trial.study is former.optuna:
+            stand_still(former)
+            take_over(heir)
+            if heirs == "takes and tells it":
+                write(heir, 0, 0.7)
+                heir.tell(0, "complete", "")
+        set_user_attr(trial, key, value)
+
+    monkeypatch.setattr(Trial, "set_user_attr", cut_off)
+    with pytest.raises(TakenOverError):
+        former.tell(0, "complete", "")
+    former.drop(0)
+    if heirs == "takes it":
+        write(heir, 0, 0.7)
+        heir.tell(0, "complete", "")
+    assert [trial.value for trial in former.finished()] == [0.7]
+
+
 @pytest.mark.parametrize("late", [report, tell, interrupt])
 @pytest.mark.parametrize("told", [False, True])
 def test_what_its_former_driver_says_of_a_trial_is_not_heard(
@@ -147,8 +212,10 @@ def test_nobody_takes_over_before_it_was_in_touch_for_the_grace_period(driver: C
     dead = driver(n_trials=1)
     begin(dead)
     stand_still(dead)
-    time.sleep(2 * GRACE)
-    assert driver(n_trials=1).next() is None  # it has just come
+    time.sleep(3)
+    new = driver(grace=3, n_trials=1)
+    assert new.next() is None  # it has just come
+    assert take_over(new).number == 0
 
 
 def test_what_a_driver_gives_back_is_anybodys_at_once(driver: Callable[..., Study]) -> None:
@@ -168,6 +235,16 @@ def test_what_was_queued_twice_is_trained_once(driver: Callable[..., Study]) -> 
     assert trained == [BASELINE, NEW]
     assert study.next() is None
     assert study.n_trials == len(study.finished()) == 2
+
+
+def test_what_failed_and_was_queued_twice_is_trained_again(driver: Callable[..., Study]) -> None:
+    study = driver(n_trials=None)
+    study.optuna.enqueue_trial(dict(BASELINE))
+    first = begin(study)
+    assert study.next() is None  # the second is superfluous
+    write(study, first.number, 0.5)
+    study.tell(first.number, "failed", "")
+    assert begin(driver(n_trials=None)).params == BASELINE
 
 
 def test_what_failed_and_was_queued_again_is_trained_again(driver: Callable[..., Study]) -> None:
