@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
-from svhn_sweep.config import Config, SvhnConfig, TrainingConfig
+from svhn_sweep.config import Config, Precision, SvhnConfig, TrainingConfig
 from svhn_sweep.sweep import storage
 from svhn_sweep.sweep.plan import Params, Plan
 from svhn_sweep.sweep.settings import PrunerConfig, SweeperConfig
@@ -34,9 +34,16 @@ class Studies:
     opened: list[storage.Storage] = field(default_factory=list)
 
     def plan(
-        self, *, n_trials: int = 10, fingerprint: str = "fingerprint", queue: Sequence[Params] = (BASELINE,)
+        self,
+        *,
+        n_trials: int = 10,
+        fingerprint: str = "fingerprint",
+        queue: Sequence[Params] = (BASELINE,),
+        precision: Precision = Precision.float32,
     ) -> Plan:
-        config = Config(seed=42, data=SvhnConfig("digits.h5"), training=TrainingConfig(epochs=EPOCHS))
+        config = Config(
+            seed=42, data=SvhnConfig("digits.h5"), training=TrainingConfig(epochs=EPOCHS, precision=precision)
+        )
         folder = self.path / "multirun" / "study"
         return Plan("study", folder, config, (), SPACE, queue, n_trials, fingerprint, "sha256")
 

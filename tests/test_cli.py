@@ -13,6 +13,9 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "numpy"}
 
 
+SHARED = ["-m", "optuna", "hydra.sweeper.storage=postgresql+psycopg://me@127.0.0.1:1/optuna"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -45,7 +48,7 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
             ]
         ],
         (
-            ["-m", "optuna", "hydra.sweeper.storage=postgresql+psycopg://me@127.0.0.1:1/optuna"],
+            SHARED,
             "svhn_sweep: data must be named where hosts share a storage, since each would look in its own folder",
         ),
         (
@@ -67,6 +70,25 @@ def test_the_users_mistake_is_one_line_and_exit_code_2(svhn_sweep: Command, argu
     assert len(result.stderr.splitlines()) == 1
     assert "secret" not in result.stderr
     assert not result.stdout
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "the address of an MLflow server where hosts share a storage, but is not set."),
+        (
+            {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"},
+            "a server that answers where hosts share a storage, but http://127.0.0.1:9 does not: ",
+        ),
+    ],
+)
+def test_hosts_that_share_a_storage_need_a_server_that_answers(
+    svhn_sweep: Command, environment: dict[str, str], told: str
+) -> None:
+    result = svhn_sweep(*SHARED, "data=synthetic", "data.train_size=20", "data.test_size=10", **environment)
+    assert result.returncode == 2
+    assert f"svhn_sweep: MLFLOW_TRACKING_URI must be {told}" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("override", ["modle=model2", "model.dropout=2"])

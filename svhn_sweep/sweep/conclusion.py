@@ -79,7 +79,7 @@ def show_lines(studies: Sequence[Study], told: Sequence[Sequence[str]]) -> None:
     pages = ui.addresses(study.own_folder for study in studies)
     if pages:
         where = store.address() if store.scheme() in store.SERVERS else "python -m svhn_sweep ui"
-        console.print(f"All of it in MLflow: {where}", markup=False)
+        console.print(f"In MLflow: {where}", markup=False)
     for name, page in pages.items():
         console.print(f"{name}: {page}", markup=False)
 

@@ -144,6 +144,7 @@ class Driver:
         folder = study.folder(number)
         self.live.follow(folder)
         words = plan.describe(number, params)
+        words += f"; taken over from {assignment.former}" if assignment.former is not None else ""
         self.view.started(plan.name, number, words, plan.epochs(params), assignment.epochs_done)
         if (ended := _ending(folder)) is not None:  # its end is written, but the study was not told
             self._ended(place, ended)

@@ -6,6 +6,7 @@ from pathlib import Path
 import optuna
 
 from svhn_sweep.errors import ConfigError
+from svhn_sweep.sweep.plan import Plan
 from svhn_sweep.sweep.storage import write_whole
 
 
@@ -14,6 +15,25 @@ def agreed(study: optuna.Study, key: str, value: str) -> str:
     if key not in study.user_attrs:
         study.set_user_attr(key, value)
     return str(study.user_attrs[key])
+
+
+def check_same(study: optuna.Study, plan: Plan) -> None:
+    """Refuse what would make the study's trials incomparable.
+
+    Raises:
+        ConfigError: a study of this name explores something else, or computes in another precision.
+    """
+    precision = plan.config.training.precision.value
+    if (begun := agreed(study, "precision", precision)) != precision:
+        raise ConfigError(
+            f"training.precision must be {begun}, in which {plan.name} was begun, but is {precision} here: add "
+            f"training.precision={begun}, or take another hydra.sweeper.study_name."
+        )
+    if agreed(study, "fingerprint", plan.fingerprint) != plan.fingerprint:
+        raise ConfigError(
+            f"hydra.sweeper.study_name must be new for a changed sweep, but {plan.name} explored another search "
+            "space, other digits, another baseline or another metric."
+        )
 
 
 def recognise(study: optuna.Study, folder: Path, *, shared: bool) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -52,6 +53,8 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
     if shared and settings.sampler == "qmc":  # two drivers would draw the same point
         raise ConfigError("hydra.sweeper.sampler must be tpe or random where hosts share a storage but is qmc.")
     found = plans(settings, arguments, _resolver(arguments, where, test=settings.confirm is not None, shared=shared))
+    if shared and not settings.dry_run:
+        _check_server()
     announcement.before(found, settings, where)
     if settings.dry_run:
         announcement.examples(found, settings, where, provenance.config_dirs(hydra))
@@ -78,6 +81,10 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
                 _sweep(Work(studies, parents, driver, kept, claims))
             finally:
                 driver.stop()
+    if not live.sent:
+        console.print(
+            f"MLflow at {store.address()} lacks some of it: `python -m svhn_sweep sync` sends it.", markup=False
+        )
 
 
 def _parent(study: Study, explored: Sequence[str], hydra: HydraConf, kept: storage.Storage) -> ParentRun:
@@ -167,6 +174,26 @@ def _check(hydra: HydraConf) -> None:
     if hydra.job.chdir:
         raise ConfigError("hydra.job.chdir must be false: data, databases and runs are found from the current folder.")
     store.check()
+
+
+def _check_server() -> None:
+    """Before anything is made: what hosts do together they show in one place.
+
+    Raises:
+        ConfigError: there is no MLflow server, or it does not answer, or does not let this user in.
+    """
+    if store.scheme() not in store.SERVERS:
+        raise ConfigError(
+            "MLFLOW_TRACKING_URI must be the address of an MLflow server where hosts share a storage, but is "
+            f"{'not set' if 'MLFLOW_TRACKING_URI' not in os.environ else store.address()}."
+        )
+    try:
+        store.connect().search_experiments(max_results=1)
+    except Exception as error:
+        raise ConfigError(
+            f"MLFLOW_TRACKING_URI must be a server that answers where hosts share a storage, but {store.address()} "
+            f"does not: {store.reason(error)} (user and password: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)."
+        ) from error
 
 
 def _resolver(arguments: Sequence[str], where: Places, *, test: bool, shared: bool) -> Resolve:

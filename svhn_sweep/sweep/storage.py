@@ -70,7 +70,8 @@ def connect(database: URL) -> Storage:
         return _postgres(database) if is_shared(database) else _sqlite(database)
     except (OSError, SQLAlchemyError, RuntimeError, ImportError, optuna.exceptions.StorageInternalError) as error:
         shown = database.render_as_string(hide_password=True)
-        hint = "; pip install 'svhn-sweep[postgres]'" if isinstance(error, ImportError) else ""
+        hint = " (user in the address, password: PGPASSWORD or PGPASSFILE)" if is_shared(database) else ""
+        hint = "; install this package's extra `postgres`" if isinstance(error, ImportError) else hint
         raise ConfigError(
             f"hydra.sweeper.storage must be a database of Optuna's but {shown} is not: {store.reason(error)}{hint}."
         ) from error

@@ -11,9 +11,8 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.claims import Claims
-from svhn_sweep.sweep.identity import agreed, recognise
+from svhn_sweep.sweep.identity import agreed, check_same, recognise
 from svhn_sweep.sweep.leaderboard import SURPLUS, is_surplus
 from svhn_sweep.sweep.ownership import Ownership, TakenOverError
 from svhn_sweep.sweep.patience import PatientStorage
@@ -72,11 +71,7 @@ class Study:
         )
         self.ownership = Ownership(self.optuna, claims)
         self.threads = int(agreed(self.optuna, "threads", str(threads)))
-        if agreed(self.optuna, "fingerprint", plan.fingerprint) != plan.fingerprint:
-            raise ConfigError(
-                f"hydra.sweeper.study_name must be new for a changed sweep, but {plan.name} explored another search "
-                "space, other digits, another baseline (its training.precision included) or another metric."
-            )
+        check_same(self.optuna, plan)
         recognise(self.optuna, plan.folder, shared=claims is not None)
         self._enqueue()
         trials = self.trials()

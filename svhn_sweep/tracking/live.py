@@ -3,6 +3,7 @@
 import logging
 import sys
 import threading
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -75,13 +76,25 @@ class Live:
         closing = False
         while not closing:
             closing = self._closing.wait(min(POLL_SECONDS * (1 + self._failures), LONGEST_PAUSE_SECONDS))
-            errors = [error for folder in list(self._own) if (error := self._send(folder))]
-            self._failures = self._failures + 1 if errors else 0
-            if errors and (self._failures > 1 or closing):
-                self._warn(store.reason(errors[0]))
-            if not errors:
-                self._send_earlier()
+            self._send_all(last=closing)
+        if self._failures and self._runs_sent:  # it answered before: perhaps it is being restarted
+            self._wait_for_store()
         self._finished = True
+
+    def _send_all(self, *, last: bool) -> None:
+        errors = [error for folder in list(self._own) if (error := self._send(folder))]
+        self._failures = self._failures + 1 if errors else 0
+        if errors and (self._failures > 1 or last):
+            self._warn(store.reason(errors[0]))
+        if not errors:
+            self._send_earlier()
+
+    def _wait_for_store(self) -> None:
+        end, answered = time.monotonic() + PATIENCE_SECONDS, False
+        while self._failures and not answered and time.monotonic() < end:
+            time.sleep(POLL_SECONDS)
+            answered = store.answers()  # asked before it is sent anything: what fails then is the run's own fault
+            self._send_all(last=True)
 
     def _send(self, folder: Path, *, earlier: bool = False) -> Exception | None:
         """What the store lacks of one run, an earlier one only if its process is gone; returns what went wrong."""

@@ -94,6 +94,15 @@ def connect() -> "MlflowClient":
     return MlflowClient(tracking_uri=store_uri())
 
 
+def answers() -> bool:
+    """Whether the store is there, and lets this user in."""
+    try:
+        connect().search_experiments(max_results=1)
+    except Exception:  # noqa: BLE001  # of MLflow, requests or a database
+        return False
+    return True
+
+
 def _sqlite_file() -> Path:
     return Path(store_uri().removeprefix("sqlite:///"))
 

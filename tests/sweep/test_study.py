@@ -6,6 +6,7 @@ import pytest
 from optuna.trial import FrozenTrial, TrialState
 from studies import BASELINE, EPOCHS, SPACE, Studies, sweeper, train, write
 
+from svhn_sweep.config import Precision
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan import Params
 from svhn_sweep.sweep.settings import PrunerConfig
@@ -78,6 +79,15 @@ def test_a_study_is_not_continued_with_another_sweep(studies: Studies) -> None:
     studies.open()
     with pytest.raises(ConfigError, match=r"^hydra\.sweeper\.study_name must be new for a changed sweep, but study"):
         studies.open(studies.plan(fingerprint="another"))
+
+
+def test_a_study_computes_in_one_precision(studies: Studies) -> None:
+    studies.open()
+    refused = (
+        r"^training\.precision must be float32, in which study was begun, but is mixed_bfloat16 here: add training"
+    )
+    with pytest.raises(ConfigError, match=refused):
+        studies.open(studies.plan(precision=Precision.mixed_bfloat16))
 
 
 def test_a_study_keeps_the_threads_that_it_was_created_with(studies: Studies) -> None:

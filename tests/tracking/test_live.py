@@ -31,6 +31,7 @@ def sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
         return SENT
 
     monkeypatch.setattr(sending, "send", send)
+    monkeypatch.setattr(store, "answers", lambda: True)
     return names
 
 
@@ -248,6 +249,31 @@ def test_a_store_that_comes_back_gets_everything(sent: list[str], own: Path, mon
     following = Live([own])
     until(lambda: bool(sent))
     assert following.close(5)
+
+
+@pytest.mark.parametrize("comes_back", [True, False])
+def test_a_store_that_is_away_when_the_command_ends_is_waited_for_if_it_answered_before(
+    sent: list[str], own: Path, monkeypatch: pytest.MonkeyPatch, comes_back: bool
+) -> None:
+    good = sending.send
+    refused: list[Path] = []
+
+    def send(folder: Path) -> Sent:
+        if sent and not (comes_back and len(refused) > 3):
+            refused.append(folder)
+            raise ConnectionError("restarting")
+        return good(folder)
+
+    monkeypatch.setattr(sending, "send", send)
+    monkeypatch.setattr(store, "answers", lambda: False)
+    monkeypatch.setattr(live, "PATIENCE_SECONDS", 5 if comes_back else 0.3)
+    with Live([own]) as following:
+        until(lambda: bool(sent))
+        with Journal(own) as journal:
+            journal.end("FINISHED", {"trial.state": "complete"})
+    assert following.sent is comes_back
+    assert len(refused) > 3
+    assert len(sent) == (2 if comes_back else 1)
 
 
 def test_a_store_that_hangs_is_left_behind(
