@@ -20,7 +20,7 @@ SENT: Sent = {"run_id": "r", "experiment_id": "1", "position": 0}
 
 
 @pytest.fixture
-def sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+def sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]:
     """The names of the folders that were sent, in order; nothing reaches MLflow."""
     names: list[str] = []
     monkeypatch.setattr(live, "POLL_SECONDS", 0.01)
@@ -32,7 +32,10 @@ def sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
     monkeypatch.setattr(sending, "send", send)
     monkeypatch.setattr(store, "answers", lambda: True)
-    return names
+    yield names
+    for thread in threading.enumerate():
+        if thread.name == "mlflow":
+            thread.join()  # one that nobody waited for would send to the next test
 
 
 @pytest.fixture
