@@ -133,7 +133,7 @@ WORKER = {
     "svhn_sweep.tracking.journal:Journal.start": 4,
     "svhn_sweep.tracking.journal:Journal.params": 4,
     "svhn_sweep.training.fit:fit": 4,
-    "svhn_sweep.training.progress:Progress.on_train_batch_end": 200,
+    "svhn_sweep.training.progress:Progress.on_train_batch_end": 20,  # up to 16 batches each
     "svhn_sweep.training.checkpoint:save": 15,
     "numpy:savez": 15,  # in the middle of saving: the file is open, or not yet in its place
     "svhn_sweep.tracking.journal:Journal.metrics": 15,
@@ -162,7 +162,7 @@ def deck(chance: random.Random) -> list[Kill]:
 SHORT = [
     Kill("all", "driver", "after", "optuna.study.study:Study.ask"),
     Kill("worker", "worker", "before", "svhn_sweep.tracking.journal:Journal.start"),
-    Kill("driver", "worker", "after", "svhn_sweep.training.progress:Progress.on_train_batch_end", 25),
+    Kill("driver", "worker", "after", "svhn_sweep.training.progress:Progress.on_train_batch_end", 3),
     Kill("worker", "worker", "after", "numpy:savez", 5),
     Kill("all", "driver", "before", "optuna.study.study:Study.tell", 2),
     Kill("driver", "driver", "before", "svhn_sweep.sweep.parent_run:ParentRun.report"),

@@ -309,9 +309,8 @@ def strike(servers: Cluster, kind: str, host: Host) -> None:
         time.sleep(3 * GRACE)
         servers.network.cut(host.namespace, off=False)
     elif kind == "PostgreSQL away":
-        servers.postgres.stop()
-        time.sleep(2 * GRACE)
-        servers.postgres.start()
+        with servers.postgres.away():
+            time.sleep(2 * GRACE)
     else:
         servers.mlflow.stop()
         time.sleep(GRACE)

@@ -1,0 +1,303 @@
+"""How fast svhn_sweep is, next to the script that most people would write (plain.py), on one machine in one run.
+
+python benchmarks/speed.py FILE [--parts steps trials1 ...] [--into docs]
+
+steps             images per CPU second in each precision, alone and side by side; the share of the core's own matrix
+                  products
+trials1, trials2  full-length baselines of a model on six seeds: whole programs, CPU seconds, how many an hour
+overhead          until the first epoch, between two trials, between two epochs
+memory            of one worker, and of four
+sweep1, sweep2    24 trials of a model with the defaults
+plain1            plain.py trains the same 24 settings of model1 in the same order, to their ends
+plain2            of model2 it trains four, from cheap to dear, to be multiplied by six
+
+Nothing else should run meanwhile: all of it takes some four hours on two cores. Each part is kept in
+benchmarks/speed.json when it is done, with the commit it was measured on, so that parts can be measured one at a time;
+page and figure are written from what is there.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import h5py
+import speed_page
+from omegaconf import OmegaConf
+
+from svhn_sweep import machine, provenance
+from svhn_sweep.tracking import journal
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "speed.json"
+MODELS = ("model1", "model2")
+SEEDS = range(42, 48)
+DEVICE = "from svhn_sweep.training.device import current_device; print(current_device())"
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_"))}
+Found = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that is over: its folder, seconds of the clock, CPU seconds with its children's, what it printed."""
+
+    folder: Path
+    wall: float
+    cpu: float
+    printed: str
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--into", type=Path, default=HERE.parent / "docs")
+    options = parser.parse_args()
+    for part in options.parts:
+        with tempfile.TemporaryDirectory() as folder:
+            found = PARTS[part](options.file.resolve(), Path(folder)) | {"on": circumstances(options.file)}
+        known = kept()
+        RESULTS.write_text(json.dumps(known | {part: found}, indent=1) + "\n")
+        print(part, json.dumps(found), flush=True)
+    speed_page.write(kept(), options.into)
+
+
+def kept() -> dict[str, Found]:
+    """The parts that were measured before, by name."""
+    return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
+
+
+def circumstances(file: Path) -> str:
+    """What the figures were measured on."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "mlflow", "optuna"))
+    with h5py.File(file) as digits:
+        data = f"the {len(digits['y_train']):,} training digits of {file.name}, a fifth of them for validation"
+    # In a process of its own: this one keeps away from TensorFlow, whose pages it would share with those it measures.
+    device = subprocess.run([sys.executable, "-c", DEVICE], capture_output=True, text=True, check=True).stdout.strip()
+    commit = (provenance.git_commit() or "")[:7]
+    on = f"{machine.cores()} cores, {device}; Python {platform.python_version()}, {versions}; {data}"
+    return f"{on}; commit {commit}" if commit else on
+
+
+def together(commands: Sequence[Sequence[str]], folder: Path) -> list[Ran]:
+    """Run commands of Python side by side, each in a folder of its own."""
+    begun, processes = time.perf_counter(), []
+    for command in commands:
+        own = Path(tempfile.mkdtemp(dir=folder))
+        with (own / "printed").open("w") as printed, (own / "errors").open("w") as errors:
+            process = subprocess.Popen(
+                [sys.executable, *command], cwd=own, env=ENVIRONMENT, stdout=printed, stderr=errors
+            )
+        processes.append((process, own))
+    found = []
+    for process, own in processes:
+        _, status, usage = os.wait4(process.pid, 0)
+        assert status == 0, (own / "errors").read_text()
+        wall, cpu = time.perf_counter() - begun, usage.ru_utime + usage.ru_stime
+        found.append(Ran(own, wall, cpu, (own / "printed").read_text()))
+    return found
+
+
+def steps(file: Path, folder: Path) -> Found:
+    """Three epochs of each setting after the first, twice, the second time the other way round; one more profiled."""
+    settings = {
+        "plain": (["--plain"], 1),
+        "float32": (["--precision=float32"], 1),
+        "mixed_bfloat16": (["--precision=mixed_bfloat16", "--profile", "--epochs=5"], 1),
+        "mixed_bfloat16, two at once": (["--precision=mixed_bfloat16"], 2),
+    }
+    found: dict[str, dict[str, list[Found]]] = {model: {name: [] for name in settings} for model in MODELS}
+    for turn in (list(settings), list(reversed(settings))):
+        for model in MODELS:
+            for name in turn:
+                arguments, at_once = settings[name]
+                command = [str(HERE / "steps.py"), str(file), f"--model={model}", *arguments]
+                found[model][name] += [_last_json(ran.printed) for ran in together([command] * at_once, folder)]
+    return dict(found)
+
+
+def trials(model: str, file: Path, folder: Path) -> Found:
+    """The baseline on some seeds: the plain script's one after the other, ours two at a time, one thread each."""
+    found: dict[str, list[Found]] = {"plain": [], "ours": []}
+    for pair in (SEEDS[at : at + 2] for at in range(0, len(SEEDS), 2)):
+        both = together([our_command(file, model, f"seed={seed}") for seed in pair], folder)
+        for seed, ran in zip(pair, both, strict=True):
+            (written,) = ran.folder.rglob("journal.jsonl")
+            best = max(metrics["val/accuracy"] for metrics in epochs(written.parent).values())
+            found["ours"].append(_told(ran, seed, best))
+        for seed in pair:
+            baseline = explored(written.with_name("config.yaml"))
+            (ran,) = together([plain_command(file, model, [baseline], f"--seed={seed}")], folder)
+            found["plain"].append(_told(ran, seed, max(_last_json(ran.printed)["accuracies"])))
+    return dict(found)
+
+
+def overhead(file: Path, folder: Path) -> Found:
+    """A sweep of four short trials in one worker: what is not training."""
+    quick = {"help": ["-m", "svhn_sweep", "--help"], "config": ["-m", "svhn_sweep", "--cfg", "job"]}
+    found: Found = {name: [together([command], folder)[0].wall for _ in range(5)] for name, command in quick.items()}
+    for model in MODELS:
+        begun = time.time()
+        options = ["hydra.sweeper.n_trials=4", "hydra.sweeper.workers=1", "training.threads=1", "training.epochs=4"]
+        (ran,) = together([our_sweep(file, model, *options, "hydra.sweeper.pruner.name=none")], folder)
+        found[model] = shares(ran, begun, workers=1)
+    return found
+
+
+def memory(file: Path, folder: Path) -> Found:
+    """The most memory that the workers of a sweep hold, each, in MB."""
+    found: Found = {}
+    for workers in (1, 4):
+        own = Path(tempfile.mkdtemp(dir=folder))
+        options = [f"hydra.sweeper.n_trials={8 * workers}", f"hydra.sweeper.workers={workers}", "training.threads=1"]
+        with (own / "printed").open("w") as printed:
+            command = [sys.executable, *our_sweep(file, "model2", *options, "training.epochs=1")]
+            process = subprocess.Popen(command, cwd=own, env=ENVIRONMENT, stdout=printed, stderr=printed)
+        most: list[tuple[int, int, int]] = []
+        while process.poll() is None:
+            now = [_memory(pid) for pid in _children(process.pid)]
+            most = max(most, now, key=lambda each: sum(entry[1] for entry in each))
+            time.sleep(0.2)
+        assert process.returncode == 0, (own / "printed").read_text()
+        found[str(workers)] = [dict(zip(("private", "proportional", "resident"), each, strict=True)) for each in most]
+    return found
+
+
+def sweep(model: str, file: Path, folder: Path) -> Found:
+    """24 trials, and their settings in the order in which they began."""
+    begun = time.time()
+    (ran,) = together([our_sweep(file, model)], folder)
+    folders = sorted(path.parent for path in ran.folder.glob("multirun/*/trial-*/config.yaml"))
+    for trial in folders:
+        ending = journal.ending(trial)
+        assert ending is not None, trial
+        assert ending["trial.state"] in ("complete", "pruned"), ending
+    tried = [explored(trial / "config.yaml") for trial in folders]
+    return shares(ran, begun, machine.cores()) | {"tried": tried}
+
+
+def plain_sweep(model: str, file: Path, folder: Path) -> Found:
+    """All settings of model1's sweep, or four of model2's."""
+    tried = kept()[model.replace("model", "sweep")]["tried"]
+    if model == "model2":
+        tried = [sorted(tried, key=_products)[len(tried) * at // 8] for at in (1, 3, 5, 7)]
+    (ran,) = together([plain_command(file, model, tried)], folder)
+    lines = [json.loads(line) for line in ran.printed.splitlines() if line.startswith("{")]
+    return {"wall": ran.wall, "trials": lines}
+
+
+def _products(params: dict[str, float]) -> float:
+    """Multiplications of model2's convolutions, but for the first one's and a factor."""
+    return params["conv1"] * params["conv2"] * 4 + (params["conv2"] + params["conv4"]) * params["conv3"]
+
+
+def explored(path: Path) -> dict[str, float]:
+    """Of a trial's config.yaml."""
+    config = OmegaConf.load(path)
+    return {"learning_rate": config.training.learning_rate, "dropout": config.model.dropout, **config.model.filters}
+
+
+def shares(ran: Ran, begun: float, workers: int) -> Found:
+    """Where a sweep's time went, and when it had found what."""
+    runs = [epochs(path.parent) for path in sorted(ran.folder.glob("multirun/*/trial-*/journal.jsonl"))]
+    every = sorted((epoch for run in runs for epoch in run.values()), key=lambda epoch: epoch["ended"])
+    trained = [epoch["epoch_seconds"] for epoch in every]
+    later = [[run[number]["epoch_seconds"] for number in run if number > 1] for run in runs]
+    tracing = [run[1]["epoch_seconds"] - statistics.median(rest) for run, rest in zip(runs, later, strict=True) if rest]
+    between_epochs = [
+        after["ended"] - after["epoch_seconds"] - before["ended"]
+        for run in runs
+        for before, after in pairwise(run.values())
+    ]
+    found: Found = {
+        "wall": ran.wall,
+        "trials": len(runs),
+        "epochs": len(every),
+        "training": sum(trained) / (ran.wall * workers),
+        "first_epoch_after": every[0]["ended"] - every[0]["epoch_seconds"] - begun,
+        "tracing": tracing,
+        "between_epochs": statistics.median(between_epochs),
+        "found": [(epoch["ended"] - begun, epoch["val/accuracy"]) for epoch in every],
+    }
+    if workers == 1:
+        found["between_trials"] = [
+            after[1]["ended"] - after[1]["epoch_seconds"] - before[max(before)]["ended"]
+            for before, after in pairwise(runs)
+        ]
+    return found
+
+
+def epochs(folder: Path) -> dict[int, dict[str, float]]:
+    """The metrics of a trial's epochs, from 1, and when each had `ended`, in seconds since 1970."""
+    found: dict[int, dict[str, float]] = {}
+    for event, _ in journal.read(folder):
+        if event["kind"] == "metrics" and event["step"] > 0:
+            metrics = {key: float(value) for key, value in event["values"].items()}
+            found[event["step"]] = metrics | {"ended": event["time"] / 1000}
+    return found
+
+
+def our_command(file: Path, model: str, *options: str) -> list[str]:
+    as_trial = ["training.precision=auto", "training.threads=1", "evaluation.test=false"]
+    return ["-m", "svhn_sweep", f"model={model}", "data=svhn", f"data.path={file}", *as_trial, *options]
+
+
+def our_sweep(file: Path, model: str, *options: str) -> list[str]:
+    start = ["-m", "svhn_sweep", "-m", "optuna", f"model={model}", "data=svhn", f"data.path={file}"]
+    return [*start, "hydra.sweeper.confirm=null", *options]
+
+
+def plain_command(file: Path, model: str, params: list[dict[str, float]], *options: str) -> list[str]:
+    given = [f"--trials={len(params)}", f"--first={json.dumps(params)}"]
+    return [str(HERE / "plain.py"), str(file), f"--model={model}", *given, *options]
+
+
+def _told(ran: Ran, seed: int, accuracy: float) -> Found:
+    return {"seed": seed, "wall": ran.wall, "cpu": ran.cpu, "accuracy": accuracy}
+
+
+def _last_json(printed: str) -> Found:
+    return dict(json.loads([line for line in printed.splitlines() if line.startswith("{")][-1]))
+
+
+def _children(pid: int) -> list[int]:
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in path.read_text().split()] if path.exists() else []
+
+
+def _memory(pid: int) -> tuple[int, int, int]:
+    """Private, proportional and resident memory of a process, in MB; zeros if it is gone."""
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
+    except OSError:
+        return 0, 0, 0
+    size = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in lines}
+    return size["Private_Clean"] + size["Private_Dirty"], size["Pss"], size["Rss"]
+
+
+PARTS: dict[str, Callable[[Path, Path], Found]] = {
+    "steps": steps,
+    "trials1": partial(trials, "model1"),
+    "trials2": partial(trials, "model2"),
+    "overhead": overhead,
+    "memory": memory,
+    "sweep1": partial(sweep, "model1"),
+    "plain1": partial(plain_sweep, "model1"),
+    "sweep2": partial(sweep, "model2"),
+    "plain2": partial(plain_sweep, "model2"),
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,263 @@
+"""The page and the figure of what speed.py measured."""
+
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+from scipy import stats
+
+Results = dict[str, Any]  # speed.json
+OURS, PLAIN = sns.color_palette("colorblind")[:2]
+MODELS = ("model1", "model2")
+SETTINGS = {
+    "plain": "`model.fit` with its defaults, all cores",
+    "float32": "float32, one thread",
+    "mixed_bfloat16": "bfloat16, one thread",
+    "mixed_bfloat16, two at once": "bfloat16, two such processes at once, each",
+}
+
+
+def write(results: Results, folder: Path) -> None:
+    """Write speed.md and images/speed.png below `folder`, with what has been measured so far."""
+    sections: dict[Callable[[Results], str], set[str]] = {  # and the parts of which any is enough
+        _steps: {"steps"},
+        _trials: {"trials1", "trials2"},
+        _sweeps: {"plain1", "plain2"},
+        _overhead: {"overhead"},
+        _memory: {"memory"},
+    }
+    parts = [section(results) for section, names in sections.items() if names & results.keys()]
+    picture = folder / "images" / "speed.png"
+    if {"steps", "trials1", "trials2", "sweep1", "plain1"} <= results.keys():
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        figure(results).savefig(picture)
+        parts.insert(0, "![Images per CPU second, trials per hour, a sweep](images/speed.png)")
+    (folder / "speed.md").write_text("\n\n".join([_introduction(results), *parts]) + "\n", encoding="utf-8")
+
+
+def figure(results: Results) -> Figure:
+    """Images per CPU second, trials per hour, and what a sweep has found by when."""
+    drawn = Figure(figsize=(12, 3.8), layout="constrained", dpi=100)
+    steps, trials, sweep = drawn.subplots(1, 3, width_ratios=[1, 1, 1.3])
+    measured = [results["steps"][model] for model in MODELS]
+    images = [
+        [_middle(_each(each[name], "images_per_cpu_second")) for each in measured]
+        for name in ("plain", "mixed_bfloat16, two at once")
+    ]
+    _bars(steps, "training images per CPU second", *images)
+    hours = [_per_hour(results[part]) for part in ("trials1", "trials2")]
+    _bars(trials, "full-length trials per hour", [each[0] for each in hours], [each[1] for each in hours])
+    for name, color, found in (
+        ("plain script", PLAIN, _plain_found(results["plain1"])),
+        ("svhn_sweep", OURS, results["sweep1"]["found"]),
+    ):
+        minutes, accuracies = [entry[0] / 60 for entry in found], np.maximum.accumulate([entry[1] for entry in found])
+        sweep.step(minutes, accuracies, where="post", color=color, label=name, linewidth=1.8)
+    highest = max(line.get_ydata().max() for line in sweep.lines)
+    sweep.set(
+        title="the same 24 trials of model1: best so far", xlabel="minutes", ylim=(highest - 0.04, highest + 0.004)
+    )
+    sweep.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    sweep.grid(alpha=0.3)
+    sweep.legend(frameon=False, loc="lower right")
+    return drawn
+
+
+def _introduction(results: Results) -> str:
+    circumstances: dict[str, list[str]] = {}
+    for name, part in results.items():
+        circumstances.setdefault(part["on"], []).append(name)
+    lines = [
+        "# Speed",
+        "Written by `benchmarks/speed.py FILE`, which measures svhn_sweep and the script that most people would write"
+        " (`benchmarks/plain.py`: Optuna, `model.fit` with its defaults, MLflow by hand, one trial at a time) next to"
+        " each other. Where there are several values, the median, with the smallest and the largest in brackets.",
+        *(f"{', '.join(names)}: on {on}." for on, names in circumstances.items()),
+    ]
+    return "\n\n".join(lines)
+
+
+def _steps(results: Results) -> str:
+    rows = []
+    for setting, text in SETTINGS.items():
+        cells = []
+        for model in MODELS:
+            values = _each(results["steps"][model][setting], "images_per_cpu_second")
+            ratio = _middle(values) / _middle(_each(results["steps"][model]["plain"], "images_per_cpu_second"))
+            cells.append(f"{_spread(values, '{:,.0f}')}, {ratio:.2f} times")
+        rows.append([text, *cells])
+    for setting in ("float32", "mixed_bfloat16"):
+        shares = [_spread(_each(results["steps"][model][setting], "share"), "{:.0%}") for model in MODELS]
+        rows.append([f"{SETTINGS[setting]}: share of the core's own matrix products", *shares])
+    parts = {model: results["steps"][model]["mixed_bfloat16"][0]["parts"] for model in MODELS}
+    names = sorted(set().union(*parts.values()), key=lambda name: -parts["model2"].get(name, 0))
+    profile = [[name, *(f"{parts[model].get(name, 0):.0%}" for model in MODELS)] for name in names]
+    return "\n\n".join(
+        [
+            "## Steps",
+            "Training images per CPU second; validation is part of the time.",
+            _table(["", *MODELS], rows),
+            "Where the time of bfloat16's operations goes, in one epoch:",
+            _table(["", *MODELS], profile),
+        ]
+    )
+
+
+def _trials(results: Results) -> str:
+    rows = []
+    for part, model in (("trials1", "model1"), ("trials2", "model2")):
+        if part not in results:
+            continue
+        plain, ours = results[part]["plain"], results[part]["ours"]
+        cpu = [_middle(run["cpu"] for run in runs) for runs in (plain, ours)]
+        rows.append([f"{model}: CPU seconds", *_both(plain, ours, "cpu", "{:.0f}"), f"{cpu[1] / cpu[0]:.2f} times"])
+        hours = _per_hour(results[part])
+        rows.append(
+            [f"{model}: trials per hour", *(f"{hour:.1f}" for hour in hours), f"{hours[1] / hours[0]:.2f} times"]
+        )
+        difference = 100 * np.subtract(_accuracies(ours), _accuracies(plain))
+        interval = stats.ttest_1samp(difference, 0).confidence_interval(0.95)
+        told = f"{difference.mean():+.2f} points, 95 % interval {interval.low:+.2f} to {interval.high:+.2f}"
+        means = [
+            f"{statistics.mean(_accuracies(runs)):.4f} ({_range(_accuracies(runs), '{:.3f}')})"
+            for runs in (plain, ours)
+        ]
+        rows.append([f"{model}: best validation accuracy, mean of {len(ours)} seeds", *means, told])
+    note = (
+        "The whole program each time, from its start to its end. The plain script has all cores for one trial; of ours"
+        " two run at once, in a thread each, and a pair has ended when both have. Ours also save the model and draw"
+        " four figures, the script one. Initial weights and orders of the two differ for the same seed."
+    )
+    return "\n\n".join(["## Full-length trials", note, _table(["", "plain script", "svhn_sweep", ""], rows)])
+
+
+def _sweeps(results: Results) -> str:
+    rows = []
+    for number, model in enumerate(MODELS, start=1):
+        if f"plain{number}" not in results:
+            continue
+        ours, plain = results[f"sweep{number}"], results[f"plain{number}"]
+        trained, of = len(plain["trials"]), ours["trials"]
+        start = plain["wall"] - sum(trial["seconds"] for trial in plain["trials"])
+        minutes = (start + (plain["wall"] - start) / trained * of) / 60
+        how = "" if trained == of else f" (the script: {trained} trials, times {of / trained:g})"
+        rows.append([f"{model}: minutes{how}", f"{minutes:.1f}", f"{ours['wall'] / 60:.1f}"])
+        rows[-1].append(f"{60 * minutes / ours['wall']:.1f} times less")
+        full = max(len(trial["accuracies"]) for trial in plain["trials"]) * of
+        rows.append(
+            [f"{model}: epochs{how}", f"{full}", f"{ours['epochs']}", f"{full / ours['epochs']:.1f} times fewer"]
+        )
+        if trained == of:
+            found = [_plain_found(plain), ours["found"]]
+            best = [max(entry[1] for entry in each) for each in found]
+            rows.append([f"{model}: best validation accuracy", *(f"{value:.4f}" for value in best), ""])
+            for below in (0.01, 0.005):
+                goal = min(best) - below
+                reached = [next(seconds for seconds, value in each if value >= goal) / 60 for each in found]
+                rows.append([f"{model}: minutes until {goal:.4f}", *(f"{value:.1f}" for value in reached)])
+                rows[-1].append(f"{reached[0] / reached[1]:.1f} times sooner")
+        rows.append([f"{model}: of the workers' time in epochs", "", f"{ours['training']:.1%}", ""])
+    note = (
+        "One sweep of 24 trials, drawn by TPE and pruned, on as many workers as there are cores. The script trains the"
+        " same settings in the same order, each to its end."
+    )
+    return "\n\n".join(["## Sweeps", note, _table(["", "plain script", "svhn_sweep", ""], rows)])
+
+
+def _overhead(results: Results) -> str:
+    found = results["overhead"]
+    commands = [
+        [f"`{text}`", _spread(found[name], "{:.1f} s")] for name, text in (("help", "--help"), ("config", "--cfg job"))
+    ]
+    rows = []
+    for text, key in (
+        ("from the command to the first epoch, once", "first_epoch_after"),
+        ("between the last epoch of a trial and the first of the next", "between_trials"),
+        ("tracing, in the first epoch of each trial", "tracing"),
+        ("between two epochs: journal, checkpoint, pruner", "between_epochs"),
+    ):
+        values = [found[model][key] for model in MODELS]
+        rows.append([text, *(_spread(each if isinstance(each, list) else [each], "{:.2f} s") for each in values)])
+    note = "One worker with one thread, four trials of four epochs, nothing beside it."
+    return "\n\n".join(
+        ["## What is not training", _table(["command", "takes"], commands), note, _table(["", *MODELS], rows)]
+    )
+
+
+def _memory(results: Results) -> str:
+    one, four = results["memory"]["1"], results["memory"]["4"]
+    rows = [
+        [text, *(f"{sum(worker[key] for worker in workers):,} MiB" for workers in (one, four))]
+        for text, key in (
+            ("private", "private"),
+            ("private and its part of what is shared", "proportional"),
+            ("resident", "resident"),
+        )
+    ]
+    ratio = sum(worker["proportional"] for worker in four) / sum(worker["proportional"] for worker in one)
+    note = (
+        f"The workers of a sweep of model2, one thread each, at their most. Four hold {ratio:.1f} times what one holds."
+    )
+    return "\n\n".join(["## Memory", note, _table(["", "one worker", "four workers"], rows)])
+
+
+def _per_hour(part: Results) -> tuple[float, float]:
+    """Full-length trials per hour on the whole machine: the plain script's, and ours."""
+    walls = [run["wall"] for run in part["ours"]]
+    pairs = [max(pair) for pair in zip(walls[::2], walls[1::2], strict=True)]
+    return 3600 / _middle(run["wall"] for run in part["plain"]), 2 * 3600 / _middle(pairs)
+
+
+def _plain_found(part: Results) -> list[tuple[float, float]]:
+    """When the plain script had seen which accuracy, its epochs taken to be equally long."""
+    found, before = [], part["wall"] - sum(trial["seconds"] for trial in part["trials"])
+    for trial in part["trials"]:
+        each = trial["seconds"] / len(trial["accuracies"])
+        found += [(before + each * (at + 1), accuracy) for at, accuracy in enumerate(trial["accuracies"])]
+        before += trial["seconds"]
+    return found
+
+
+def _bars(axes: Any, title: str, plain: Sequence[float], ours: Sequence[float]) -> None:
+    for at, (name, color, values) in enumerate((("plain script", PLAIN, plain), ("svhn_sweep", OURS, ours))):
+        bars = axes.bar([index + 0.4 * at for index in range(len(values))], values, 0.38, color=color, label=name)
+        axes.bar_label(bars, fmt="{:,.0f}", fontsize=9)
+    axes.set_xticks([index + 0.2 for index in range(len(MODELS))], MODELS)
+    axes.set_title(title)
+    axes.margins(y=0.12)
+    sns.despine(ax=axes)
+    axes.legend(frameon=False, fontsize=8)
+
+
+def _each(runs: Sequence[Results], key: str) -> list[float]:
+    return [value for run in runs for value in run[key]]
+
+
+def _accuracies(runs: Sequence[Results]) -> list[float]:
+    return [run["accuracy"] for run in sorted(runs, key=lambda run: run["seed"])]
+
+
+def _both(plain: Sequence[Results], ours: Sequence[Results], key: str, form: str) -> list[str]:
+    return [_spread([run[key] for run in runs], form) for runs in (plain, ours)]
+
+
+def _middle(values: Iterable[float]) -> float:
+    return statistics.median(values)
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    return f"{form.format(_middle(values))} ({_range(values, form)})" if len(values) > 1 else form.format(values[0])
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    return f"{form.format(min(values))}..{form.format(max(values))}"
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

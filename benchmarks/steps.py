@@ -1,0 +1,172 @@
+"""How fast one setting trains: images per CPU second, and the share of the core's own matrix products.
+
+python benchmarks/steps.py FILE [--model model2] [--precision mixed_bfloat16] [--threads 1] [--epochs 4]
+python benchmarks/steps.py FILE --model model2 --plain      as `model.fit` does it without any setting, on all cores
+
+Prints one line of JSON. Validation is part of the time, the first epoch is not: TensorFlow traces the model in it.
+"""
+
+import argparse
+import itertools
+import json
+import re
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import keras
+import plain
+import tensorflow as tf
+from hydra import compose, initialize_config_dir
+
+from svhn_sweep import data
+from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
+from svhn_sweep.training.device import use_threads
+from svhn_sweep.training.fit import fit
+from svhn_sweep.training.model import build_model
+
+PARTS = {  # of a step, by what the names of its operations contain
+    "convolution, forward": r"FusedConv2D|:Conv2D$",
+    "convolution, gradient of the filters": r"Conv2DBackpropFilter",
+    "convolution, gradient of the input": r"Conv2DBackpropInput",
+    "leaky ReLU": r"LeakyRelu",
+    "max pool": r"MaxPool",
+    "batch normalisation": r"batch_norm|moments|batchnorm",
+    "dense layers": r"MatMul|BiasAdd",
+    "Adam": r"adam|Adam",
+}
+OPERATION = r"[^:]:\w+$"  # scope/name:Type; with two colons it is about operations
+BATCHES = {"PrefetchProduce", "MakeIterator::RootDataset"}  # tf.data, in threads of its own
+
+
+def composed(model: str, path: str, precision: str, threads: int, epochs: int) -> Config:
+    """A baseline of conf/ on the digits of a file."""
+    register_schema()
+    chosen = [f"model={model}", "data=svhn", f"data.path={path}", f"training.precision={precision}"]
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return from_composed(compose("config", [*chosen, f"training.threads={threads}", f"training.epochs={epochs}"]))
+
+
+def flop(model: keras.Model) -> tuple[float, float]:
+    """Floating-point operations per image of convolutions and dense layers: forward alone, and with all gradients."""
+    forward = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Conv2D):
+            forward.append(2.0 * layer.kernel.shape.num_elements() * layer.output.shape[1] * layer.output.shape[2])
+        elif isinstance(layer, keras.layers.Dense):
+            forward.append(2.0 * layer.kernel.shape.num_elements())
+    return sum(forward), 3 * sum(forward) - forward[0]  # nobody asks for the gradient of the pixels
+
+
+def matrix_products(dtype: str, size: int = 2048) -> float:
+    """What this core does at its best: GFLOP per second of a large matrix product."""
+    factor = tf.cast(tf.random.normal((size, size)), dtype)
+    times = []
+    for _ in range(12):
+        began = time.process_time()
+        tf.linalg.matmul(factor, factor).numpy()
+        times.append(time.process_time() - began)
+    return 2 * size**3 / min(times) / 1e9
+
+
+def ours(config: Config, profile: Path | None = None) -> dict[str, object]:
+    """Train as the program does, on one process's threads."""
+    assert config.training.threads
+    use_threads(config.training.threads)
+    dtype = "bfloat16" if config.training.precision == "mixed_bfloat16" else "float32"
+    rate = matrix_products(dtype)
+    parts = data.split_validation(data.load(config.data, test=False), config.training.validation_split)
+    model = build_model(config.model, config.training.augmentation, config.training.precision, config.seed)
+    ends = [(time.perf_counter(), time.process_time())]
+
+    def log(epoch: int, metrics: dict[str, float]) -> None:
+        ends.append((time.perf_counter(), time.process_time()))
+        if profile and epoch == config.training.epochs - 1:
+            tf.profiler.experimental.start(str(profile))
+
+    result = fit(model, parts.train, parts.validation, config.training, config.seed, log=log)
+    if profile:
+        tf.profiler.experimental.stop()
+    forward, trained = flop(model)
+    work = (len(parts.train[0]) * trained + len(parts.validation[0]) * forward) / 1e9
+    found = rates(ends[: -1 if profile else None], len(parts.train[0]))
+    return found | {
+        "gflop": work,
+        "matrix_products": rate,
+        "share": [work / seconds / rate for seconds in found["cpu_seconds"]],
+        "accuracy": result.history[-1]["val/accuracy"],
+    }
+
+
+def by_defaults(model: str, path: str, epochs: int) -> dict[str, object]:
+    """Train as the plain script does."""
+    import h5py
+
+    with h5py.File(path) as file:
+        x, y = file["X_train"][:].reshape(-1, 32, 32, 1).astype("float32"), file["y_train"][:]
+    explored = plain.BASELINES[model]
+    network = plain.build([int(value) for key, value in explored.items() if "conv" in key], explored["dropout"])
+    network.compile(keras.optimizers.Adam(explored["learning_rate"]), "categorical_crossentropy", metrics=["accuracy"])
+    ends = [(time.perf_counter(), time.process_time())]
+    clock = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: ends.append((time.perf_counter(), time.process_time()))
+    )
+
+    labels, batch_size = keras.utils.to_categorical(y, 10), plain.BATCHES[model]
+    options = {"batch_size": batch_size, "epochs": epochs, "validation_split": 0.2, "verbose": 0}
+    fitted = network.fit(x, labels, callbacks=[clock], **options)
+    return rates(ends, int(len(x) * 0.8)) | {"accuracy": fitted.history["val_accuracy"][-1]}
+
+
+def rates(ends: list[tuple[float, float]], images: int) -> dict[str, list[float]]:
+    """Seconds of clock and CPU of each epoch but the first, and training images in each."""
+    pairs = list(itertools.pairwise(ends[1:]))
+    walls, cpus = [after[0] - before[0] for before, after in pairs], [after[1] - before[1] for before, after in pairs]
+    return {
+        "cpu_seconds": cpus,
+        "images_per_second": [images / seconds for seconds in walls],
+        "images_per_cpu_second": [images / seconds for seconds in cpus],
+    }
+
+
+def shares(profile: Path) -> dict[str, float]:
+    """Which operations an epoch's time went to, as shares of all operations' time."""
+    from tensorflow.tsl.profiler.protobuf import xplane_pb2
+
+    (path,) = profile.rglob("*.xplane.pb")
+    space, seconds = xplane_pb2.XSpace(), Counter[str]()
+    space.ParseFromString(path.read_bytes())
+    for plane, line in ((each, line) for each in space.planes for line in each.lines):
+        for event in line.events:
+            name, duration = plane.event_metadata[event.metadata_id].name, event.duration_ps / 1e12
+            if name in BATCHES:
+                seconds["batches"] += duration
+            elif line.name.startswith("tf_Compute") and re.search(OPERATION, name):
+                seconds[next((part for part, pattern in PARTS.items() if re.search(pattern, name)), "other")] += (
+                    duration
+                )
+    return {part: value / seconds.total() for part, value in seconds.most_common()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file")
+    parser.add_argument("--model", choices=plain.BASELINES, default="model2")
+    parser.add_argument("--precision", default="mixed_bfloat16")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--epochs", type=int, default=4)
+    parser.add_argument("--plain", action="store_true")
+    parser.add_argument("--profile", action="store_true", help="also where the time of the last epoch went")
+    options = parser.parse_args()
+    if options.plain:
+        print(json.dumps(by_defaults(options.model, options.file, options.epochs)))
+        return
+    config = composed(options.model, options.file, options.precision, options.threads, options.epochs)
+    with tempfile.TemporaryDirectory() as folder:
+        found = ours(config, Path(folder) if options.profile else None)
+        print(json.dumps(found | ({"parts": shares(Path(folder))} if options.profile else {})))
+
+
+if __name__ == "__main__":
+    main()
