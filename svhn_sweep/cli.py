@@ -15,7 +15,15 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from svhn_sweep.config import EvaluationConfig, conf_dir, from_composed, register_schema
-from svhn_sweep.errors import ConfigError, DivergedError, RefusedError, SweepError, Terminated, UserError
+from svhn_sweep.errors import (
+    ConfigError,
+    DivergedError,
+    OutOfMemoryError,
+    RefusedError,
+    SweepError,
+    Terminated,
+    UserError,
+)
 from svhn_sweep.explain import SAID_BY_THE_USER, explain
 from svhn_sweep.sweep import settings
 from svhn_sweep.sweep.grammar import with_null
@@ -49,7 +57,7 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 def _told(error: Exception, show_traceback: bool, job: str = "") -> int:
     """Print an error, with its traceback if nobody foresaw it or the user asked for it; returns the exit code."""
-    foreseen = isinstance(error, (*SAID_BY_THE_USER, DivergedError, SweepError, ConnectionError))
+    foreseen = isinstance(error, (*SAID_BY_THE_USER, DivergedError, OutOfMemoryError, SweepError, ConnectionError))
     if show_traceback or not foreseen:
         traceback.print_exception(error)
     if foreseen:

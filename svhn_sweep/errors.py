@@ -17,6 +17,10 @@ class DivergedError(Exception):
     """The loss of a training run was not finite; the command prints the message and exits with 1."""
 
 
+class OutOfMemoryError(Exception):
+    """A device has too little memory for what runs on it; the command prints the message and exits with 1."""
+
+
 class SweepError(Exception):
     """A sweep cannot go on; the command prints the message and exits with 1."""
 

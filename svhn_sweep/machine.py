@@ -32,8 +32,7 @@ def gpus() -> list[str]:
 def precision(wanted: Precision, gpus: Sequence[str]) -> Precision:
     """What `auto` means on these GPUs, or without any on the processor; anything else means itself.
 
-    bfloat16 has float32's range, so that it needs no scaling of the loss, and trains these models to an accuracy that
-    cannot be told from float32's (benchmarks/precision.py).
+    bfloat16 has float32's range, so that it needs no scaling of the loss.
     """
     if wanted != Precision.auto:
         return wanted

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from svhn_sweep import data
 from svhn_sweep.config import Config, flatten, source_of
 from svhn_sweep.data.splits import Splits
-from svhn_sweep.errors import Terminated
+from svhn_sweep.errors import OutOfMemoryError, Terminated
 from svhn_sweep.native_messages import native_messages_to
 from svhn_sweep.provenance import code
 from svhn_sweep.tracking import description, store, views
@@ -28,6 +28,13 @@ if TYPE_CHECKING:  # these import TensorFlow, which takes 5 s: bad data is repor
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.npz"
+OUT_OF_MEMORY = (  # as CUDA, cuDNN and cuBLAS put it, who take memory beside TensorFlow's
+    "out of memory",
+    "alloc failed",
+    "dnn library initialization failed",
+    "cublas status not initialized",
+    "no algorithm worked",
+)
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,8 @@ def run_trial(
 
     Raises:
         DataError: too few digits to split; nothing is recorded then.
+        OutOfMemoryError: the device has too little memory for this and what else runs on it. A sweep's trial can be
+            continued where there is more.
     """
     parts = data.split_validation(splits, config.training.validation_split)
     with Journal(folder) as journal:
@@ -91,7 +100,7 @@ def run_trial(
             tags=_tags(splits) | label.tags,
             parent=label.parent,
         )
-        with _recorded(journal), native_messages_to(folder / "trial.log"):
+        with _recorded(journal, goes_on=should_stop is not None), native_messages_to(folder / "trial.log"):
             return _train_and_judge(config, splits, parts, journal, command, should_stop)
 
 
@@ -236,8 +245,8 @@ def _description(config: Config, splits: Splits, result: "TrainResult", finals: 
 
 
 @contextmanager
-def _recorded(journal: Journal) -> Iterator[None]:
-    """Whatever ends the trial early ends its run as well, with the reason."""
+def _recorded(journal: Journal, *, goes_on: bool) -> Iterator[None]:
+    """Whatever ends the trial early ends its run as well, with the reason; `goes_on`: it may be continued elsewhere."""
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
@@ -247,9 +256,24 @@ def _recorded(journal: Journal) -> Iterator[None]:
         _end(journal, "KILLED", {"trial.state": "interrupted", "trial.reason": reason})
         raise
     except BaseException as error:
+        reason, memory = f"{type(error).__name__}: {error}", _is_out_of_memory(error)
         _write(journal, "traceback.txt", traceback.format_exc())
-        _end(journal, "FAILED", {"trial.state": "failed", "trial.reason": f"{type(error).__name__}: {error}"})
+        interrupted = memory and goes_on
+        state = "interrupted" if interrupted else "failed"
+        _end(journal, "KILLED" if interrupted else "FAILED", {"trial.state": state, "trial.reason": reason})
+        if memory:
+            raise OutOfMemoryError(f"out of memory: {reason.splitlines()[0]}") from error
         raise
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Python's error, or TensorFlow's, or that of a library of CUDA in its words.
+
+    TensorFlow's by name, because it may not be loaded yet.
+    """
+    words = str(error).lower().replace("_", " ")
+    known = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
+    return known or any(sign in words for sign in OUT_OF_MEMORY)
 
 
 def _end(journal: Journal, status: str, tags: dict[str, Scalar]) -> None:

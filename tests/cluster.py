@@ -19,13 +19,19 @@ from folder import Folder
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
-from servers import Mlflow, Postgres
+from servers import Mlflow, Postgres, postgres_programs
 
 PRETEND = Path(__file__).parent / "pretend"
 BRIDGE = f"sweep{os.getpid() % 100_000}"  # an interface has at most 15 characters
 SUBNET = f"10.77.{os.getpid() % 250}"  # two of these clusters may be at work
 GATEWAY = f"{SUBNET}.1"
 GRACE = 6  # seconds until a host is taken for dead
+MARKS = [
+    pytest.mark.slow,
+    pytest.mark.timeout(600),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # connections of MLflow and Optuna
+    pytest.mark.skipif(postgres_programs() is None, reason="needs PostgreSQL: apt-get install postgresql"),
+]
 
 
 def namespaces_allowed() -> bool:

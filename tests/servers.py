@@ -10,7 +10,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,6 +63,15 @@ class Postgres:
 
     def stop(self, mode: str = "immediate") -> None:
         self._program("pg_ctl", "--pgdata", "data", "--wait", "--mode", mode, "stop")
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """It does not answer meanwhile."""
+        self.stop()
+        try:
+            yield
+        finally:
+            self.start()
 
     def connect(self, database: str) -> "psycopg.Connection[tuple[object, ...]]":
         address = {"host": self.host, "port": self.port, "user": USER, "password": self.password}

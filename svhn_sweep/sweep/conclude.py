@@ -88,7 +88,7 @@ def _confirm(work: Work) -> Confirmations:
         if plan is not None:
             confirming = open_study(plan, work.settings, work.kept, study.threads, work.claims, prune=False)
             confirmations[study.plan.name] = confirming
-        announcement.confirmation(study, confirmations.get(study.plan.name), len(work.driver.places.devices))
+        announcement.confirmation(study, confirmations.get(study.plan.name), len(work.driver.open))
     follow(work.driver.live, list(confirmations.values()))
     if not all(each.is_over() for each in confirmations.values()):
         report_so_far(work)  # what is known, whatever becomes of the rest

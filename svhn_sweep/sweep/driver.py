@@ -8,22 +8,22 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from svhn_sweep.errors import SweepError
-from svhn_sweep.sweep.leaderboard import curve
+from svhn_sweep.sweep.endings import Endings, finished
 from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, Task
 from svhn_sweep.sweep.ownership import TakenOverError
 from svhn_sweep.sweep.patience import OutOfReachError
-from svhn_sweep.sweep.pool import SECONDS_TO_STOP, Places, Worker
-from svhn_sweep.sweep.record import record
+from svhn_sweep.sweep.pool import SECONDS_TO_STOP, OpenPlaces, Places, Worker
+from svhn_sweep.sweep.record import ending, record
 from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.sweep.study import Assignment, Study
-from svhn_sweep.sweep.view import Finished, View
+from svhn_sweep.sweep.view import View
 from svhn_sweep.tracking import journal
 from svhn_sweep.tracking.live import Live
-from svhn_sweep.trial import CHECKPOINT
 
 POLL_SECONDS = 1.0
 ANSWER_SECONDS = 5.0  # after which a trial goes on without the driver's word: his database may be away
 LOOK_SECONDS = 2.0  # between two looks at what other drivers have left to do
+SHOW_SECONDS = 10.0  # between two looks at what they have done
 DEATHS_WITHOUT_PROGRESS = 3  # of workers under one trial, before the trial is thought to be the reason
 
 
@@ -37,10 +37,10 @@ class Driver:
         self.settings, self.places, self.config_dirs = settings, places, tuple(config_dirs)
         self.log, self.live = log, live
         self.workers: dict[int, Worker] = {}  # by place
+        self.open = OpenPlaces(places)
         self.tasks: dict[int, tuple[Study, Assignment]] = {}
         self.deaths: dict[Path, tuple[int, int]] = {}  # by trial: in which epoch, how often in a row
-        self.failures = 0
-        self.look_again = 0.0  # of `time.monotonic`
+        self.look_again = self.looked = 0.0  # of `time.monotonic`
 
     def work_off(
         self,
@@ -60,11 +60,12 @@ class Driver:
         Raises:
             SweepError: too many trials failed in a row, or no worker can start.
         """
-        self.view, self.told = view, told
+        self.view, self.endings = view, Endings(self.settings, view, told)
         try:
             while self._hand_out(studies):
                 self._listen()
                 self._end_overdue()
+                self._look_at_others(studies)
                 if time.monotonic() > deadline:
                     self.stop()
                     return False
@@ -79,16 +80,16 @@ class Driver:
         Raises:
             SweepError: it could not.
         """
-        reason = ""
+        reason, place = "", next(iter(self.open))
         for _ in range(DEATHS_WITHOUT_PROGRESS):
-            if 0 not in self.workers:
-                self.workers[0] = Worker(self.places.devices[0], self.log)
+            if place not in self.workers:
+                self.workers[place] = Worker(self.places.devices[place], self.log)
             try:
-                self.workers[0].connection.send(task)
-                answer = self.workers[0].connection.recv()
+                self.workers[place].connection.send(task)
+                answer = self.workers[place].connection.recv()
             except (EOFError, OSError):
-                reason = self.workers[0].death()[1]
-                self._end_worker(0)
+                reason = self.workers[place].death()[1]
+                self._end_worker(place)
                 continue
             if isinstance(answer, Judged):
                 return answer.accuracies
@@ -111,18 +112,18 @@ class Driver:
             if hurry:
                 study.hurry()
             with suppress(OutOfReachError):
-                if (ended := _ending(folder)) is not None:
-                    self._tell(study, assignment, ended)
+                if (ended := ending(folder)) is not None:
+                    self.endings.tell(study, assignment, ended)
                     continue
                 if (folder / journal.JOURNAL).exists():
                     journal.has_ended(folder)
-                self._interrupted(study, assignment, "")
+                self.endings.interrupted(study, assignment, "")
 
     def _hand_out(self, studies: Sequence[Study]) -> bool:
         """Give every idle worker a trial; returns whether anything is being trained, here or by another driver."""
         if time.monotonic() < self.look_again:
             return True
-        for place in range(len(self.places.devices)):
+        for place in self.open:
             while place not in self.tasks:
                 study, assignment = next(((each, new) for each in studies if (new := each.next())), (None, None))
                 if study is None or assignment is None:
@@ -138,6 +139,13 @@ class Driver:
         self.look_again = time.monotonic() + LOOK_SECONDS
         return not all(study.is_over() for study in studies)
 
+    def _look_at_others(self, studies: Sequence[Study]) -> None:
+        """Have the terminal show what other drivers have finished while this one's workers are busy."""
+        if self.view.drawing and time.monotonic() > self.looked + SHOW_SECONDS:
+            self.looked = time.monotonic()
+            for study in (each for each in studies if each.claims is not None):
+                self.view.others(study.plan.name, finished(study))
+
     def _start(self, place: int) -> None:
         study, assignment = self.tasks[place]
         plan, number, params = study.plan, assignment.number, assignment.params
@@ -146,12 +154,13 @@ class Driver:
         words = plan.describe(number, params)
         words += f"; taken over from {assignment.former}" if assignment.former is not None else ""
         self.view.started(plan.name, number, words, plan.epochs(params), assignment.epochs_done)
-        if (ended := _ending(folder)) is not None:  # its end is written, but the study was not told
+        if (ended := ending(folder)) is not None:  # its end is written, but the study was not told
             self._ended(place, ended)
             return
         if assignment.former is not None and not study.sees(assignment.former):
             with record(study, assignment) as opened:
                 opened.supersede({"study": plan.name, "trial.number": number}, f"{assignment.former} was lost")
+        self.open.begin(place)
         worker = self.workers.get(place)
         if worker is not None and not worker.can_train(study.threads, self.settings.trials_per_worker):
             self._end_worker(place)
@@ -174,6 +183,8 @@ class Driver:
                 continue
             if isinstance(message, Epoch):
                 self._answer(place, message)
+            elif isinstance(message, Ended) and message.state == "interrupted":
+                self._out_of_memory(place, message.reason)
             elif isinstance(message, Ended):
                 self._ended(place, message)
 
@@ -186,59 +197,14 @@ class Driver:
         except TakenOverError as other:
             self._end_worker(place)
             del self.tasks[place]
-            self._drop(study, assignment, other)
+            self.endings.drop(study, assignment, other)
             return
         self.view.epoch(study.plan.name, assignment.number, message.epoch, value)
         with suppress(OSError):
             self.workers[place].connection.send(stop)
 
     def _ended(self, place: int, ended: Ended) -> None:
-        study, assignment = self.tasks.pop(place)
-        written = _ending(study.folder(assignment.number))
-        if written is None:
-            self._write_end(study, assignment, ended)
-        else:
-            ended = written  # it was over before its worker was
-        self._tell(study, assignment, ended)
-        self.failures = 0 if ended.state in ("complete", "pruned") else self.failures + 1
-        if self.failures >= self.settings.failures_in_a_row:
-            raise SweepError(f"{self.failures} trials failed in a row, the last one because: {ended.reason}")
-
-    def _tell(self, study: Study, assignment: Assignment, ended: Ended) -> None:
-        try:
-            trial = study.tell(assignment.number, ended.state, ended.reason)
-        except TakenOverError as other:
-            self._drop(study, assignment, other)
-            return
-        (study.folder(assignment.number) / CHECKPOINT).unlink(missing_ok=True)
-        values = curve(trial).values() if ended.state in ("complete", "pruned") else []
-        value = self.settings.best(values) if values else None
-        self.view.ended(study.plan.name, assignment.number, ended.state, value, ended.reason)
-        if study.claims is not None:
-            self.view.others(study.plan.name, finished(study))
-        self.told(study)
-
-    def _interrupted(self, study: Study, assignment: Assignment, reason: str) -> None:
-        try:
-            study.interrupted(assignment.number)
-        except TakenOverError as other:
-            self._drop(study, assignment, other)
-            return
-        self.view.ended(study.plan.name, assignment.number, "interrupted", None, reason)
-
-    def _drop(self, study: Study, assignment: Assignment, other: TakenOverError) -> None:
-        """Another driver took the trial over while this one was cut off: its result counts, not this one's."""
-        study.drop(assignment.number)
-        if not study.sees(other.owner):  # else what lies in the folder is the other driver's
-            with record(study, assignment) as opened:
-                opened.tags({"role": "dropped"})
-                opened.end("KILLED", {"trial.state": "interrupted", "trial.reason": str(other)})
-        self.view.ended(study.plan.name, assignment.number, "interrupted", None, str(other))
-
-    def _write_end(self, study: Study, assignment: Assignment, ended: Ended) -> None:
-        """Write the end that the worker could not write, and the start if it did not come so far."""
-        with record(study, assignment) as opened:
-            opened.end("FAILED", {"trial.state": ended.state, "trial.reason": ended.reason})
+        self.endings.ended(*self.tasks.pop(place), ended)
 
     def _died(self, place: int) -> None:
         """A worker is gone: its trial goes on in another one, unless the trial was the reason."""
@@ -256,10 +222,22 @@ class Driver:
         self.deaths[folder] = epochs, times
         if stopped and times < DEATHS_WITHOUT_PROGRESS:
             del self.tasks[place]
-            self._interrupted(study, assignment, reason)
+            self.endings.interrupted(study, assignment, reason)
         else:
             again = f"{reason} {times} times in epoch {epochs + 1}; perhaps the memory is too small"
             self._ended(place, Ended("failed", again if stopped else reason))
+
+    def _out_of_memory(self, place: int, reason: str) -> None:
+        """The trial goes on when there is a place for it, unless it had the device to itself."""
+        study, assignment = self.tasks[place]
+        self._end_worker(place)
+        if self.open.out_of_memory(place, study.folder(assignment.number)):
+            self._ended(place, Ended("failed", reason))
+        else:
+            del self.tasks[place]
+            self.endings.interrupted(study, assignment, reason)
+        self.view.workers = len(self.open)
+        self.view.say(f"{len(self.open)} of {len(self.places.devices)} workers from now on")
 
     def _end_overdue(self) -> None:
         limit = self.settings.trial_timeout
@@ -273,19 +251,3 @@ class Driver:
         worker = self.workers.pop(place)
         worker.process.terminate()
         worker.close(SECONDS_TO_STOP)
-
-
-def finished(study: Study) -> list[Finished]:
-    """The study's finished trials as the terminal shows them."""
-    return [
-        Finished(trial.number, trial.user_attrs["state"], trial.value, study.plan.is_baseline(trial.number))
-        for trial in study.finished()
-    ]
-
-
-def _ending(folder: Path) -> Ended | None:
-    """How a trial's folder says that it ended; None if it can go on."""
-    tags = journal.ending(folder)
-    if tags is None or tags["trial.state"] == "interrupted":
-        return None
-    return Ended(str(tags["trial.state"]), str(tags["trial.reason"]))

@@ -13,7 +13,7 @@ from svhn_sweep.tracking.live import Live
 from svhn_sweep.trial import experiment_name
 
 STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}  # in MLflow
-PATIENCE_SECONDS = 120.0  # the host that trained it may still be sending
+PATIENCE_SECONDS = 120.0  # the host that trained it may still be sending, which waits a minute for MLflow itself
 
 
 def gather(study: Study, confirming: Study | None) -> None:
@@ -37,7 +37,8 @@ def settle(study: Study, live: Live) -> None:
     experiment = experiment_name(study.plan.config)
     finished = {trial.number: trial for trial in study.finished() if not study.ownership.has(trial)}
     left, since = finished.keys() - fetching.ended(experiment, study.plan.name), time.monotonic()
-    while left and time.monotonic() - since < study.settings.takeover_after:  # a slow host is not a lost one
+    patience = min(PATIENCE_SECONDS, study.settings.takeover_after)  # a slow host is not a lost one
+    while left and time.monotonic() - since < patience:
         time.sleep(1)
         still = left - fetching.ended(experiment, study.plan.name)
         left, since = still, (since if still == left else time.monotonic())

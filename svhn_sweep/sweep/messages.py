@@ -35,7 +35,7 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial is over: complete, pruned, diverged or failed; the reason is in words, or empty."""
+    """A trial is over: complete, pruned, diverged or failed; or interrupted, for want of memory. `reason`: in words."""
 
     state: str
     reason: str

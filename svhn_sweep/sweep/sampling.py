@@ -45,7 +45,7 @@ def pruner(settings: SweeperConfig, epochs: int) -> optuna.pruners.BasePruner:
         case "median":
             return optuna.pruners.MedianPruner(chosen.startup_trials, chosen.warmup_epochs)
         case "successive_halving":
-            return optuna.pruners.SuccessiveHalvingPruner(min_resource=first)
+            return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
         case "hyperband":
             return optuna.pruners.HyperbandPruner(min_resource=first, max_resource=max(first, epochs))
         case _:

@@ -35,13 +35,16 @@ class OneOf:
 
 
 class WorkerCount:
-    """The rule for `workers`."""
+    """The rule for `workers` and `workers_per_gpu`."""
+
+    def __init__(self, at_most: int) -> None:
+        self.at_most = at_most
 
     def __contains__(self, value: object) -> bool:
-        return value == "auto" or (str(value).isdecimal() and 1 <= int(str(value)) <= 1024)
+        return value == "auto" or (str(value).isdecimal() and 1 <= int(str(value)) <= self.at_most)
 
     def __str__(self) -> str:
-        return "auto or a number from 1 to 1024"
+        return f"auto or a number from 1 to {self.at_most}"
 
 
 def one_of(*options: str) -> Any:
@@ -75,8 +78,8 @@ class SweeperConfig:
     metric: str = one_of(*Metric)
     sampler: str = one_of("tpe", "random", "qmc")
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
-    workers: str = field(default=MISSING, metadata={"rule": WorkerCount()})
-    workers_per_gpu: int = number(at_least=1, at_most=64)
+    workers: str = field(default=MISSING, metadata={"rule": WorkerCount(1024)})
+    workers_per_gpu: str = field(default=MISSING, metadata={"rule": WorkerCount(64)})
     devices: list[str] | None = MISSING
     trials_per_worker: int = number(at_least=1, at_most=1_000_000)
     trial_timeout: float | None = number(above=0)

@@ -207,7 +207,9 @@ class Study:
             if epoch in known.intermediate_values:
                 return bool(known.user_attrs.get("stop_after") == epoch)
             running.report(value, epoch)
-            stop = number > 0 and epoch < self.plan.epochs(known.params) and running.should_prune()
+            # The baseline is judged as well, since halving has the others compete with whoever was.
+            hopeless = epoch < self.plan.epochs(known.params) and running.should_prune()
+            stop = hopeless and number > 0
             if stop:
                 running.set_user_attr("stop_after", epoch)
         return stop

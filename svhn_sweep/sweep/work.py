@@ -8,7 +8,8 @@ from rich.console import Console
 
 from svhn_sweep.sweep import storage
 from svhn_sweep.sweep.claims import Claims
-from svhn_sweep.sweep.driver import Driver, finished
+from svhn_sweep.sweep.driver import Driver
+from svhn_sweep.sweep.endings import finished
 from svhn_sweep.sweep.parent_run import ParentRun
 from svhn_sweep.sweep.plan import Plan
 from svhn_sweep.sweep.settings import SweeperConfig
@@ -47,7 +48,7 @@ class Work:
     ) -> bool:
         """`Driver.work_off`, to be watched in the terminal."""
         settings = self.settings
-        view = View(Console(highlight=False), settings.metric, settings.maximize, len(self.driver.places.devices))
+        view = View(Console(highlight=False), settings.metric, settings.maximize, len(self.driver.open))
         for study in studies:
             searching = study.plan.role == "trial"
             view.study(study.plan.name, study.n_trials, finished(study), compared=searching)

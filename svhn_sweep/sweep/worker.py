@@ -21,7 +21,7 @@ from hydra import compose, initialize_config_dir
 from svhn_sweep import data, provenance
 from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
 from svhn_sweep.data.splits import Splits
-from svhn_sweep.errors import Terminated
+from svhn_sweep.errors import OutOfMemoryError, Terminated
 from svhn_sweep.provenance import quoted
 from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, Task
 from svhn_sweep.sweep.settings import LOG_FORMAT
@@ -86,6 +86,8 @@ def _train(
         command = provenance.command(task.overrides, task.config_dirs)
         with _log_in(task.folder):
             outcome = run_trial(config, digits[str(config.data)], task.folder, command, task.label, should_stop)
+    except (OutOfMemoryError, MemoryError) as error:
+        return Ended("interrupted", str(error) or "MemoryError")
     except Exception as error:  # noqa: BLE001  # one trial has failed; the sweep goes on
         return Ended("failed", f"{type(error).__name__}: {error}")
     return Ended(outcome.state, outcome.reason)

@@ -9,7 +9,10 @@ from svhn_sweep.errors import ConfigError
 
 
 def use_threads(threads: int | None) -> None:
-    """Let each operation use so many threads; None leaves it to TensorFlow.
+    """Let TensorFlow compute on so many threads; None leaves it to TensorFlow.
+
+    So many within an operation, and so many operations at once: with one worker for each core, operations side by side
+    only take each other's cache (4 % of model2's time, 10 % of model1's).
 
     Raises:
         ConfigError: this process computes with another number already, which TensorFlow cannot change.
@@ -18,6 +21,7 @@ def use_threads(threads: int | None) -> None:
         return
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError as error:
         raise ConfigError(
             f"training.threads must be the same for all runs of one command but got {threads}."

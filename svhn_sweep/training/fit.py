@@ -22,6 +22,8 @@ Log = Callable[[int, Metrics], None]
 ShouldStop = Callable[[int, Metrics], bool]
 
 EVALUATION_BATCH = 512  # images
+STEPS_PER_CALL = 16  # of TensorFlow, at most: fewer cost more time in Python (one: 14 % of model1's),
+IMAGES_PER_CALL = 2048  # and more images have Ctrl-C wait for seconds
 
 
 class State(StrEnum):
@@ -84,7 +86,7 @@ def fit(
     Raises:
         DataError: the checkpoint is damaged or of another model.
     """
-    model.compile(_optimizer(config), loss="categorical_crossentropy", metrics=["accuracy"])
+    _compile(model, config)
     result = TrainResult()
     recorder = _Recorder(result, config, seed, log, should_stop, checkpoint)
     if checkpoint is not None and checkpoint.exists():
@@ -96,10 +98,15 @@ def fit(
     return result
 
 
-def _optimizer(config: TrainingConfig) -> keras.Optimizer:
-    adam = keras.optimizers.Adam(config.learning_rate)
-    # Small gradients are 0 in float16. Keras would see to it by itself if the precision were the whole model's.
-    return keras.optimizers.LossScaleOptimizer(adam) if config.precision == Precision.mixed_float16 else adam
+def _compile(model: keras.Model, config: TrainingConfig) -> None:
+    optimizer = keras.optimizers.Adam(config.learning_rate)
+    if config.precision == Precision.mixed_float16:
+        # Small gradients are 0 in float16. Keras would see to it by itself if the precision were the whole model's.
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
+    # Variables that the first step has to make would have TensorFlow trace it a second time, for 0.8 s.
+    optimizer.build(model.trainable_variables)
+    model.compute_metrics(None, tf.one_hot([0], 10), tf.one_hot([0], 10))
 
 
 def _train(
@@ -117,31 +124,37 @@ def _train(
         callbacks: list[keras.callbacks.Callback] = [keras.callbacks.TerminateOnNaN(), recorder, progress]
         if config.reduce_on_plateau.enabled:
             callbacks.append(_ReduceOnPlateau(config, history))
+        model.steps_per_execution = max(1, min(STEPS_PER_CALL, IMAGES_PER_CALL // config.batch_size))
         model.fit(
-            _batches(*train, config.batch_size, seed, config.epochs, done),
+            _batches(*train, config.batch_size, seed, recorder.epoch),
             initial_epoch=done,
             epochs=config.epochs,
-            steps_per_epoch=steps,
             validation_data=(validation[0], _one_hot(validation[1])),
             validation_batch_size=EVALUATION_BATCH,
             callbacks=callbacks,
             shuffle=False,  # the batches already come in their order
             verbose=0,
         )
+        model.steps_per_execution = 1  # to predict, Keras traces the model once for each step of a call: 0.3 s
 
 
-def _batches(images: Images, labels: Labels, batch_size: int, seed: int, epochs: int, done: int = 0) -> tf.data.Dataset:
-    """The batches of each epoch that is not done, one epoch after the other, each in an order of (seed, epoch)."""
-    x, y = tf.constant(images), tf.constant(_one_hot(labels))
+def _batches(images: Images, labels: Labels, batch_size: int, seed: int, epoch: tf.Variable) -> tf.data.Dataset:
+    """The batches of one epoch, in an order of (seed, epoch), drawn anew whenever they are iterated over.
 
-    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+    A data set of a known length, because Keras takes several steps at a time of no other one without tripping over its
+    end.
+    """
+    x, y = tf.identity(images), tf.constant(_one_hot(labels))  # tf.constant holds memory for twice the images
+
+    def shuffled(_: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(images)), seed=[tf.cast(seed, tf.int64), epoch])
         return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
 
-    every_index = tf.data.Dataset.range(done, epochs).flat_map(one_epoch)
+    indices = tf.data.Dataset.range(1).flat_map(shuffled)
+    indices = indices.apply(tf.data.experimental.assert_cardinality(math.ceil(len(images) / batch_size)))
     options = tf.data.Options()
     options.autotune.enabled = False  # its thread sleeps ever longer, and the end of the fit waits for it: up to 40 s
-    return every_index.map(lambda index: (tf.gather(x, index), tf.gather(y, index))).prefetch(2).with_options(options)
+    return indices.map(lambda index: (tf.gather(x, index), tf.gather(y, index))).prefetch(2).with_options(options)
 
 
 def seed_noise(model: keras.Model, seed: int, epoch: int) -> None:
@@ -193,6 +206,8 @@ class _Recorder(keras.callbacks.Callback):
         self.log, self.should_stop, self.checkpoint = log, should_stop, checkpoint
         self.best_weights: list[NDArray[np.float32]] | None = None
         self.started = 0.0
+        with tf.device("CPU"):  # where the batches are put together
+            self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def go_on_after(self, known: checkpoints.Checkpoint) -> None:
         """Repeat what a kill may have cut off after the checkpoint: the log of its last epoch, and the question."""
@@ -203,6 +218,7 @@ class _Recorder(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: Metrics | None = None) -> None:
         self.started = time.perf_counter()
+        self.epoch.assign(epoch)
         seed_noise(self.model, self.seed, epoch)
 
     def on_epoch_end(self, epoch: int, logs: Metrics | None = None) -> None:

@@ -17,8 +17,11 @@ def build_model(
     """An untrained classifier from raw pixels to probabilities.
 
     Convolutions come in pairs, each pair followed by a 2x2 max pool and, if `batch_norm`, a batch normalisation; then
-    one dense layer, dropout, and a softmax over the digits. The precision is set on each layer, never globally, because
-    one process builds many models; rescaling and softmax stay float32 (in bfloat16 probabilities round to 1.0).
+    one dense layer, dropout, and a softmax over the digits. Each convolution and the dense layer has a leaky ReLU. The
+    notebook's stands before the pool, this one after it: it never falls with its input, so the maxima are the same,
+    made of a quarter of the numbers (4 to 9 % of a training's time). The precision is set on each layer, never
+    globally, because one process builds many models; rescaling and softmax stay float32 (in bfloat16 probabilities
+    round to 1.0).
 
     Args:
         config: filters by name, conv1 first; at `dropout` 0 there is no dropout layer.
@@ -43,11 +46,12 @@ def build_model(
         stack += _augmentation_layers(augmentation, seed)
     for index, name in enumerate(sorted(config.filters, key=_position), start=1):
         options = {"padding": "same", "kernel_initializer": weights(), "name": name, "dtype": dtype}
-        stack += [layers.Conv2D(config.filters[name], 3, **options), leaky_relu(name)]
+        stack.append(layers.Conv2D(config.filters[name], 3, **options))
         if index % 2 == 0:
             stack.append(layers.MaxPooling2D(2, name=f"pool{index // 2}", dtype=dtype))
-            if config.batch_norm:
-                stack.append(layers.BatchNormalization(name=f"batch_norm{index // 2}", dtype=dtype))
+        stack.append(leaky_relu(name))
+        if index % 2 == 0 and config.batch_norm:
+            stack.append(layers.BatchNormalization(name=f"batch_norm{index // 2}", dtype=dtype))
     stack += [layers.Flatten(name="flatten", dtype=dtype)]
     stack.append(layers.Dense(config.dense_units, kernel_initializer=weights(), name="dense", dtype=dtype))
     stack.append(leaky_relu("dense"))

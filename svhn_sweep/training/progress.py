@@ -50,7 +50,7 @@ class Progress(keras.callbacks.Callback):
         now = time.perf_counter()
         if logs and now - self.drawn > 0.1:  # drawing each of a thousand batches would cost more than it tells
             self.drawn = now
-            self.bars.update(self.this_epoch, completed=batch + 1, loss=f"loss {logs['loss']:.3f}")
+            self.bars.update(self.this_epoch, completed=min(batch + 1, self.steps), loss=f"loss {logs['loss']:.3f}")
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         assert logs is not None

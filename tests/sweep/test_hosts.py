@@ -6,20 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from cluster import GRACE, Cluster, Host, assert_whole, finish, finished, journals, running, wait_until
+from cluster import GRACE, MARKS, Cluster, Host, assert_whole, finish, finished, journals, running, wait_until
 from mlflow import MlflowClient
 from optuna.trial import FrozenTrial
-from servers import postgres_programs
 
 from svhn_sweep.tracking.journal import history
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(600),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # connections of MLflow and Optuna
-    pytest.mark.skipif(postgres_programs() is None, reason="needs PostgreSQL: apt-get install postgresql"),
-]
+pytestmark = MARKS
 
 
 def test_hosts_that_start_in_the_same_second_share_one_study(
@@ -86,7 +79,7 @@ def test_a_stopped_host_gives_its_trials_back_at_once(cluster: Cluster, sweep: C
     assert process.returncode == 130
     (parent,) = [run for run in cluster.runs("stopped") if run.data.tags["role"] == "sweep"]
     assert (parent.info.status, parent.data.tags["trial.state"]) == ("KILLED", "interrupted")
-    finish(second.start(*command), 150)  # far less than takeover_after
+    finish(second.start(*command), 270)  # far less than takeover_after
     assert_whole(cluster, "stopped", 3)
 
 

@@ -4,18 +4,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-from cluster import GRACE, Cluster, assert_whole, finish, finished, journals, running, wait_until
+from cluster import GRACE, MARKS, Cluster, assert_whole, finish, journals, running, wait_until
 from optuna.trial import TrialState
-from servers import postgres_programs
 
 from svhn_sweep.tracking.journal import history
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.timeout(600),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # connections of MLflow and Optuna
-    pytest.mark.skipif(postgres_programs() is None, reason="needs PostgreSQL: apt-get install postgresql"),
-]
+pytestmark = MARKS
 
 
 def test_a_database_that_is_away_for_longer_than_the_grace_period_costs_time_and_no_trial(
@@ -23,13 +17,13 @@ def test_a_database_that_is_away_for_longer_than_the_grace_period_costs_time_and
 ) -> None:
     command = sweep("outage", "hydra.sweeper.n_trials=6", "hydra.sweeper.workers=1", "training.epochs=12")
     processes = [cluster.host(PRETEND_SECONDS="1").start(*command) for _ in range(2)]
-    wait_until(lambda: finished(cluster, "outage") >= 1)
-    owners = {trial.number: trial.user_attrs["owner"] for trial in cluster.study("outage").trials}
-    cluster.postgres.stop()
-    epochs = epochs_written(cluster)
-    time.sleep(2 * GRACE)
-    assert epochs_written(cluster) > epochs + 4  # the answers that they were waiting for; then they train on
-    cluster.postgres.start()
+    wait_until(lambda: len(owners_in_training(cluster, "outage")) == 2)
+    owners = owners_in_training(cluster, "outage")
+    assert len(owners) == 2
+    with cluster.postgres.away():
+        epochs = epochs_written(cluster)
+        time.sleep(2 * GRACE)
+        assert epochs_written(cluster) > epochs + 4  # the answers that they were waiting for; then they train on
     for process in processes:
         _, err = process.communicate(timeout=240)
         assert process.returncode == 0, err
@@ -37,6 +31,11 @@ def test_a_database_that_is_away_for_longer_than_the_grace_period_costs_time_and
     assert_whole(cluster, "outage", 6, epochs=12)
     kept = {trial.number: trial.user_attrs["owner"] for trial in cluster.study("outage").trials}
     assert owners.items() <= kept.items()  # no living trial was robbed
+
+
+def owners_in_training(cluster: Cluster, study: str) -> dict[int, str]:
+    """By trial, of those that have an epoch behind them."""
+    return {trial.number: trial.user_attrs["owner"] for trial in running(cluster, study) if trial.intermediate_values}
 
 
 def epochs_written(cluster: Cluster) -> int:

@@ -13,7 +13,7 @@ import pytest
 from svhn_sweep import machine
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.messages import Ended, Task
-from svhn_sweep.sweep.pool import Places, Worker, places
+from svhn_sweep.sweep.pool import OpenPlaces, Places, Worker, places
 from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.trial import Label
 
@@ -101,25 +101,30 @@ def is_gone_in_time(pid: int) -> bool:
     ("cores", "gpus", "workers", "per_gpu", "devices", "expected"),
     [
         # cores, GPUs that the machine has; workers, workers_per_gpu, devices as set
-        (1, "", "auto", 1, None, Places(("cpu",), 1)),
-        (4, "", "auto", 1, None, Places(("cpu",) * 4, 1)),
-        (4, "", "auto", 3, None, Places(("cpu",) * 4, 1)),
-        (8, "", "2", 1, None, Places(("cpu",) * 2, 4)),
-        (8, "", "3", 1, None, Places(("cpu",) * 3, 2)),
-        (2, "", "5", 1, None, Places(("cpu",) * 5, 1)),
-        (16, "0", "auto", 1, None, Places(("0",), 16)),
-        (16, "0 1", "auto", 1, None, Places(("0", "1"), 8)),
-        (16, "0 1", "auto", 2, None, Places(("0", "1", "0", "1"), 4)),
-        (16, "0 1", "1", 1, None, Places(("0",), 16)),
-        (16, "0 1", "3", 1, None, Places(("0", "1", "0"), 5)),
-        (16, "GPU-8f1a", "auto", 2, None, Places(("GPU-8f1a",) * 2, 8)),
+        (1, "", "auto", "1", None, Places(("cpu",), 1)),
+        (4, "", "auto", "1", None, Places(("cpu",) * 4, 1)),
+        (4, "", "auto", "3", None, Places(("cpu",) * 4, 1)),
+        (8, "", "2", "1", None, Places(("cpu",) * 2, 4)),
+        (8, "", "3", "1", None, Places(("cpu",) * 3, 2)),
+        (2, "", "5", "1", None, Places(("cpu",) * 5, 1)),
+        (16, "0", "auto", "1", None, Places(("0",), 16)),
+        (16, "0 1", "auto", "1", None, Places(("0", "1"), 8)),
+        (16, "0 1", "auto", "2", None, Places(("0", "1", "0", "1"), 4)),
+        (16, "0 1", "1", "1", None, Places(("0",), 16)),
+        (16, "0 1", "3", "1", None, Places(("0", "1", "0"), 5)),
+        (16, "GPU-8f1a", "auto", "2", None, Places(("GPU-8f1a",) * 2, 8)),
+        (16, "0", "auto", "auto", None, Places(("0",) * 4, 4)),
+        (3, "0", "auto", "auto", None, Places(("0",) * 3, 1)),
+        (4, "0 1", "auto", "auto", None, Places(("0", "1", "0", "1"), 1)),
+        (1, "0 1", "auto", "auto", None, Places(("0", "1"), 1)),
+        (4, "", "auto", "auto", None, Places(("cpu",) * 4, 1)),
         # by hand
-        (4, "0 1", "auto", 1, ["cpu"], Places(("cpu",) * 4, 1)),
-        (4, "0 1", "2", 1, ["cpu"], Places(("cpu",) * 2, 2)),
-        (16, "0 1 2 3", "auto", 1, ["1", "3"], Places(("1", "3"), 8)),
-        (16, "0 1 2 3", "auto", 2, ["3"], Places(("3", "3"), 8)),
-        (16, "0 1 2 3", "3", 1, ["1", "3"], Places(("1", "3", "1"), 5)),
-        (4, "", "auto", 1, ["0"], Places(("0",), 4)),  # what nvidia-smi does not know may still be there
+        (4, "0 1", "auto", "1", ["cpu"], Places(("cpu",) * 4, 1)),
+        (4, "0 1", "2", "1", ["cpu"], Places(("cpu",) * 2, 2)),
+        (16, "0 1 2 3", "auto", "1", ["1", "3"], Places(("1", "3"), 8)),
+        (16, "0 1 2 3", "auto", "2", ["3"], Places(("3", "3"), 8)),
+        (16, "0 1 2 3", "3", "1", ["1", "3"], Places(("1", "3", "1"), 5)),
+        (4, "", "auto", "1", ["0"], Places(("0",), 4)),  # what nvidia-smi does not know may still be there
     ],
 )
 def test_where_trials_are_trained(
@@ -127,7 +132,7 @@ def test_where_trials_are_trained(
     cores: int,
     gpus: str,
     workers: str,
-    per_gpu: int,
+    per_gpu: str,
     devices: list[str] | None,
     expected: Places,
 ) -> None:
@@ -141,13 +146,40 @@ def test_where_trials_are_trained(
 )
 def test_the_cpu_is_not_mixed_with_gpus(devices: list[str], shown: str) -> None:
     with pytest.raises(ConfigError, match=rf"^hydra\.sweeper\.devices must be \[cpu\] or GPUs but got \[{shown}\]\.$"):
-        places(SweeperConfig(workers="auto", workers_per_gpu=1, devices=devices))
+        places(SweeperConfig(workers="auto", workers_per_gpu="auto", devices=devices))
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "gpus", lambda: ["0", "1"])
     with pytest.raises(ConfigError, match=r"^hydra\.sweeper\.devices must be among the GPUs 0, 1 but got \[1,7\]\.$"):
-        places(SweeperConfig(workers="auto", workers_per_gpu=1, devices=["1", "7"]))
+        places(SweeperConfig(workers="auto", workers_per_gpu="auto", devices=["1", "7"]))
+
+
+@pytest.mark.parametrize(
+    ("devices", "ran_out", "blamed", "left"),
+    [
+        # Trials a, b, c ... began at places 0, 1, 2 ...; `ran_out`: place and trial, `+` begins one there.
+        ("0 0", "0a", "", "1"),
+        ("0 0", "0a 1b", "", "1"),  # at once: neither is to blame
+        ("0 0", "0a 1b +1a 1a", "a", "0 1"),  # a alone as well: it is too big, and the others may go on
+        ("0 0", "0a +1b 1b", "b", "1"),  # it was a that 0 was closed for
+        ("0 0 0", "0a 1b", "", "2"),
+        ("0 1", "0a", "a", "0 1"),
+        ("0 1 0 1", "2c 1b", "", "0 3"),
+    ],
+)
+def test_where_memory_is_short_places_close(devices: str, ran_out: str, blamed: str, left: str) -> None:
+    found = OpenPlaces(Places(tuple(devices.split()), 1))
+    for place in list(found):
+        found.begin(place)
+    to_blame = ""
+    for event in ran_out.split():
+        if event.startswith("+"):
+            found.begin(int(event[1]))
+        elif found.out_of_memory(int(event[0]), Path(event[1])):
+            to_blame += event[1]
+    assert (to_blame, " ".join(map(str, found))) == (blamed, left)
+    assert len(found) == len(left.split())
 
 
 @pytest.mark.parametrize(

@@ -445,6 +445,23 @@ def test_the_baseline_is_never_pruned(studies: Studies) -> None:
     assert not any(study.report(baseline.number, epoch, 0.1) for epoch in range(1, EPOCHS + 1))
 
 
+def test_halving_has_trials_compete_with_a_baseline_that_is_still_training(studies: Studies) -> None:
+    settings = sweeper(pruner=PrunerConfig("successive_halving", startup_trials=0, warmup_epochs=2))
+    study = studies.open(settings=settings)
+    baseline = handed_out(study)
+    assert not any(study.report(baseline.number, epoch, 0.9) for epoch in (1, 2))
+    assert epochs_until_pruned(study, value=0.1) == 2
+    assert epochs_until_pruned(study, value=0.95) is None
+
+
+def test_halving_lets_every_second_trial_go_on_from_a_rung_to_the_next(studies: Studies) -> None:
+    settings = sweeper(pruner=PrunerConfig("successive_halving", startup_trials=0, warmup_epochs=1))
+    study = studies.open(settings=settings)
+    assert epochs_until_pruned(study, value=0.9) is None
+    number = handed_out(study).number
+    assert [study.report(number, epoch, value) for epoch, value in ((1, 0.95), (2, 0.1))] == [False, True]
+
+
 def test_a_trial_that_came_to_its_last_epoch_is_complete(studies: Studies) -> None:
     settings = sweeper(pruner=PrunerConfig("median", startup_trials=1, warmup_epochs=EPOCHS))
     study = studies.open(settings=settings)

@@ -244,7 +244,7 @@ def misfortunes(folder: Folder) -> str:
         "        if number == 1:\n"
         "            faulthandler._sigsegv()\n"
         "        if number == 2:\n"
-        "            raise MemoryError('no more memory')\n"
+        "            raise RuntimeError('no luck')\n"
         "        if number == 3:\n"
         "            time.sleep(1000)\n"
         "        if number == 4:\n"
@@ -275,7 +275,7 @@ def test_a_trial_that_fails_fails_alone(folder: Folder, small_h5: Path, misfortu
     assert ends[0] == ends[6] == ("complete", "")
     for number, (state, reason) in {
         1: ("failed", "the worker was ended by SIGSEGV"),
-        2: ("failed", "MemoryError: no more memory"),
+        2: ("failed", "RuntimeError: no luck"),
         3: ("failed", "it took longer than trial_timeout=75 seconds"),
         4: ("failed", "the worker was ended by SIGKILL 3 times in epoch 1; perhaps the memory is too small"),
         5: ("diverged", "the loss was not finite in epoch 1"),
@@ -285,6 +285,52 @@ def test_a_trial_that_fails_fails_alone(folder: Folder, small_h5: Path, misfortu
     assert "Segmentation fault" in (folder.path / "multirun" / study / "trial-0001" / "trial.log").read_text()
     assert "traceback.txt" in folder.artifacts(runs_of(folder, study)[2])
     assert workers_of(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("short", "states", "told"),
+    [
+        # How often each trial runs out of memory; how they end; how many workers there are from then on.
+        ({0: 1, 1: 1}, "complete complete complete complete", ["1 of 2", "1 of 2"]),  # at once, or one soon after
+        ({1: 9}, "complete failed complete complete", ["1 of 2", "2 of 2"]),  # alone as well: the others can go on
+    ],
+)
+def test_where_memory_is_short_trials_go_on_in_fewer_workers(
+    folder: Folder, small_h5: Path, short: dict[int, int], states: str, told: list[str]
+) -> None:
+    (folder.path / "site").mkdir()
+    (folder.path / "site" / "sitecustomize.py").write_text(
+        "import pathlib, sys\n"
+        "if 'svhn_sweep.sweep.worker' in sys.orig_argv:\n"
+        "    import svhn_sweep.training.fit as module, tensorflow as tf\n"
+        "    fit = module.fit\n"
+        "    def short(*arrays, log, checkpoint, **options):\n"
+        "        number = int(checkpoint.parent.name[-4:])\n"
+        "        times = checkpoint.with_name('times')\n"
+        "        def full(epoch, metrics):\n"
+        "            log(epoch, metrics)\n"
+        "            before = int(times.read_text()) if times.exists() else 0\n"
+        f"            if before < {short}.get(number, 0):\n"
+        "                times.write_text(str(before + 1))\n"
+        "                raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating')\n"
+        "        return fit(*arrays, log=full, checkpoint=checkpoint, **options)\n"
+        "    module.fit = short\n"
+    )
+    result = folder.run(
+        *small("data=svhn", f"data.path={small_h5}", "training.epochs=2", "hydra.sweeper.n_trials=4"),
+        "hydra.sweeper.confirm=null",
+        "hydra.sweeper.pruner.name=none",
+        "hydra.sweeper.workers=2",
+        PYTHONPATH=str(folder.path / "site"),
+    )
+    assert result.returncode == 0, result.stderr
+    assert re.findall(r"(\d of \d) workers from now on", result.stdout) == told
+    (study,) = study_names(folder)
+    assert_joined(folder, study, 4)
+    runs = runs_of(folder, study)
+    assert [runs[number].data.tags["trial.state"] for number in range(4)] == states.split()
+    for number in short:
+        assert ("out of memory" in runs[number].data.tags["trial.reason"]) is (states.split()[number] == "failed")
 
 
 def test_where_no_worker_can_start_no_trial_is_blamed(folder: Folder, small_h5: Path) -> None:
@@ -311,7 +357,7 @@ def test_failures_in_a_row_end_the_sweep(folder: Folder, small_h5: Path, misfort
         PYTHONPATH=misfortunes,
     )
     assert result.returncode == 1
-    assert "svhn_sweep: 2 trials failed in a row, the last one because: MemoryError: no more memory" in result.stderr
+    assert "svhn_sweep: 2 trials failed in a row, the last one because: RuntimeError: no luck" in result.stderr
     (parent,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
     assert parent.info.status == "FAILED"
 

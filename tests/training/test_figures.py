@@ -59,7 +59,7 @@ def test_the_surest_mistakes_come_first() -> None:
     probabilities = np.full((40, 10), 0.01, dtype=np.float32)
     probabilities[:, 0] = np.linspace(0.5, 0.9, 40)
     evaluation = Evaluation("test", probabilities, LABELS)
-    titles = [axes.get_title() for axes in figures.mistakes(IMAGES, evaluation, "").axes]
-    assert titles[0] == "9 \N{RIGHTWARDS ARROW} 0\n90.0%"
-    assert len(titles) == 20
-    assert not any(title.startswith("0 ") for title in titles)
+    notes = [text.get_text() for text in figures.mistakes(IMAGES, evaluation, "").axes[0].texts]
+    assert notes[0] == "9 \N{RIGHTWARDS ARROW} 0\n90.0%"
+    assert len(notes) == 20
+    assert not any(note.startswith("0 ") for note in notes)

@@ -1,9 +1,11 @@
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from svhn_sweep.config import Config, Precision, TrainingConfig
 from svhn_sweep.training.fit import Metrics, State, TrainResult, _batches, fit, seed_noise
@@ -128,8 +130,60 @@ def epoch_orders(labels: np.ndarray, seed: int, done: int = 0) -> list[list[int]
     """Which image comes when, in each of three epochs that is not done."""
     images = np.zeros((len(labels), 32, 32, 1), np.float32)
     images[:, 0, 0, 0] = np.arange(len(labels))
-    seen = [int(pixel) for x, _ in _batches(images, labels, 10, seed, 3, done) for pixel in x[:, 0, 0, 0]]
-    return [seen[start : start + len(labels)] for start in range(0, len(seen), len(labels))]
+    epoch, orders = tf.Variable(done, dtype=tf.int64), []
+    batches = _batches(images, labels, 10, seed, epoch)
+    assert len(batches) == len(list(batches))
+    for number in range(done, 3):
+        epoch.assign(number)
+        orders.append([int(pixel) for x, _ in batches for pixel in x[:, 0, 0, 0]])
+    return orders
+
+
+@pytest.mark.parametrize("at_once", [1, 16])
+def test_how_many_steps_are_one_call_changes_nothing(
+    config: Config, digits: Arrays, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    monkeypatch.setattr("svhn_sweep.training.fit.STEPS_PER_CALL", at_once)
+    training = replace(config.training, batch_size=3, epochs=2)  # 64 digits: 22 steps, the last with one of them
+    model, result = fitted(config, digits, training)
+    monkeypatch.setattr("svhn_sweep.training.fit.STEPS_PER_CALL", 5)
+    other, others = fitted(config, digits, training)
+    assert [metrics["train/loss"] for metrics in result.history] == [
+        metrics["train/loss"] for metrics in others.history
+    ]
+    assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), other.get_weights(), strict=True))
+
+
+def traces(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
+    """Gets an entry whenever TensorFlow traces this step of a model."""
+    traced: list[object] = []
+    step = getattr(keras.Sequential, name)
+
+    def count(*given: object) -> object:
+        traced.append(given)
+        return step(*given)
+
+    monkeypatch.setattr(keras.Sequential, name, count)
+    return traced
+
+
+def test_a_step_is_traced_once(config: Config, digits: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables that are made in the first step would have it traced a second time."""
+    traced = traces(monkeypatch, "train_step")
+    fitted(config, digits)
+    assert len(traced) == 1
+
+
+def test_a_trained_model_predicts_with_one_trace_saved_or_not(
+    config: Config, digits: Arrays, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    traced = traces(monkeypatch, "predict_step")
+    model, _ = fitted(config, digits)
+    model.save(tmp_path / "model.keras")
+    for trained in (model, keras.models.load_model(tmp_path / "model.keras")):
+        traced.clear()
+        trained.predict(digits[0], batch_size=8, verbose=0)
+        assert len(traced) == 1
 
 
 def test_each_epoch_shows_every_image_once_in_its_own_order(digits: Arrays) -> None:
@@ -143,12 +197,12 @@ def test_each_epoch_shows_every_image_once_in_its_own_order(digits: Arrays) -> N
 
 def test_the_end_of_a_fit_waits_for_no_autotuner(digits: Arrays) -> None:
     """tf.data's autotune thread sleeps ever longer, and destroying the iterator joins it: 20 to 40 s after a fit."""
-    assert _batches(*digits, 10, 1, 1).options().autotune.enabled is False
+    assert _batches(*digits, 10, 1, tf.Variable(0, dtype=tf.int64)).options().autotune.enabled is False
 
 
 def test_images_keep_their_labels(digits: Arrays) -> None:
     images = np.broadcast_to(digits[1].astype(np.float32)[:, None, None, None], (64, 32, 32, 1)).copy()
-    for x, y in _batches(images, digits[1], 10, 1, 1):
+    for x, y in _batches(images, digits[1], 10, 1, tf.Variable(0, dtype=tf.int64)):
         assert (np.argmax(y, axis=1) == np.asarray(x)[:, 0, 0, 0]).all()
 
 

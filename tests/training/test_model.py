@@ -4,6 +4,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from svhn_sweep.config import Config
 from svhn_sweep.training.model import build_model, summary
@@ -20,15 +21,15 @@ def built(config: Config) -> keras.Sequential:
     [
         (
             "model1",
-            "Rescaling Conv2D LeakyReLU Conv2D LeakyReLU MaxPooling2D Flatten Dense LeakyReLU Dense",
+            "Rescaling Conv2D LeakyReLU Conv2D MaxPooling2D LeakyReLU Flatten Dense LeakyReLU Dense",
             [160, 4640, 262176, 330],
             267306,
             267306,
         ),
         (
             "model2",
-            "Rescaling Conv2D LeakyReLU Conv2D LeakyReLU MaxPooling2D BatchNormalization"
-            " Conv2D LeakyReLU Conv2D LeakyReLU MaxPooling2D BatchNormalization Flatten Dense LeakyReLU Dropout Dense",
+            "Rescaling Conv2D LeakyReLU Conv2D MaxPooling2D LeakyReLU BatchNormalization"
+            " Conv2D LeakyReLU Conv2D MaxPooling2D LeakyReLU BatchNormalization Flatten Dense LeakyReLU Dropout Dense",
             [160, 4640, 128, 9248, 18496, 256, 131104, 330],
             164362,
             164170,
@@ -44,6 +45,27 @@ def test_baseline_is_the_notebooks(
     assert network.count_params() == total
     assert sum(int(np.prod(weight.shape)) for weight in network.trainable_weights) == trainable
     assert f"{total:,}" in summary(network)
+
+
+@pytest.mark.parametrize("model", ["model1", "model2"])
+def test_pooling_first_changes_neither_function_nor_gradients(
+    composed: Composed, digits: tuple[np.ndarray, np.ndarray], model: str
+) -> None:
+    network = built(composed(f"model={model}", "model.dropout=0"))
+    order = list(network.layers)
+    for at in [at for at, layer in enumerate(order) if isinstance(layer, keras.layers.MaxPooling2D)]:
+        order[at], order[at + 1] = order[at + 1], order[at]
+    notebook = keras.Sequential([keras.Input((32, 32, 1)), *order])
+    assert np.array_equal(network.predict(digits[0], verbose=0), notebook.predict(digits[0], verbose=0))
+    for ours, theirs in zip(gradients(network, digits[0]), gradients(notebook, digits[0]), strict=True):
+        assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+
+
+def gradients(network: keras.Model, images: np.ndarray) -> list[np.ndarray]:
+    """Of the surprise that each digit is a 3, by all weights."""
+    with tf.GradientTape() as tape:
+        loss = -tf.reduce_mean(tf.math.log(network(images, training=True)[:, 3]))
+    return [np.asarray(each) for each in tape.gradient(loss, [weight.value for weight in network.trainable_weights])]
 
 
 def test_convolutions_are_the_notebooks(composed: Composed) -> None:
