@@ -35,6 +35,7 @@ RECORDED = Path(__file__).parent / "curves"
 CANDIDATES: dict[str, Callable[[int], pruners.BasePruner]] = {  # for trials of so many epochs
     "none": lambda epochs: pruners.NopPruner(),
     "median, 5 trials, 5 epochs": lambda epochs: pruners.MedianPruner(5, 5),
+    "median, 5 trials, 4 epochs": lambda epochs: pruners.MedianPruner(5, 4),
     "median, 5 trials, 3 epochs": lambda epochs: pruners.MedianPruner(5, 3),
     "median, 3 trials, 3 epochs": lambda epochs: pruners.MedianPruner(3, 3),
     "best third, 5 trials, 5 epochs": lambda epochs: pruners.PercentilePruner(33, 5, 5),
@@ -53,6 +54,7 @@ CANDIDATES: dict[str, Callable[[int], pruners.BasePruner]] = {  # for trials of 
     "halving from epoch 5, factor 4": lambda epochs: pruners.SuccessiveHalvingPruner(5, reduction_factor=4),
     "halving from epoch 6, factor 2": lambda epochs: pruners.SuccessiveHalvingPruner(6, reduction_factor=2),
     "hyperband from epoch 3": lambda epochs: pruners.HyperbandPruner(3, epochs),
+    "hyperband from epoch 4": lambda epochs: pruners.HyperbandPruner(4, epochs),
     "hyperband from epoch 5": lambda epochs: pruners.HyperbandPruner(5, epochs),
 }
 

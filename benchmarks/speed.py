@@ -2,8 +2,8 @@
 
 python benchmarks/speed.py FILE [--parts steps trials1 ...] [--into docs]
 
-steps             images per CPU second in each precision, alone and side by side; the share of the core's own matrix
-                  products
+steps             images per CPU second in float32, and in bfloat16 where the processor computes in it, alone and side
+                  by side; the share of the core's own matrix products
 trials1, trials2  full-length baselines of a model on six seeds: whole programs, CPU seconds, how many an hour
 overhead          until the first epoch, between two trials, between two epochs
 memory            of one worker, and of four
@@ -12,8 +12,8 @@ plain1            plain.py trains the same 24 settings of model1 in the same ord
 plain2            of model2 it trains four, from cheap to dear, to be multiplied by six
 
 Nothing else should run meanwhile: all of it takes some four hours on two cores. Each part is kept in
-benchmarks/speed.json when it is done, with the commit it was measured on, so that parts can be measured one at a time;
-page and figure are written from what is there.
+benchmarks/speed.json when it is done, below the machine's name and with the commit it was measured on, so that parts
+can be measured one at a time; page and figures are written from what is there.
 """
 
 import argparse
@@ -34,10 +34,12 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import memory
 import speed_page
 from omegaconf import OmegaConf
 
 from svhn_sweep import machine, provenance
+from svhn_sweep.config import Precision
 from svhn_sweep.tracking import journal
 
 HERE = Path(__file__).parent
@@ -67,28 +69,34 @@ def main() -> None:
     options = parser.parse_args()
     for part in options.parts:
         with tempfile.TemporaryDirectory() as folder:
-            found = PARTS[part](options.file.resolve(), Path(folder)) | {"on": circumstances(options.file)}
-        known = kept()
-        RESULTS.write_text(json.dumps(known | {part: found}, indent=1) + "\n")
+            found = PARTS[part](options.file.resolve(), Path(folder)) | {"with": circumstances(options.file)}
+        known, here = everywhere(), this_machine()
+        known[here] = known.get(here, {}) | {part: found}
+        RESULTS.write_text(json.dumps(known, indent=1) + "\n")
         print(part, json.dumps(found), flush=True)
-    speed_page.write(kept(), options.into)
+    speed_page.write(everywhere(), options.into)
 
 
-def kept() -> dict[str, Found]:
-    """The parts that were measured before, by name."""
+def everywhere() -> dict[str, dict[str, Found]]:
+    """The parts that were measured before, by name, of each machine."""
     return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
 
 
+def this_machine() -> str:
+    """Its cores and device."""
+    # In a process of its own: this one keeps away from TensorFlow, whose pages it would share with those it measures.
+    device = subprocess.run([sys.executable, "-c", DEVICE], capture_output=True, text=True, check=True).stdout.strip()
+    return f"{machine.cores()} cores, {device}"
+
+
 def circumstances(file: Path) -> str:
-    """What the figures were measured on."""
+    """What else the figures depend on."""
     versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "mlflow", "optuna"))
     with h5py.File(file) as digits:
         data = f"the {len(digits['y_train']):,} training digits of {file.name}, a fifth of them for validation"
-    # In a process of its own: this one keeps away from TensorFlow, whose pages it would share with those it measures.
-    device = subprocess.run([sys.executable, "-c", DEVICE], capture_output=True, text=True, check=True).stdout.strip()
     commit = (provenance.git_commit() or "")[:7]
-    on = f"{machine.cores()} cores, {device}; Python {platform.python_version()}, {versions}; {data}"
-    return f"{on}; commit {commit}" if commit else on
+    known = f"Python {platform.python_version()}, {versions}; {data}"
+    return f"{known}; commit {commit}" if commit else known
 
 
 def together(commands: Sequence[Sequence[str]], folder: Path) -> list[Ran]:
@@ -112,11 +120,10 @@ def together(commands: Sequence[Sequence[str]], folder: Path) -> list[Ran]:
 
 def steps(file: Path, folder: Path) -> Found:
     """Three epochs of each setting after the first, twice, the second time the other way round; one more profiled."""
-    settings = {
-        "plain": (["--plain"], 1),
-        "float32": (["--precision=float32"], 1),
-        "mixed_bfloat16": (["--precision=mixed_bfloat16", "--profile", "--epochs=5"], 1),
-        "mixed_bfloat16, two at once": (["--precision=mixed_bfloat16"], 2),
+    precision = machine.precision(Precision.auto, machine.gpus())
+    settings = {"plain": (["--plain"], 1), "float32": (["--precision=float32"], 1)} | {
+        precision: ([f"--precision={precision}", "--profile", "--epochs=5"], 1),
+        f"{precision}, two at once": ([f"--precision={precision}"], 2),
     }
     found: dict[str, dict[str, list[Found]]] = {model: {name: [] for name in settings} for model in MODELS}
     for turn in (list(settings), list(reversed(settings))):
@@ -156,22 +163,14 @@ def overhead(file: Path, folder: Path) -> Found:
     return found
 
 
-def memory(file: Path, folder: Path) -> Found:
-    """The most memory that the workers of a sweep hold, each, in MB."""
+def held(file: Path, folder: Path) -> Found:
+    """The most memory that the workers of a sweep hold, each, in MiB."""
     found: Found = {}
     for workers in (1, 4):
         own = Path(tempfile.mkdtemp(dir=folder))
-        options = [f"hydra.sweeper.n_trials={8 * workers}", f"hydra.sweeper.workers={workers}", "training.threads=1"]
-        with (own / "printed").open("w") as printed:
-            command = [sys.executable, *our_sweep(file, "model2", *options, "training.epochs=1")]
-            process = subprocess.Popen(command, cwd=own, env=ENVIRONMENT, stdout=printed, stderr=printed)
-        most: list[tuple[int, int, int]] = []
-        while process.poll() is None:
-            now = [_memory(pid) for pid in _children(process.pid)]
-            most = max(most, now, key=lambda each: sum(entry[1] for entry in each))
-            time.sleep(0.2)
-        assert process.returncode == 0, (own / "printed").read_text()
-        found[str(workers)] = [dict(zip(("private", "proportional", "resident"), each, strict=True)) for each in most]
+        options = [f"hydra.sweeper.n_trials={4 * workers}", f"hydra.sweeper.workers={workers}", "training.threads=1"]
+        command = [sys.executable, *our_sweep(file, "model2", *options, "training.epochs=1")]
+        found[str(workers)] = memory.most_held_by_children(command, own, ENVIRONMENT)
     return found
 
 
@@ -190,7 +189,7 @@ def sweep(model: str, file: Path, folder: Path) -> Found:
 
 def plain_sweep(model: str, file: Path, folder: Path) -> Found:
     """All settings of model1's sweep, or four of model2's."""
-    tried = kept()[model.replace("model", "sweep")]["tried"]
+    tried = everywhere()[this_machine()][model.replace("model", "sweep")]["tried"]
     if model == "model2":
         tried = [sorted(tried, key=_products)[len(tried) * at // 8] for at in (1, 3, 5, 7)]
     (ran,) = together([plain_command(file, model, tried)], folder)
@@ -272,27 +271,12 @@ def _last_json(printed: str) -> Found:
     return dict(json.loads([line for line in printed.splitlines() if line.startswith("{")][-1]))
 
 
-def _children(pid: int) -> list[int]:
-    path = Path(f"/proc/{pid}/task/{pid}/children")
-    return [int(child) for child in path.read_text().split()] if path.exists() else []
-
-
-def _memory(pid: int) -> tuple[int, int, int]:
-    """Private, proportional and resident memory of a process, in MB; zeros if it is gone."""
-    try:
-        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]
-    except OSError:
-        return 0, 0, 0
-    size = {line.split(":")[0]: int(line.split()[1]) // 1024 for line in lines}
-    return size["Private_Clean"] + size["Private_Dirty"], size["Pss"], size["Rss"]
-
-
 PARTS: dict[str, Callable[[Path, Path], Found]] = {
     "steps": steps,
     "trials1": partial(trials, "model1"),
     "trials2": partial(trials, "model2"),
     "overhead": overhead,
-    "memory": memory,
+    "memory": held,
     "sweep1": partial(sweep, "model1"),
     "plain1": partial(plain_sweep, "model1"),
     "sweep2": partial(sweep, "model2"),

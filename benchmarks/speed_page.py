@@ -1,5 +1,6 @@
 """The page and the figure of what speed.py measured."""
 
+import re
 import statistics
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -11,19 +12,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from scipy import stats
 
-Results = dict[str, Any]  # speed.json
+Results = dict[str, Any]  # the parts that were measured on one machine, by name
 OURS, PLAIN = sns.color_palette("colorblind")[:2]
 MODELS = ("model1", "model2")
 SETTINGS = {
     "plain": "`model.fit` with its defaults, all cores",
     "float32": "float32, one thread",
+    "float32, two at once": "float32, two such processes at once, each",
     "mixed_bfloat16": "bfloat16, one thread",
     "mixed_bfloat16, two at once": "bfloat16, two such processes at once, each",
 }
 
 
-def write(results: Results, folder: Path) -> None:
-    """Write speed.md and images/speed.png below `folder`, with what has been measured so far."""
+def write(everywhere: dict[str, Results], folder: Path) -> None:
+    """Write speed.md and a picture for each machine below `folder`, with what has been measured so far."""
+    parts = [part for machine, results in everywhere.items() for part in _machine(machine, results, folder)]
+    (folder / "speed.md").write_text("\n\n".join([_introduction(), *parts]) + "\n", encoding="utf-8")
+
+
+def _machine(name: str, results: Results, folder: Path) -> list[str]:
     sections: dict[Callable[[Results], str], set[str]] = {  # and the parts of which any is enough
         _steps: {"steps"},
         _trials: {"trials1", "trials2"},
@@ -31,13 +38,13 @@ def write(results: Results, folder: Path) -> None:
         _overhead: {"overhead"},
         _memory: {"memory"},
     }
-    parts = [section(results) for section, names in sections.items() if names & results.keys()]
-    picture = folder / "images" / "speed.png"
+    parts = [f"## {name}", _circumstances(results)]
     if {"steps", "trials1", "trials2", "sweep1", "plain1"} <= results.keys():
+        picture = folder / "images" / f"speed-{re.sub('[^a-z0-9]+', '-', name.lower())}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         figure(results).savefig(picture)
-        parts.insert(0, "![Images per CPU second, trials per hour, a sweep](images/speed.png)")
-    (folder / "speed.md").write_text("\n\n".join([_introduction(results), *parts]) + "\n", encoding="utf-8")
+        parts.append(f"![Images per CPU second, trials per hour, a sweep](images/{picture.name})")
+    return parts + [section(results) for section, names in sections.items() if names & results.keys()]
 
 
 def figure(results: Results) -> Figure:
@@ -47,7 +54,7 @@ def figure(results: Results) -> Figure:
     measured = [results["steps"][model] for model in MODELS]
     images = [
         [_middle(_each(each[name], "images_per_cpu_second")) for each in measured]
-        for name in ("plain", "mixed_bfloat16, two at once")
+        for name in ("plain", f"{_precision(results)}, two at once")
     ]
     _bars(steps, "training images per CPU second", *images)
     hours = [_per_hour(results[part]) for part in ("trials1", "trials2")]
@@ -68,41 +75,50 @@ def figure(results: Results) -> Figure:
     return drawn
 
 
-def _introduction(results: Results) -> str:
-    circumstances: dict[str, list[str]] = {}
-    for name, part in results.items():
-        circumstances.setdefault(part["on"], []).append(name)
-    lines = [
-        "# Speed",
+def _introduction() -> str:
+    return (
+        "# Speed\n\n"
         "Written by `benchmarks/speed.py FILE`, which measures svhn_sweep and the script that most people would write"
         " (`benchmarks/plain.py`: Optuna, `model.fit` with its defaults, MLflow by hand, one trial at a time) next to"
-        " each other. Where there are several values, the median, with the smallest and the largest in brackets.",
-        *(f"{', '.join(names)}: on {on}." for on, names in circumstances.items()),
-    ]
-    return "\n\n".join(lines)
+        " each other, in parts, each of them in one run. Where there are several values, the median, with the smallest"
+        " and the largest in brackets."
+    )
+
+
+def _circumstances(results: Results) -> str:
+    circumstances: dict[str, list[str]] = {}
+    for name, part in results.items():
+        circumstances.setdefault(part["with"], []).append(name)
+    return "\n\n".join(f"{', '.join(names)}: {known}." for known, names in circumstances.items())
+
+
+def _precision(results: Results) -> str:
+    """That a sweep takes on this machine."""
+    return "mixed_bfloat16" if "mixed_bfloat16" in results["steps"]["model1"] else "float32"
 
 
 def _steps(results: Results) -> str:
+    measured, precision = results["steps"]["model1"], _precision(results)
     rows = []
-    for setting, text in SETTINGS.items():
+    for setting, text in ((setting, text) for setting, text in SETTINGS.items() if setting in measured):
         cells = []
         for model in MODELS:
             values = _each(results["steps"][model][setting], "images_per_cpu_second")
             ratio = _middle(values) / _middle(_each(results["steps"][model]["plain"], "images_per_cpu_second"))
             cells.append(f"{_spread(values, '{:,.0f}')}, {ratio:.2f} times")
         rows.append([text, *cells])
-    for setting in ("float32", "mixed_bfloat16"):
+    for setting in sorted({"float32", precision}):
         shares = [_spread(_each(results["steps"][model][setting], "share"), "{:.0%}") for model in MODELS]
         rows.append([f"{SETTINGS[setting]}: share of the core's own matrix products", *shares])
-    parts = {model: results["steps"][model]["mixed_bfloat16"][0]["parts"] for model in MODELS}
+    parts = {model: results["steps"][model][precision][0]["parts"] for model in MODELS}
     names = sorted(set().union(*parts.values()), key=lambda name: -parts["model2"].get(name, 0))
     profile = [[name, *(f"{parts[model].get(name, 0):.0%}" for model in MODELS)] for name in names]
     return "\n\n".join(
         [
-            "## Steps",
+            "### Steps",
             "Training images per CPU second; validation is part of the time.",
             _table(["", *MODELS], rows),
-            "Where the time of bfloat16's operations goes, in one epoch:",
+            f"Where the time of the operations goes in {precision.removeprefix('mixed_')}, in one epoch:",
             _table(["", *MODELS], profile),
         ]
     )
@@ -133,7 +149,7 @@ def _trials(results: Results) -> str:
         " two run at once, in a thread each, and a pair has ended when both have. Ours also save the model and draw"
         " four figures, the script one. Initial weights and orders of the two differ for the same seed."
     )
-    return "\n\n".join(["## Full-length trials", note, _table(["", "plain script", "svhn_sweep", ""], rows)])
+    return "\n\n".join(["### Full-length trials", note, _table(["", "plain script", "svhn_sweep", ""], rows)])
 
 
 def _sweeps(results: Results) -> str:
@@ -166,7 +182,7 @@ def _sweeps(results: Results) -> str:
         "One sweep of 24 trials, drawn by TPE and pruned, on as many workers as there are cores. The script trains the"
         " same settings in the same order, each to its end."
     )
-    return "\n\n".join(["## Sweeps", note, _table(["", "plain script", "svhn_sweep", ""], rows)])
+    return "\n\n".join(["### Sweeps", note, _table(["", "plain script", "svhn_sweep", ""], rows)])
 
 
 def _overhead(results: Results) -> str:
@@ -185,7 +201,7 @@ def _overhead(results: Results) -> str:
         rows.append([text, *(_spread(each if isinstance(each, list) else [each], "{:.2f} s") for each in values)])
     note = "One worker with one thread, four trials of four epochs, nothing beside it."
     return "\n\n".join(
-        ["## What is not training", _table(["command", "takes"], commands), note, _table(["", *MODELS], rows)]
+        ["### What is not training", _table(["command", "takes"], commands), note, _table(["", *MODELS], rows)]
     )
 
 
@@ -203,7 +219,7 @@ def _memory(results: Results) -> str:
     note = (
         f"The workers of a sweep of model2, one thread each, at their most. Four hold {ratio:.1f} times what one holds."
     )
-    return "\n\n".join(["## Memory", note, _table(["", "one worker", "four workers"], rows)])
+    return "\n\n".join(["### Memory", note, _table(["", "one worker", "four workers"], rows)])
 
 
 def _per_hour(part: Results) -> tuple[float, float]:

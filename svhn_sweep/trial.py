@@ -28,8 +28,7 @@ if TYPE_CHECKING:  # these import TensorFlow, which takes 5 s: bad data is repor
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.npz"
-OUT_OF_MEMORY = (  # as CUDA, cuDNN and cuBLAS put it, who take memory beside TensorFlow's
-    "out of memory",
+WITHOUT_MEMORY = (  # what CUDA's libraries, who take memory beside TensorFlow's, say when there is none left for them
     "alloc failed",
     "dnn library initialization failed",
     "cublas status not initialized",
@@ -256,24 +255,27 @@ def _recorded(journal: Journal, *, goes_on: bool) -> Iterator[None]:
         _end(journal, "KILLED", {"trial.state": "interrupted", "trial.reason": reason})
         raise
     except BaseException as error:
-        reason, memory = f"{type(error).__name__}: {error}", _is_out_of_memory(error)
-        _write(journal, "traceback.txt", traceback.format_exc())
+        reason, memory = f"{type(error).__name__}: {error}".removesuffix(": "), _is_out_of_memory(error, shared=goes_on)
         interrupted = memory and goes_on
+        if not interrupted:
+            _write(journal, "traceback.txt", traceback.format_exc())
         state = "interrupted" if interrupted else "failed"
         _end(journal, "KILLED" if interrupted else "FAILED", {"trial.state": state, "trial.reason": reason})
         if memory:
-            raise OutOfMemoryError(f"out of memory: {reason.splitlines()[0]}") from error
+            advice = "a smaller training.batch_size or fewer filters need less"
+            raise OutOfMemoryError(f"out of memory ({reason.splitlines()[0]}); {advice}.") from error
         raise
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Python's error, or TensorFlow's, or that of a library of CUDA in its words.
+def _is_out_of_memory(error: BaseException, *, shared: bool) -> bool:
+    """Python's error, or TensorFlow's, or CUDA's in its words.
 
-    TensorFlow's by name, because it may not be loaded yet.
+    Where others share the device, what may as well be a broken installation counts too: alone it fails again.
     """
     words = str(error).lower().replace("_", " ")
-    known = isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError"
-    return known or any(sign in words for sign in OUT_OF_MEMORY)
+    named = type(error).__name__ == "ResourceExhaustedError"  # TensorFlow may not be loaded yet
+    known = isinstance(error, MemoryError) or named or "out of memory" in words
+    return known or (shared and any(sign in words for sign in WITHOUT_MEMORY))
 
 
 def _end(journal: Journal, status: str, tags: dict[str, Scalar]) -> None:

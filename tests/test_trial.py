@@ -30,21 +30,44 @@ class ResourceExhaustedError(Exception):
 
 
 @pytest.mark.parametrize(
-    ("error", "raised", "of_a_sweep", "of_its_own"),
+    ("error", "in_a_sweep", "alone"),
     [
-        (ResourceExhaustedError("OOM when allocating"), OutOfMemoryError, "interrupted", "failed"),
-        (RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: 2 GB"), OutOfMemoryError, "interrupted", "failed"),
-        (MemoryError(), OutOfMemoryError, "interrupted", "failed"),
-        (RuntimeError("no luck"), RuntimeError, "failed", "failed"),
+        (ResourceExhaustedError("OOM when allocating"), OutOfMemoryError, OutOfMemoryError),
+        (RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: 2 GB"), OutOfMemoryError, OutOfMemoryError),
+        (MemoryError(), OutOfMemoryError, OutOfMemoryError),
+        # beside others for want of memory, alone perhaps a wrong version of a library
+        (RuntimeError("CUDNN_STATUS_ALLOC_FAILED"), OutOfMemoryError, RuntimeError),
+        (RuntimeError("DNN library initialization failed."), OutOfMemoryError, RuntimeError),
+        (RuntimeError("CUBLAS_STATUS_NOT_INITIALIZED"), OutOfMemoryError, RuntimeError),
+        (RuntimeError("No algorithm worked! Error messages:"), OutOfMemoryError, RuntimeError),
+        (RuntimeError("no luck"), RuntimeError, RuntimeError),
     ],
 )
 def test_for_want_of_memory_a_sweeps_trial_is_only_interrupted(
-    tmp_path: Path, error: Exception, raised: type[Exception], of_a_sweep: str, of_its_own: str
+    tmp_path: Path, error: Exception, in_a_sweep: type[Exception], alone: type[Exception]
 ) -> None:
-    for goes_on, state in ((True, of_a_sweep), (False, of_its_own)):
-        folder = tmp_path / state / str(goes_on)
+    for goes_on, raised in ((True, in_a_sweep), (False, alone)):
+        folder = tmp_path / str(goes_on)
         with Journal(folder) as journal:
             journal.start(name="a run", experiment="svhn", store="sqlite:///x", tags={})
             with pytest.raises(raised), _recorded(journal, goes_on=goes_on):
                 raise error
-        assert (ending(folder) or {})["trial.state"] == state
+        interrupted = goes_on and raised is OutOfMemoryError
+        assert (ending(folder) or {})["trial.state"] == ("interrupted" if interrupted else "failed")
+        assert (folder / "traceback.txt").exists() == (not interrupted)
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "MemoryError"),
+        (ResourceExhaustedError("OOM when allocating\nin a layer"), "ResourceExhaustedError: OOM when allocating"),
+    ],
+)
+def test_one_sentence_says_what_needs_less_memory(tmp_path: Path, error: Exception, words: str) -> None:
+    with Journal(tmp_path) as journal:
+        journal.start(name="a run", experiment="svhn", store="sqlite:///x", tags={})
+        with pytest.raises(OutOfMemoryError) as caught, _recorded(journal, goes_on=False):
+            raise error
+    advice = "a smaller training.batch_size or fewer filters need less"
+    assert str(caught.value) == f"out of memory ({words}); {advice}."

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from svhn_sweep.errors import SweepError
 from svhn_sweep.sweep.endings import Endings, finished
-from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, Task
+from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, OutOfMemory, Task
+from svhn_sweep.sweep.open_places import OpenPlaces
 from svhn_sweep.sweep.ownership import TakenOverError
 from svhn_sweep.sweep.patience import OutOfReachError
-from svhn_sweep.sweep.pool import SECONDS_TO_STOP, OpenPlaces, Places, Worker
+from svhn_sweep.sweep.pool import SECONDS_TO_STOP, Places, Worker
 from svhn_sweep.sweep.record import ending, record
 from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.sweep.study import Assignment, Study
@@ -23,7 +24,6 @@ from svhn_sweep.tracking.live import Live
 POLL_SECONDS = 1.0
 ANSWER_SECONDS = 5.0  # after which a trial goes on without the driver's word: his database may be away
 LOOK_SECONDS = 2.0  # between two looks at what other drivers have left to do
-SHOW_SECONDS = 10.0  # between two looks at what they have done
 DEATHS_WITHOUT_PROGRESS = 3  # of workers under one trial, before the trial is thought to be the reason
 
 
@@ -40,7 +40,7 @@ class Driver:
         self.open = OpenPlaces(places)
         self.tasks: dict[int, tuple[Study, Assignment]] = {}
         self.deaths: dict[Path, tuple[int, int]] = {}  # by trial: in which epoch, how often in a row
-        self.look_again = self.looked = 0.0  # of `time.monotonic`
+        self.look_again = 0.0  # of `time.monotonic`
 
     def work_off(
         self,
@@ -65,7 +65,6 @@ class Driver:
             while self._hand_out(studies):
                 self._listen()
                 self._end_overdue()
-                self._look_at_others(studies)
                 if time.monotonic() > deadline:
                     self.stop()
                     return False
@@ -139,13 +138,6 @@ class Driver:
         self.look_again = time.monotonic() + LOOK_SECONDS
         return not all(study.is_over() for study in studies)
 
-    def _look_at_others(self, studies: Sequence[Study]) -> None:
-        """Have the terminal show what other drivers have finished while this one's workers are busy."""
-        if self.view.drawing and time.monotonic() > self.looked + SHOW_SECONDS:
-            self.looked = time.monotonic()
-            for study in (each for each in studies if each.claims is not None):
-                self.view.others(study.plan.name, finished(study))
-
     def _start(self, place: int) -> None:
         study, assignment = self.tasks[place]
         plan, number, params = study.plan, assignment.number, assignment.params
@@ -183,7 +175,7 @@ class Driver:
                 continue
             if isinstance(message, Epoch):
                 self._answer(place, message)
-            elif isinstance(message, Ended) and message.state == "interrupted":
+            elif isinstance(message, OutOfMemory):
                 self._out_of_memory(place, message.reason)
             elif isinstance(message, Ended):
                 self._ended(place, message)
@@ -231,13 +223,15 @@ class Driver:
         """The trial goes on when there is a place for it, unless it had the device to itself."""
         study, assignment = self.tasks[place]
         self._end_worker(place)
-        if self.open.out_of_memory(place, study.folder(assignment.number)):
+        before = len(self.open)
+        if self.open.out_of_memory(place):
             self._ended(place, Ended("failed", reason))
         else:
             del self.tasks[place]
             self.endings.interrupted(study, assignment, reason)
         self.view.workers = len(self.open)
-        self.view.say(f"{len(self.open)} of {len(self.places.devices)} workers from now on")
+        if len(self.open) != before:
+            self.view.say(f"{len(self.open)} of {len(self.places.devices)} workers from now on")
 
     def _end_overdue(self) -> None:
         limit = self.settings.trial_timeout

@@ -35,9 +35,16 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Ended:
-    """A trial is over: complete, pruned, diverged or failed; or interrupted, for want of memory. `reason`: in words."""
+    """A trial is over: complete, pruned, diverged or failed. `reason`: in words."""
 
     state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class OutOfMemory:
+    """A trial could not go on beside the others. `reason`: in words."""
+
     reason: str
 
 

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -61,40 +60,6 @@ def _per_gpu(settings: SweeperConfig, cores: int, gpus: int) -> int:
     if settings.workers_per_gpu != "auto":
         return int(settings.workers_per_gpu)
     return max(1, min(WORKERS_PER_GPU, cores // gpus))
-
-
-class OpenPlaces:
-    """The places whose device has had the memory for all that was trained on it."""
-
-    def __init__(self, places: Places) -> None:
-        self.devices = places.devices
-        self.closed: dict[int, Path] = {}  # and the trial that found it out
-        self.alone: set[int] = set()  # places whose trial began with the device to itself
-
-    def __iter__(self) -> Iterator[int]:
-        return (place for place in range(len(self.devices)) if place not in self.closed)
-
-    def __len__(self) -> int:
-        return len(self.devices) - len(self.closed)
-
-    def begin(self, place: int) -> None:
-        """A trial begins there."""
-        (self.alone.discard if self._beside(place) else self.alone.add)(place)
-
-    def out_of_memory(self, place: int, trial: Path) -> bool:
-        """The trial there ran out of memory; returns whether it is to blame, for it had the device to itself.
-
-        If so, places that were closed for it open again; else its own is closed, unless all beside it are by now.
-        """
-        if place in self.alone:
-            self.closed = {each: whose for each, whose in self.closed.items() if whose != trial}
-            return True
-        if self._beside(place):
-            self.closed[place] = trial
-        return False
-
-    def _beside(self, place: int) -> bool:
-        return any(other != place and self.devices[other] == self.devices[place] for other in self)
 
 
 class Worker:

@@ -23,7 +23,7 @@ from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import OutOfMemoryError, Terminated
 from svhn_sweep.provenance import quoted
-from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, Task
+from svhn_sweep.sweep.messages import Ended, Epoch, Judge, Judged, OutOfMemory, Task
 from svhn_sweep.sweep.settings import LOG_FORMAT
 from svhn_sweep.trial import run_trial
 
@@ -65,7 +65,7 @@ def _receive(connection: Connection, received: "queue.SimpleQueue[Task | Judge |
 
 def _train(
     task: Task, digits: dict[str, Splits], connection: Connection, received: "queue.SimpleQueue[Task | Judge | bool]"
-) -> Ended:
+) -> Ended | OutOfMemory:
     owed = 0  # answers; a driver whose database is away has none
 
     def should_stop(epoch: int, metrics: dict[str, float]) -> bool:
@@ -87,7 +87,7 @@ def _train(
         with _log_in(task.folder):
             outcome = run_trial(config, digits[str(config.data)], task.folder, command, task.label, should_stop)
     except (OutOfMemoryError, MemoryError) as error:
-        return Ended("interrupted", str(error) or "MemoryError")
+        return OutOfMemory(str(error) or "MemoryError")
     except Exception as error:  # noqa: BLE001  # one trial has failed; the sweep goes on
         return Ended("failed", f"{type(error).__name__}: {error}")
     return Ended(outcome.state, outcome.reason)

@@ -43,7 +43,7 @@ def save(
 
     Args:
         path: in a folder that exists.
-        model: compiled, and trained for at least one step.
+        model: compiled, its optimizer built.
         history: the metrics of each epoch so far.
         best_weights: as `model.get_weights()` gave them, or None.
     """
@@ -67,13 +67,11 @@ def load(path: Path, model: keras.Model) -> Checkpoint:
 
     Args:
         path: exists.
-        model: compiled, with the architecture of the saved one.
+        model: compiled, its optimizer built, with the architecture of the saved one.
 
     Raises:
         DataError: the file is damaged or holds another model; no variable is changed then.
     """
-    if not model.optimizer.built:
-        model.optimizer.build(model.trainable_variables)  # only now has it more than its learning rate
     arrays, history = _read(path)
     variables, best = _variables(model), _numbered("best", model.weights)
     has_best = not best.keys().isdisjoint(arrays)

@@ -21,9 +21,9 @@ Metrics = dict[str, float]
 Log = Callable[[int, Metrics], None]
 ShouldStop = Callable[[int, Metrics], bool]
 
-EVALUATION_BATCH = 512  # images
+EVALUATION_BATCH = 128  # images
 STEPS_PER_CALL = 16  # of TensorFlow, at most: fewer cost more time in Python (one: 14 % of model1's),
-IMAGES_PER_CALL = 2048  # and more images have Ctrl-C wait for seconds
+IMAGES_PER_CALL = 512  # and more images have whoever stops a wide model wait for seconds
 
 
 class State(StrEnum):
@@ -144,7 +144,8 @@ def _batches(images: Images, labels: Labels, batch_size: int, seed: int, epoch: 
     A data set of a known length, because Keras takes several steps at a time of no other one without tripping over its
     end.
     """
-    x, y = tf.identity(images), tf.constant(_one_hot(labels))  # tf.constant holds memory for twice the images
+    with tf.device("CPU"):  # where the batches are put together
+        x, y = tf.identity(images), tf.constant(_one_hot(labels))  # tf.constant holds memory for twice the images
 
     def shuffled(_: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(tf.range(len(images)), seed=[tf.cast(seed, tf.int64), epoch])
@@ -206,7 +207,7 @@ class _Recorder(keras.callbacks.Callback):
         self.log, self.should_stop, self.checkpoint = log, should_stop, checkpoint
         self.best_weights: list[NDArray[np.float32]] | None = None
         self.started = 0.0
-        with tf.device("CPU"):  # where the batches are put together
+        with tf.device("CPU"):  # as the images
             self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
 
     def go_on_after(self, known: checkpoints.Checkpoint) -> None:

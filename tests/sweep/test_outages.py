@@ -17,9 +17,14 @@ def test_a_database_that_is_away_for_longer_than_the_grace_period_costs_time_and
 ) -> None:
     command = sweep("outage", "hydra.sweeper.n_trials=6", "hydra.sweeper.workers=1", "training.epochs=12")
     processes = [cluster.host(PRETEND_SECONDS="1").start(*command) for _ in range(2)]
-    wait_until(lambda: len(owners_in_training(cluster, "outage")) == 2)
-    owners = owners_in_training(cluster, "outage")
-    assert len(owners) == 2
+    owners: dict[int, str] = {}
+
+    def both_train() -> bool:
+        nonlocal owners
+        owners = owners_in_training(cluster, "outage")
+        return len(owners) == 2
+
+    wait_until(both_train)
     with cluster.postgres.away():
         epochs = epochs_written(cluster)
         time.sleep(2 * GRACE)

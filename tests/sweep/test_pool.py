@@ -13,7 +13,7 @@ import pytest
 from svhn_sweep import machine
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.messages import Ended, Task
-from svhn_sweep.sweep.pool import OpenPlaces, Places, Worker, places
+from svhn_sweep.sweep.pool import Places, Worker, places
 from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.trial import Label
 
@@ -153,33 +153,6 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(machine, "gpus", lambda: ["0", "1"])
     with pytest.raises(ConfigError, match=r"^hydra\.sweeper\.devices must be among the GPUs 0, 1 but got \[1,7\]\.$"):
         places(SweeperConfig(workers="auto", workers_per_gpu="auto", devices=["1", "7"]))
-
-
-@pytest.mark.parametrize(
-    ("devices", "ran_out", "blamed", "left"),
-    [
-        # Trials a, b, c ... began at places 0, 1, 2 ...; `ran_out`: place and trial, `+` begins one there.
-        ("0 0", "0a", "", "1"),
-        ("0 0", "0a 1b", "", "1"),  # at once: neither is to blame
-        ("0 0", "0a 1b +1a 1a", "a", "0 1"),  # a alone as well: it is too big, and the others may go on
-        ("0 0", "0a +1b 1b", "b", "1"),  # it was a that 0 was closed for
-        ("0 0 0", "0a 1b", "", "2"),
-        ("0 1", "0a", "a", "0 1"),
-        ("0 1 0 1", "2c 1b", "", "0 3"),
-    ],
-)
-def test_where_memory_is_short_places_close(devices: str, ran_out: str, blamed: str, left: str) -> None:
-    found = OpenPlaces(Places(tuple(devices.split()), 1))
-    for place in list(found):
-        found.begin(place)
-    to_blame = ""
-    for event in ran_out.split():
-        if event.startswith("+"):
-            found.begin(int(event[1]))
-        elif found.out_of_memory(int(event[0]), Path(event[1])):
-            to_blame += event[1]
-    assert (to_blame, " ".join(map(str, found))) == (blamed, left)
-    assert len(found) == len(left.split())
 
 
 @pytest.mark.parametrize(

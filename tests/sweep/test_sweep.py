@@ -291,7 +291,7 @@ def test_a_trial_that_fails_fails_alone(folder: Folder, small_h5: Path, misfortu
     ("short", "states", "told"),
     [
         # How often each trial runs out of memory; how they end; how many workers there are from then on.
-        ({0: 1, 1: 1}, "complete complete complete complete", ["1 of 2", "1 of 2"]),  # at once, or one soon after
+        ({0: 1, 1: 1}, "complete complete complete complete", ["1 of 2"]),  # at once, or one soon after
         ({1: 9}, "complete failed complete complete", ["1 of 2", "2 of 2"]),  # alone as well: the others can go on
     ],
 )

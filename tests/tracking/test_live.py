@@ -35,7 +35,8 @@ def sent(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[list[str]]
     yield names
     for thread in threading.enumerate():
         if thread.name == "mlflow":
-            thread.join()  # one that nobody waited for would send to the next test
+            thread.join(20)  # one that nobody waited for would send to the next test
+            assert not thread.is_alive()
 
 
 @pytest.fixture

@@ -294,9 +294,3 @@ def test_one_sees_where_it_goes_on(digits: Arrays, path: Path, capsys: pytest.Ca
     fitted(digits, path)
     assert [line[:9] for line in capsys.readouterr().out.splitlines()] == ["epoch 4/4"]
     assert Progress(epochs=4, steps=3, done=3).bars.tasks[0].completed == 3
-
-
-def test_the_bar_ends_with_the_epoch_where_several_steps_are_one_call() -> None:
-    progress = Progress(epochs=1, steps=20)
-    progress.on_train_batch_end(31, {"loss": 1.0})
-    assert progress.bars.tasks[1].completed == 20

@@ -36,7 +36,7 @@ def built(config: Config) -> keras.Sequential:
         ),
     ],
 )
-def test_baseline_is_the_notebooks(
+def test_baseline_has_the_notebooks_layers_and_parameters(
     composed: Composed, model: str, layers: str, parameters: list[int], total: int, trainable: int
 ) -> None:
     network = built(composed(f"model={model}"))
