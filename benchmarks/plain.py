@@ -3,6 +3,8 @@
 python benchmarks/plain.py FILE [--model model2] [--trials 24] [--epochs 30] [--seed 42] [--first JSON]
 
 It is what svhn_sweep is compared with: the same models, data, split, search space and budget, nothing of our code.
+Only the sampler is seeded: after `keras.utils.set_random_seed`, `model.fit` of Keras 3.15 shows the batches in one and
+the same order in each epoch, which costs accuracy (docs/architecture.md, *Repeatable*).
 Prints one line of JSON for each trial: number, seconds of the clock, CPU seconds, validation accuracy by epoch.
 """
 
@@ -71,7 +73,6 @@ def main() -> None:
     def objective(trial: optuna.Trial) -> float:
         began, cpu = time.perf_counter(), time.process_time()
         learning_rate, dropout, filters = suggest(trial, options.model)
-        keras.utils.set_random_seed(options.seed)
         with mlflow.start_run(run_name=f"trial {trial.number}"):
             mlflow.log_params({"learning_rate": learning_rate, "dropout": dropout, "filters": filters})
             model = build(filters, dropout)

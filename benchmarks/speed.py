@@ -4,7 +4,7 @@ python benchmarks/speed.py FILE [--parts steps trials1 ...] [--into docs]
 
 steps             images per CPU second in float32, and in bfloat16 where the processor computes in it, alone and side
                   by side; the share of the core's own matrix products
-trials1, trials2  full-length baselines of a model on six seeds: whole programs, CPU seconds, how many an hour
+trials1, trials2  a model's full-length baseline, six times: whole programs, CPU seconds, how many an hour
 overhead          until the first epoch, between two trials, between two epochs
 memory            of one worker, and of four
 sweep1, sweep2    24 trials of a model with the defaults
@@ -136,7 +136,7 @@ def steps(file: Path, folder: Path) -> Found:
 
 
 def trials(model: str, file: Path, folder: Path) -> Found:
-    """The baseline on some seeds: the plain script's one after the other, ours two at a time, one thread each."""
+    """The baseline, some times: the plain script's one after the other, ours two at a time, one thread each."""
     found: dict[str, list[Found]] = {"plain": [], "ours": []}
     for pair in (SEEDS[at : at + 2] for at in range(0, len(SEEDS), 2)):
         both = together([our_command(file, model, f"seed={seed}") for seed in pair], folder)

@@ -13,6 +13,7 @@ from matplotlib.ticker import PercentFormatter
 from scipy import stats
 
 Results = dict[str, Any]  # the parts that were measured on one machine, by name
+Found = Sequence[tuple[float, float]]  # when, in seconds after the start, which validation accuracy was seen
 OURS, PLAIN = sns.color_palette("colorblind")[:2]
 MODELS = ("model1", "model2")
 SETTINGS = {
@@ -34,7 +35,7 @@ def _machine(name: str, results: Results, folder: Path) -> list[str]:
     sections: dict[Callable[[Results], str], set[str]] = {  # and the parts of which any is enough
         _steps: {"steps"},
         _trials: {"trials1", "trials2"},
-        _sweeps: {"plain1", "plain2"},
+        _sweeps: {"sweep1", "sweep2"},
         _overhead: {"overhead"},
         _memory: {"memory"},
     }
@@ -136,53 +137,67 @@ def _trials(results: Results) -> str:
         rows.append(
             [f"{model}: trials per hour", *(f"{hour:.1f}" for hour in hours), f"{hours[1] / hours[0]:.2f} times"]
         )
-        difference = 100 * np.subtract(_accuracies(ours), _accuracies(plain))
-        interval = stats.ttest_1samp(difference, 0).confidence_interval(0.95)
-        told = f"{difference.mean():+.2f} points, 95 % interval {interval.low:+.2f} to {interval.high:+.2f}"
-        means = [
-            f"{statistics.mean(_accuracies(runs)):.4f} ({_range(_accuracies(runs), '{:.3f}')})"
-            for runs in (plain, ours)
-        ]
-        rows.append([f"{model}: best validation accuracy, mean of {len(ours)} seeds", *means, told])
+        rows.append([f"{model}: best validation accuracy, mean of {len(ours)}", *_compared(plain, ours)])
     note = (
         "The whole program each time, from its start to its end. The plain script has all cores for one trial; of ours"
         " two run at once, in a thread each, and a pair has ended when both have. Ours also save the model and draw"
-        " four figures, the script one. Initial weights and orders of the two differ for the same seed."
+        " four figures, the script one. Ours are seeded, each with another number; the script's are not."
     )
     return "\n\n".join(["### Full-length trials", note, _table(["", "plain script", "svhn_sweep", ""], rows)])
+
+
+def _compared(plain: Sequence[Results], ours: Sequence[Results]) -> list[str]:
+    """Accuracies of both, and Welch's interval for their difference."""
+    theirs, found = ([run["accuracy"] for run in runs] for runs in (plain, ours))
+    interval = stats.ttest_ind(found, theirs, equal_var=False).confidence_interval(0.95)
+    difference = 100 * (statistics.mean(found) - statistics.mean(theirs))
+    told = f"{difference:+.2f} points, 95 % interval {100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
+    return [*(f"{statistics.mean(each):.4f} ({_range(each, '{:.3f}')})" for each in (theirs, found)), told]
 
 
 def _sweeps(results: Results) -> str:
     rows = []
     for number, model in enumerate(MODELS, start=1):
-        if f"plain{number}" not in results:
-            continue
-        ours, plain = results[f"sweep{number}"], results[f"plain{number}"]
-        trained, of = len(plain["trials"]), ours["trials"]
-        start = plain["wall"] - sum(trial["seconds"] for trial in plain["trials"])
-        minutes = (start + (plain["wall"] - start) / trained * of) / 60
-        how = "" if trained == of else f" (the script: {trained} trials, times {of / trained:g})"
-        rows.append([f"{model}: minutes{how}", f"{minutes:.1f}", f"{ours['wall'] / 60:.1f}"])
-        rows[-1].append(f"{60 * minutes / ours['wall']:.1f} times less")
-        full = max(len(trial["accuracies"]) for trial in plain["trials"]) * of
-        rows.append(
-            [f"{model}: epochs{how}", f"{full}", f"{ours['epochs']}", f"{full / ours['epochs']:.1f} times fewer"]
-        )
-        if trained == of:
-            found = [_plain_found(plain), ours["found"]]
-            best = [max(entry[1] for entry in each) for each in found]
-            rows.append([f"{model}: best validation accuracy", *(f"{value:.4f}" for value in best), ""])
-            for below in (0.01, 0.005):
-                goal = min(best) - below
-                reached = [next(seconds for seconds, value in each if value >= goal) / 60 for each in found]
-                rows.append([f"{model}: minutes until {goal:.4f}", *(f"{value:.1f}" for value in reached)])
-                rows[-1].append(f"{reached[0] / reached[1]:.1f} times sooner")
-        rows.append([f"{model}: of the workers' time in epochs", "", f"{ours['training']:.1%}", ""])
+        if f"sweep{number}" in results:
+            rows += _sweep(model, results[f"sweep{number}"], results.get(f"plain{number}"))
     note = (
         "One sweep of 24 trials, drawn by TPE and pruned, on as many workers as there are cores. The script trains the"
         " same settings in the same order, each to its end."
     )
     return "\n\n".join(["### Sweeps", note, _table(["", "plain script", "svhn_sweep", ""], rows)])
+
+
+def _sweep(model: str, ours: Results, plain: Results | None) -> list[list[str]]:
+    """The rows of one sweep, next to the script's if that was measured."""
+    trials, best = ours["trials"], max(entry[1] for entry in ours["found"])
+    rows = [
+        [f"{model}: of the workers' time in epochs", "", f"{ours['training']:.1%}", ""],
+        [f"{model}: minutes", "", f"{ours['wall'] / 60:.1f}", ""],
+        [f"{model}: epochs", "", f"{ours['epochs']}", ""],
+        [f"{model}: best validation accuracy", "", f"{best:.4f}", ""],
+    ]
+    if plain is None:
+        return rows
+    trained = len(plain["trials"])
+    start = plain["wall"] - sum(trial["seconds"] for trial in plain["trials"])
+    minutes = (start + (plain["wall"] - start) / trained * trials) / 60
+    full = max(len(trial["accuracies"]) for trial in plain["trials"]) * trials
+    how = "" if trained == trials else f" ({trained} trials, times {trials / trained:g})"
+    rows[1][1::2] = f"{minutes:.1f}{how}", f"{60 * minutes / ours['wall']:.1f} times less"
+    rows[2][1::2] = f"{full}{how}", f"{full / ours['epochs']:.1f} times fewer"
+    if trained == trials:
+        seen = _plain_found(plain)
+        rows[3][1] = f"{max(entry[1] for entry in seen):.4f}"
+        rows += [_reached(model, below, seen, ours["found"]) for below in (0.01, 0.005)]
+    return rows
+
+
+def _reached(model: str, below: float, plain: Found, ours: Found) -> list[str]:
+    """A row: when both had found an accuracy a little below the worse of their two best."""
+    goal = min(max(accuracy for _, accuracy in each) for each in (plain, ours)) - below
+    minutes = [next(seconds for seconds, accuracy in each if accuracy >= goal) / 60 for each in (plain, ours)]
+    times = f"{minutes[0] / minutes[1]:.1f} times sooner"
+    return [f"{model}: minutes until {goal:.4f}", *(f"{each:.1f}" for each in minutes), times]
 
 
 def _overhead(results: Results) -> str:
@@ -229,9 +244,10 @@ def _per_hour(part: Results) -> tuple[float, float]:
     return 3600 / _middle(run["wall"] for run in part["plain"]), 2 * 3600 / _middle(pairs)
 
 
-def _plain_found(part: Results) -> list[tuple[float, float]]:
+def _plain_found(part: Results) -> Found:
     """When the plain script had seen which accuracy, its epochs taken to be equally long."""
-    found, before = [], part["wall"] - sum(trial["seconds"] for trial in part["trials"])
+    found: list[tuple[float, float]] = []
+    before = part["wall"] - sum(trial["seconds"] for trial in part["trials"])
     for trial in part["trials"]:
         each = trial["seconds"] / len(trial["accuracies"])
         found += [(before + each * (at + 1), accuracy) for at, accuracy in enumerate(trial["accuracies"])]
@@ -252,10 +268,6 @@ def _bars(axes: Any, title: str, plain: Sequence[float], ours: Sequence[float]) 
 
 def _each(runs: Sequence[Results], key: str) -> list[float]:
     return [value for run in runs for value in run[key]]
-
-
-def _accuracies(runs: Sequence[Results]) -> list[float]:
-    return [run["accuracy"] for run in sorted(runs, key=lambda run: run["seed"])]
 
 
 def _both(plain: Sequence[Results], ours: Sequence[Results], key: str, form: str) -> list[str]:
