@@ -31,6 +31,13 @@ class Folder:
             check=False,
         )
 
+    def python_begins_with(self, program: str) -> dict[str, str]:
+        """The environment in which every Python process runs this first."""
+        site = self.path / "site"
+        site.mkdir()
+        (site / "sitecustomize.py").write_text(program)
+        return {"PYTHONPATH": str(site)}
+
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
             self.command(*arguments),

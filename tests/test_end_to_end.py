@@ -315,12 +315,11 @@ def test_a_dead_server_costs_a_warning_and_no_data_and_no_password_is_written(
 def test_an_error_while_training_is_a_failed_run_with_its_traceback(
     folder: Folder, small_h5: Path, error: str, name: str, told: str
 ) -> None:
-    (folder.path / "site").mkdir()
-    (folder.path / "site" / "sitecustomize.py").write_text(
+    environment = folder.python_begins_with(
         f"import keras, tensorflow as tf\ndef fit(*arguments, **options):\n    raise {error}\nkeras.Model.fit = fit\n"
     )
     data = ("data=svhn", f"data.path={small_h5}", "tracking.experiment=broken")
-    result = folder.run(*TINY, *data, PYTHONPATH=str(folder.path / "site"))
+    result = folder.run(*TINY, *data, **environment)
     assert result.returncode == 1
     assert told in result.stderr
     assert ("Traceback" in result.stderr) == ("Traceback" in told)

@@ -77,8 +77,7 @@ def swept(
 ) -> tuple[Folder, str, str]:
     """A folder with a finished sweep, its study's name, and what the terminal showed. The driver notes TensorFlow."""
     folder = Folder(tmp_path_factory.mktemp("a sweep"), dict(plain_environment))
-    (folder.path / "site").mkdir()
-    (folder.path / "site" / "sitecustomize.py").write_text(
+    environment = folder.python_begins_with(
         "import sys\n"
         "class Finder:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
@@ -90,7 +89,7 @@ def swept(
     data = ("data=svhn", f"data.path={small_h5}", "training.epochs=3")
     result = folder.run(
         *small(*data, "hydra.sweeper.n_trials=4", "hydra.sweeper.confirm.seeds=2"),
-        PYTHONPATH=str(folder.path / "site"),
+        **environment,
     )
     assert result.returncode == 0, result.stderr
     assert not result.stderr
@@ -231,10 +230,9 @@ def test_a_second_driver_is_refused_and_the_first_can_be_terminated(folder: Fold
 
 
 @pytest.fixture
-def misfortunes(folder: Folder) -> str:
-    """A PYTHONPATH on which each trial meets its own."""
-    (folder.path / "site").mkdir()
-    (folder.path / "site" / "sitecustomize.py").write_text(
+def misfortunes(folder: Folder) -> dict[str, str]:
+    """An environment in which each trial meets its own."""
+    return folder.python_begins_with(
         "import dataclasses, faulthandler, os, signal, sys, time\n"
         "if 'svhn_sweep.sweep.worker' in sys.orig_argv:\n"
         "    import svhn_sweep.training.fit as module\n"
@@ -254,16 +252,15 @@ def misfortunes(folder: Folder) -> str:
         "        return fit(model, train, validation, config, seed, **options)\n"
         "    module.fit = misfortune\n"
     )
-    return str(folder.path / "site")
 
 
-def test_a_trial_that_fails_fails_alone(folder: Folder, small_h5: Path, misfortunes: str) -> None:
+def test_a_trial_that_fails_fails_alone(folder: Folder, small_h5: Path, misfortunes: dict[str, str]) -> None:
     result = folder.run(
         *small("data=svhn", f"data.path={small_h5}", "training.epochs=2", "hydra.sweeper.n_trials=7"),
         "hydra.sweeper.confirm=null",
         "hydra.sweeper.trial_timeout=75",
         "hydra.sweeper.failures_in_a_row=7",
-        PYTHONPATH=misfortunes,
+        **misfortunes,
     )
     assert result.returncode == 0, result.stderr
     (study,) = study_names(folder)
@@ -298,9 +295,8 @@ def test_a_trial_that_fails_fails_alone(folder: Folder, small_h5: Path, misfortu
 def test_where_memory_is_short_trials_go_on_in_fewer_workers(
     folder: Folder, small_h5: Path, short: dict[int, int], states: str, told: list[str]
 ) -> None:
-    (folder.path / "site").mkdir()
-    (folder.path / "site" / "sitecustomize.py").write_text(
-        "import pathlib, sys\n"
+    environment = folder.python_begins_with(
+        "import sys\n"
         "if 'svhn_sweep.sweep.worker' in sys.orig_argv:\n"
         "    import svhn_sweep.training.fit as module, tensorflow as tf\n"
         "    fit = module.fit\n"
@@ -321,7 +317,7 @@ def test_where_memory_is_short_trials_go_on_in_fewer_workers(
         "hydra.sweeper.confirm=null",
         "hydra.sweeper.pruner.name=none",
         "hydra.sweeper.workers=2",
-        PYTHONPATH=str(folder.path / "site"),
+        **environment,
     )
     assert result.returncode == 0, result.stderr
     assert re.findall(r"(\d of \d) workers from now on", result.stdout) == told
@@ -334,12 +330,11 @@ def test_where_memory_is_short_trials_go_on_in_fewer_workers(
 
 
 def test_where_no_worker_can_start_no_trial_is_blamed(folder: Folder, small_h5: Path) -> None:
-    (folder.path / "site").mkdir()
-    (folder.path / "site" / "sitecustomize.py").write_text(
+    environment = folder.python_begins_with(
         "import sys\nif 'svhn_sweep.sweep.worker' in sys.orig_argv:\n    sys.exit('no TensorFlow here')\n"
     )
     command = small("data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=2")
-    result = folder.run(*command, PYTHONPATH=str(folder.path / "site"))
+    result = folder.run(*command, **environment)
     assert result.returncode == 1
     assert result.stderr == (
         "svhn_sweep: no worker can start: the worker ended with exit code 1; multirun/workers.log tells why.\n"
@@ -349,12 +344,12 @@ def test_where_no_worker_can_start_no_trial_is_blamed(folder: Folder, small_h5: 
     assert {state for _, state in rows(folder, study)} == {"RUNNING"}
 
 
-def test_failures_in_a_row_end_the_sweep(folder: Folder, small_h5: Path, misfortunes: str) -> None:
+def test_failures_in_a_row_end_the_sweep(folder: Folder, small_h5: Path, misfortunes: dict[str, str]) -> None:
     result = folder.run(
         *small("data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=9"),
         "hydra.sweeper.workers=1",
         "hydra.sweeper.failures_in_a_row=2",
-        PYTHONPATH=misfortunes,
+        **misfortunes,
     )
     assert result.returncode == 1
     assert "svhn_sweep: 2 trials failed in a row, the last one because: RuntimeError: no luck" in result.stderr
