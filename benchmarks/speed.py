@@ -20,7 +20,6 @@ import argparse
 import json
 import os
 import platform
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -29,13 +28,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import h5py
 import memory
 import speed_page
+import timeline
 from omegaconf import OmegaConf
 
 from svhn_sweep import machine, provenance
@@ -53,11 +52,18 @@ Found = dict[str, Any]
 
 @dataclass(frozen=True)
 class Ran:
-    """A command that is over: its folder, seconds of the clock, CPU seconds with its children's, what it printed."""
+    """A command that is over.
+
+    Attributes:
+        wall: seconds of the clock.
+        cpu: seconds of the processor, its children's too.
+        own_cpu: without theirs.
+    """
 
     folder: Path
     wall: float
     cpu: float
+    own_cpu: float
     printed: str
 
 
@@ -111,11 +117,18 @@ def together(commands: Sequence[Sequence[str]], folder: Path) -> list[Ran]:
         processes.append((process, own))
     found = []
     for process, own in processes:
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is over, and the kernel still has its figures
+        wall, own_cpu = time.perf_counter() - begun, _own_cpu(process.pid)
         _, status, usage = os.wait4(process.pid, 0)
         assert status == 0, (own / "errors").read_text()
-        wall, cpu = time.perf_counter() - begun, usage.ru_utime + usage.ru_stime
-        found.append(Ran(own, wall, cpu, (own / "printed").read_text()))
+        found.append(Ran(own, wall, usage.ru_utime + usage.ru_stime, own_cpu, (own / "printed").read_text()))
     return found
+
+
+def _own_cpu(pid: int) -> float:
+    """Seconds of the processor that a process took, without its children's."""
+    user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def steps(file: Path, folder: Path) -> Found:
@@ -142,7 +155,7 @@ def trials(model: str, file: Path, folder: Path) -> Found:
         both = together([our_command(file, model, f"seed={seed}") for seed in pair], folder)
         for seed, ran in zip(pair, both, strict=True):
             (written,) = ran.folder.rglob("journal.jsonl")
-            best = max(metrics["val/accuracy"] for metrics in epochs(written.parent).values())
+            best = max(accuracy for _, accuracy in timeline.found([timeline.trial(written.parent)], 0))
             found["ours"].append(_told(ran, seed, best))
         for seed in pair:
             baseline = explored(written.with_name("config.yaml"))
@@ -159,7 +172,13 @@ def overhead(file: Path, folder: Path) -> Found:
         begun = time.time()
         options = ["hydra.sweeper.n_trials=4", "hydra.sweeper.workers=1", "training.threads=1", "training.epochs=4"]
         (ran,) = together([our_sweep(file, model, *options, "hydra.sweeper.pruner.name=none")], folder)
-        found[model] = shares(ran, begun, workers=1)
+        trained = trials_in(ran.folder)
+        found[model] = {
+            "first_epoch_after": min(trial.first_epoch for trial in trained) - begun,
+            "tracing": [timeline.tracing(trial) for trial in trained],
+            "between_epochs": timeline.between_epochs(trained),
+            "between_trials": timeline.between_trials(trained),
+        }
     return found
 
 
@@ -183,8 +202,16 @@ def sweep(model: str, file: Path, folder: Path) -> Found:
         ending = journal.ending(trial)
         assert ending is not None, trial
         assert ending["trial.state"] in ("complete", "pruned"), ending
-    tried = [explored(trial / "config.yaml") for trial in folders]
-    return shares(ran, begun, machine.cores()) | {"tried": tried}
+    trained, cores = trials_in(ran.folder), machine.cores()
+    return {
+        "wall": ran.wall,
+        "trials": len(trained),
+        "epochs": sum(len(trial.epochs) for trial in trained),
+        "shares": timeline.shares(trained, begun, begun + ran.wall, cores),
+        "driver": ran.own_cpu / (ran.wall * cores),
+        "found": timeline.found(trained, begun),
+        "tried": [explored(trial / "config.yaml") for trial in folders],
+    }
 
 
 def plain_sweep(model: str, file: Path, folder: Path) -> Found:
@@ -208,44 +235,9 @@ def explored(path: Path) -> dict[str, float]:
     return {"learning_rate": config.training.learning_rate, "dropout": config.model.dropout, **config.model.filters}
 
 
-def shares(ran: Ran, begun: float, workers: int) -> Found:
-    """Where a sweep's time went, and when it had found what."""
-    runs = [epochs(path.parent) for path in sorted(ran.folder.glob("multirun/*/trial-*/journal.jsonl"))]
-    every = sorted((epoch for run in runs for epoch in run.values()), key=lambda epoch: epoch["ended"])
-    trained = [epoch["epoch_seconds"] for epoch in every]
-    later = [[run[number]["epoch_seconds"] for number in run if number > 1] for run in runs]
-    tracing = [run[1]["epoch_seconds"] - statistics.median(rest) for run, rest in zip(runs, later, strict=True) if rest]
-    between_epochs = [
-        after["ended"] - after["epoch_seconds"] - before["ended"]
-        for run in runs
-        for before, after in pairwise(run.values())
-    ]
-    found: Found = {
-        "wall": ran.wall,
-        "trials": len(runs),
-        "epochs": len(every),
-        "training": sum(trained) / (ran.wall * workers),
-        "first_epoch_after": every[0]["ended"] - every[0]["epoch_seconds"] - begun,
-        "tracing": tracing,
-        "between_epochs": statistics.median(between_epochs),
-        "found": [(epoch["ended"] - begun, epoch["val/accuracy"]) for epoch in every],
-    }
-    if workers == 1:
-        found["between_trials"] = [
-            after[1]["ended"] - after[1]["epoch_seconds"] - before[max(before)]["ended"]
-            for before, after in pairwise(runs)
-        ]
-    return found
-
-
-def epochs(folder: Path) -> dict[int, dict[str, float]]:
-    """The metrics of a trial's epochs, from 1, and when each had `ended`, in seconds since 1970."""
-    found: dict[int, dict[str, float]] = {}
-    for event, _ in journal.read(folder):
-        if event["kind"] == "metrics" and event["step"] > 0:
-            metrics = {key: float(value) for key, value in event["values"].items()}
-            found[event["step"]] = metrics | {"ended": event["time"] / 1000}
-    return found
+def trials_in(folder: Path) -> list[timeline.Trial]:
+    """Of the sweep in a folder, in their order."""
+    return [timeline.trial(path.parent) for path in sorted(folder.glob("multirun/*/trial-*/journal.jsonl"))]
 
 
 def our_command(file: Path, model: str, *options: str) -> list[str]:

@@ -1,21 +1,14 @@
-"""The page and the figure of what speed.py measured."""
+"""The page of what speed.py measured."""
 
 import re
-import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from statistics import mean, median
 
-import numpy as np
-import seaborn as sns
-from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from scipy import stats
+from speed_figure import figure
+from speed_results import MODELS, Found, Results, per_hour, plain_found, precision_of, values_of
 
-Results = dict[str, Any]  # the parts that were measured on one machine, by name
-Found = Sequence[tuple[float, float]]  # when, in seconds after the start, which validation accuracy was seen
-OURS, PLAIN = sns.color_palette("colorblind")[:2]
-MODELS = ("model1", "model2")
 SETTINGS = {
     "plain": "`model.fit` with its defaults, all cores",
     "float32": "float32, one thread",
@@ -48,34 +41,6 @@ def _machine(name: str, results: Results, folder: Path) -> list[str]:
     return parts + [section(results) for section, names in sections.items() if names & results.keys()]
 
 
-def figure(results: Results) -> Figure:
-    """Images per CPU second, trials per hour, and what a sweep has found by when."""
-    drawn = Figure(figsize=(12, 3.8), layout="constrained", dpi=100)
-    steps, trials, sweep = drawn.subplots(1, 3, width_ratios=[1, 1, 1.3])
-    measured = [results["steps"][model] for model in MODELS]
-    images = [
-        [_middle(_each(each[name], "images_per_cpu_second")) for each in measured]
-        for name in ("plain", f"{_precision(results)}, two at once")
-    ]
-    _bars(steps, "training images per CPU second", *images)
-    hours = [_per_hour(results[part]) for part in ("trials1", "trials2")]
-    _bars(trials, "full-length trials per hour", [each[0] for each in hours], [each[1] for each in hours])
-    for name, color, found in (
-        ("plain script", PLAIN, _plain_found(results["plain1"])),
-        ("svhn_sweep", OURS, results["sweep1"]["found"]),
-    ):
-        minutes, accuracies = [entry[0] / 60 for entry in found], np.maximum.accumulate([entry[1] for entry in found])
-        sweep.step(minutes, accuracies, where="post", color=color, label=name, linewidth=1.8)
-    highest = max(line.get_ydata().max() for line in sweep.lines)
-    sweep.set(
-        title="the same 24 trials of model1: best so far", xlabel="minutes", ylim=(highest - 0.04, highest + 0.004)
-    )
-    sweep.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    sweep.grid(alpha=0.3)
-    sweep.legend(frameon=False, loc="lower right")
-    return drawn
-
-
 def _introduction() -> str:
     return (
         "# Speed\n\n"
@@ -93,23 +58,18 @@ def _circumstances(results: Results) -> str:
     return "\n\n".join(f"{', '.join(names)}: {known}." for known, names in circumstances.items())
 
 
-def _precision(results: Results) -> str:
-    """That a sweep takes on this machine."""
-    return "mixed_bfloat16" if "mixed_bfloat16" in results["steps"]["model1"] else "float32"
-
-
 def _steps(results: Results) -> str:
-    measured, precision = results["steps"]["model1"], _precision(results)
+    measured, precision = results["steps"]["model1"], precision_of(results)
     rows = []
     for setting, text in ((setting, text) for setting, text in SETTINGS.items() if setting in measured):
         cells = []
         for model in MODELS:
-            values = _each(results["steps"][model][setting], "images_per_cpu_second")
-            ratio = _middle(values) / _middle(_each(results["steps"][model]["plain"], "images_per_cpu_second"))
+            values = values_of(results["steps"][model][setting], "images_per_cpu_second")
+            ratio = median(values) / median(values_of(results["steps"][model]["plain"], "images_per_cpu_second"))
             cells.append(f"{_spread(values, '{:,.0f}')}, {ratio:.2f} times")
         rows.append([text, *cells])
     for setting in sorted({"float32", precision}):
-        shares = [_spread(_each(results["steps"][model][setting], "share"), "{:.0%}") for model in MODELS]
+        shares = [_spread(values_of(results["steps"][model][setting], "share"), "{:.0%}") for model in MODELS]
         rows.append([f"{SETTINGS[setting]}: share of the core's own matrix products", *shares])
     parts = {model: results["steps"][model][precision][0]["parts"] for model in MODELS}
     names = sorted(set().union(*parts.values()), key=lambda name: -parts["model2"].get(name, 0))
@@ -131,9 +91,9 @@ def _trials(results: Results) -> str:
         if part not in results:
             continue
         plain, ours = results[part]["plain"], results[part]["ours"]
-        cpu = [_middle(run["cpu"] for run in runs) for runs in (plain, ours)]
+        cpu = [median(run["cpu"] for run in runs) for runs in (plain, ours)]
         rows.append([f"{model}: CPU seconds", *_both(plain, ours, "cpu", "{:.0f}"), f"{cpu[1] / cpu[0]:.2f} times"])
-        hours = _per_hour(results[part])
+        hours = per_hour(results[part])
         rows.append(
             [f"{model}: trials per hour", *(f"{hour:.1f}" for hour in hours), f"{hours[1] / hours[0]:.2f} times"]
         )
@@ -150,9 +110,9 @@ def _compared(plain: Sequence[Results], ours: Sequence[Results]) -> list[str]:
     """Accuracies of both, and Welch's interval for their difference."""
     theirs, found = ([run["accuracy"] for run in runs] for runs in (plain, ours))
     interval = stats.ttest_ind(found, theirs, equal_var=False).confidence_interval(0.95)
-    difference = 100 * (statistics.mean(found) - statistics.mean(theirs))
+    difference = 100 * (mean(found) - mean(theirs))
     told = f"{difference:+.2f} points, 95 % interval {100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
-    return [*(f"{statistics.mean(each):.4f} ({_range(each, '{:.3f}')})" for each in (theirs, found)), told]
+    return [*(f"{mean(each):.4f} ({_range(each, '{:.3f}')})" for each in (theirs, found)), told]
 
 
 def _sweeps(results: Results) -> str:
@@ -164,14 +124,28 @@ def _sweeps(results: Results) -> str:
         "One sweep of 24 trials, drawn by TPE and pruned, on as many workers as there are cores. The script trains the"
         " same settings in the same order, each to its end."
     )
-    return "\n\n".join(["### Sweeps", note, _table(["", "plain script", "svhn_sweep", ""], rows)])
+    return "\n\n".join(["### Sweeps", note, _table(["", "plain script", "svhn_sweep", ""], rows), _time_of(results)])
+
+
+def _time_of(results: Results) -> str:
+    """What the workers' time went to."""
+    shown = {model: results[part] for model, part in zip(MODELS, ("sweep1", "sweep2"), strict=True) if part in results}
+    parts = {part: None for sweep in shown.values() for part in sweep["shares"]}
+    rows = [[part, *(f"{sweep['shares'].get(part, 0):.1%}" for sweep in shown.values())] for part in parts]
+    if all("driver" in sweep for sweep in shown.values()):
+        rows.append(["the driver, of all cores", *(f"{sweep['driver']:.1%}" for sweep in shown.values())])
+    note = (
+        "What the workers' time went to. Bookkeeping is what a trial takes before, between and after its epochs but for"
+        " its judging on validation: the study's answer, building the model, journal, checkpoints, figures, files. The"
+        " driver talks to Optuna and MLflow beside them."
+    )
+    return f"{note}\n\n{_table(['', *shown], rows)}"
 
 
 def _sweep(model: str, ours: Results, plain: Results | None) -> list[list[str]]:
     """The rows of one sweep, next to the script's if that was measured."""
     trials, best = ours["trials"], max(entry[1] for entry in ours["found"])
     rows = [
-        [f"{model}: of the workers' time in epochs", "", f"{ours['training']:.1%}", ""],
         [f"{model}: minutes", "", f"{ours['wall'] / 60:.1f}", ""],
         [f"{model}: epochs", "", f"{ours['epochs']}", ""],
         [f"{model}: best validation accuracy", "", f"{best:.4f}", ""],
@@ -183,11 +157,11 @@ def _sweep(model: str, ours: Results, plain: Results | None) -> list[list[str]]:
     minutes = (start + (plain["wall"] - start) / trained * trials) / 60
     full = max(len(trial["accuracies"]) for trial in plain["trials"]) * trials
     how = "" if trained == trials else f" ({trained} trials, times {trials / trained:g})"
-    rows[1][1::2] = f"{minutes:.1f}{how}", f"{60 * minutes / ours['wall']:.1f} times less"
-    rows[2][1::2] = f"{full}{how}", f"{full / ours['epochs']:.1f} times fewer"
+    rows[0][1::2] = f"{minutes:.1f}{how}", f"{60 * minutes / ours['wall']:.1f} times less"
+    rows[1][1::2] = f"{full}{how}", f"{full / ours['epochs']:.1f} times fewer"
     if trained == trials:
-        seen = _plain_found(plain)
-        rows[3][1] = f"{max(entry[1] for entry in seen):.4f}"
+        seen = plain_found(plain)
+        rows[2][1] = f"{max(entry[1] for entry in seen):.4f}"
         rows += [_reached(model, below, seen, ours["found"]) for below in (0.01, 0.005)]
     return rows
 
@@ -237,49 +211,12 @@ def _memory(results: Results) -> str:
     return "\n\n".join(["### Memory", note, _table(["", "one worker", "four workers"], rows)])
 
 
-def _per_hour(part: Results) -> tuple[float, float]:
-    """Full-length trials per hour on the whole machine: the plain script's, and ours."""
-    walls = [run["wall"] for run in part["ours"]]
-    pairs = [max(pair) for pair in zip(walls[::2], walls[1::2], strict=True)]
-    return 3600 / _middle(run["wall"] for run in part["plain"]), 2 * 3600 / _middle(pairs)
-
-
-def _plain_found(part: Results) -> Found:
-    """When the plain script had seen which accuracy, its epochs taken to be equally long."""
-    found: list[tuple[float, float]] = []
-    before = part["wall"] - sum(trial["seconds"] for trial in part["trials"])
-    for trial in part["trials"]:
-        each = trial["seconds"] / len(trial["accuracies"])
-        found += [(before + each * (at + 1), accuracy) for at, accuracy in enumerate(trial["accuracies"])]
-        before += trial["seconds"]
-    return found
-
-
-def _bars(axes: Any, title: str, plain: Sequence[float], ours: Sequence[float]) -> None:
-    for at, (name, color, values) in enumerate((("plain script", PLAIN, plain), ("svhn_sweep", OURS, ours))):
-        bars = axes.bar([index + 0.4 * at for index in range(len(values))], values, 0.38, color=color, label=name)
-        axes.bar_label(bars, fmt="{:,.0f}", fontsize=9)
-    axes.set_xticks([index + 0.2 for index in range(len(MODELS))], MODELS)
-    axes.set_title(title)
-    axes.margins(y=0.12)
-    sns.despine(ax=axes)
-    axes.legend(frameon=False, fontsize=8)
-
-
-def _each(runs: Sequence[Results], key: str) -> list[float]:
-    return [value for run in runs for value in run[key]]
-
-
 def _both(plain: Sequence[Results], ours: Sequence[Results], key: str, form: str) -> list[str]:
     return [_spread([run[key] for run in runs], form) for runs in (plain, ours)]
 
 
-def _middle(values: Iterable[float]) -> float:
-    return statistics.median(values)
-
-
 def _spread(values: Sequence[float], form: str) -> str:
-    return f"{form.format(_middle(values))} ({_range(values, form)})" if len(values) > 1 else form.format(values[0])
+    return f"{form.format(median(values))} ({_range(values, form)})" if len(values) > 1 else form.format(values[0])
 
 
 def _range(values: Sequence[float], form: str) -> str:
