@@ -16,7 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-from cluster import PRETEND, Cluster
+from cluster import Cluster
+from folder import PRETEND
 from hosts import cluster, in_mlflow, shown, trials_of
 
 REPOSITORY = Path(__file__).parents[1]

@@ -14,19 +14,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from svhn_sweep.config import EvaluationConfig, conf_dir, from_composed, register_schema
-from svhn_sweep.errors import (
-    ConfigError,
-    DivergedError,
-    OutOfMemoryError,
-    RefusedError,
-    SweepError,
-    Terminated,
-    UserError,
-)
+from svhn_sweep.config import CONFIG, EvaluationConfig, conf_dir, from_composed, register_schema
+from svhn_sweep.errors import ConfigError, FailedError, RefusedError, Terminated, UserError
 from svhn_sweep.explain import SAID_BY_THE_USER, explain
 from svhn_sweep.sweep import settings
-from svhn_sweep.sweep.grammar import with_null
 
 # -m sweeps; the others only show something, and Hydra refuses them beside -m
 FLAGS_THAT_ALLOW_OPTUNA = {"-m", "--multirun", "--cfg", "-c", "--info", "-i", "--help", "-h", "--hydra-help"}
@@ -57,7 +48,7 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 def _told(error: Exception, show_traceback: bool, job: str = "") -> int:
     """Print an error, with its traceback if nobody foresaw it or the user asked for it; returns the exit code."""
-    foreseen = isinstance(error, (*SAID_BY_THE_USER, DivergedError, OutOfMemoryError, SweepError, ConnectionError))
+    foreseen = isinstance(error, (*SAID_BY_THE_USER, FailedError))
     if show_traceback or not foreseen:
         traceback.print_exception(error)
     if foreseen:
@@ -106,7 +97,7 @@ def _expanded(arguments: list[str]) -> list[str]:
     """The arguments as Hydra takes them: it knows no bare word."""
     if "optuna" in arguments and not FLAGS_THAT_ALLOW_OPTUNA & {argument.partition("=")[0] for argument in arguments}:
         raise UserError("optuna starts a sweep, which needs -m: python -m svhn_sweep -m optuna ...")
-    return ["hydra/sweeper=optuna" if argument == "optuna" else with_null(argument) for argument in arguments]
+    return ["hydra/sweeper=optuna" if argument == "optuna" else argument for argument in arguments]
 
 
 def _run_hydra(show_traceback: bool) -> int:
@@ -123,7 +114,7 @@ def _run_hydra(show_traceback: bool) -> int:
 
     register_schema()
     settings.register()
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(task)()
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG)(task)()
     return max(exit_codes)
 
 
@@ -131,21 +122,16 @@ def _train(composed: DictConfig) -> None:
     """One run, or one of a multirun."""
     config = from_composed(composed)
     from svhn_sweep import data, machine, provenance, report
-    from svhn_sweep.tracking import store
     from svhn_sweep.tracking.journal import JOURNAL
     from svhn_sweep.tracking.live import Live
     from svhn_sweep.tracking.sync import RUN_FOLDERS
     from svhn_sweep.trial import Label, experiment_name, run_trial
 
     job = HydraConfig.get()
-    if job.job.chdir:
-        raise ConfigError("hydra.job.chdir must be false: data, mlflow.db and runs are found from the current folder.")
-    store.check()
     test = config.evaluation.test
     if test is None:  # a sweep must not look at the test split
         test = job.mode == RunMode.RUN
-    path_given = any(override.startswith("data.path=") for override in job.overrides.task)
-    source = data.resolve(config.data, path_given=path_given)
+    source = data.resolve(config.data, path_given=provenance.names_file(job.overrides.task))
     precision = machine.precision(config.training.precision, machine.gpus())
     training = replace(config.training, precision=precision, threads=config.training.threads or machine.cores())
     config = replace(config, data=source, training=training, evaluation=EvaluationConfig(test))
@@ -155,11 +141,12 @@ def _train(composed: DictConfig) -> None:
     splits = data.load(config.data, test=test)
     report.before(config, splits, experiment_name(config))
     command = provenance.command(provenance.explicit(job.overrides.task, config), provenance.config_dirs(job))
-    label = Label(f"{config.model.name} seed {config.seed}", {"role": provenance.role(job.overrides.task)})
+    role = provenance.role(job.overrides.task, provenance.config_dirs(job))
+    label = Label(f"{config.model.name} seed {config.seed}", {"role": role})
     with Live([folder], RUN_FOLDERS) as live:
         outcome = run_trial(config, splits, folder, command, label)
     if outcome.state == "diverged":
-        raise DivergedError(
+        raise FailedError(
             f"training diverged: the loss is not finite at training.learning_rate={config.training.learning_rate:g}; "
             f"try a smaller one. The run is kept in {folder}."
         )

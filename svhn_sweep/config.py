@@ -13,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from svhn_sweep.errors import ConfigError
 
+CONFIG = "config"  # conf/config.yaml, from which all configs are composed
 MAX_SEED = 2**32 - 1  # NumPy's
 
 

@@ -13,16 +13,16 @@ class DataError(UserError):
     """A data file is missing, malformed or not what it should be."""
 
 
-class DivergedError(Exception):
-    """The loss of a training run was not finite; the command prints the message and exits with 1."""
+class FailedError(Exception):
+    """What was asked for cannot be done, whoever is at fault; the command prints the message and exits with 1."""
 
 
-class OutOfMemoryError(Exception):
-    """A device has too little memory for what runs on it; the command prints the message and exits with 1."""
+class OutOfMemoryError(FailedError):
+    """A device has too little memory for what runs on it."""
 
 
-class SweepError(Exception):
-    """A sweep cannot go on; the command prints the message and exits with 1."""
+class SweepError(FailedError):
+    """A sweep cannot go on."""
 
 
 class RefusedError(BaseException):

@@ -3,34 +3,58 @@
 import itertools
 
 from hydra import compose
+from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from svhn_sweep.config import from_composed
+from svhn_sweep.config import CONFIG, from_composed
 from svhn_sweep.errors import ConfigError, RefusedError
 from svhn_sweep.explain import SAID_BY_THE_USER
 from svhn_sweep.sweep.settings import SWEEPER
+from svhn_sweep.tracking import store
 
 
 class CheckJobs(Callback):
     """Composes and checks every job; conf/config.yaml names it among Hydra's callbacks."""
 
     def on_run_start(self, config: DictConfig, **kwargs: object) -> None:
-        self.on_multirun_start(config)
+        self._check(config.hydra)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
-        if config.hydra.sweeper._target_ == SWEEPER:
-            return  # no grid: the sweep checks its search space itself
-        parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # glob(*) asks it for names
-        overrides = parser.parse_overrides(list(config.hydra.overrides.task))
+        self._check(config.hydra)
+
+    def _check(self, hydra: HydraConf) -> None:
         try:
-            for job in itertools.product(*map(_values, overrides)):
-                from_composed(compose(config.hydra.job.config_name, list(job)))
+            _check_surroundings(hydra)
+            if hydra.sweeper._target_ != SWEEPER:  # which checks its search space itself
+                _check_grid(hydra)
         except SAID_BY_THE_USER as error:
             raise RefusedError(error) from error
+
+
+def _check_surroundings(hydra: HydraConf) -> None:
+    if hydra.job.config_name != CONFIG:
+        raise ConfigError(
+            f"--config-name must be {CONFIG}, from which all configs are composed, but is {hydra.job.config_name}; "
+            "files of your own go into the folders of --config-dir."
+        )
+    if hydra.job.chdir:
+        raise ConfigError("hydra.job.chdir must be false: data, databases and runs are found from the current folder.")
+    store.check()
+
+
+def _check_grid(hydra: HydraConf) -> None:
+    """Or the one job that there is."""
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # glob(*) asks it for names
+    overrides = parser.parse_overrides(list(hydra.overrides.task))
+    for job in itertools.product(*map(_values, overrides)):
+        config = from_composed(compose(CONFIG, list(job)))
+        if config.evaluation.test and hydra.mode == RunMode.MULTIRUN:
+            raise ConfigError("evaluation.test must not be true in a multirun, which compares on validation alone.")
 
 
 def _values(override: Override) -> list[str]:

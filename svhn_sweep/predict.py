@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from svhn_sweep.data import picture
-from svhn_sweep.errors import UserError
+from svhn_sweep.errors import FailedError, UserError
 from svhn_sweep.native_messages import native_messages_to
 from svhn_sweep.tracking import store
 
@@ -26,7 +26,7 @@ def predict(paths: Sequence[Path]) -> None:
     Raises:
         DataError: a file is no picture.
         UserError: no picture was named, no champion is registered, or `MLFLOW_TRACKING_URI` is no store.
-        ConnectionError: the store did not hand it over.
+        FailedError: the store did not hand it over.
     """
     if not paths:
         raise UserError("predict takes pictures of digits: python -m svhn_sweep predict IMAGE...")
@@ -52,7 +52,7 @@ def _champion(scratch: Path) -> Path:
         try:
             found = fetch(name, scratch)
         except Exception as error:
-            raise ConnectionError(
+            raise FailedError(
                 f"MLflow at {store.address()} did not hand over {name}@{ALIAS}: {store.reason(error)}"
             ) from error
         if found is not None:

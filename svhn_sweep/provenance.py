@@ -60,12 +60,22 @@ def command(overrides: Sequence[str], folders: Sequence[str]) -> str:
     return shlex.join(["python", "-m", "svhn_sweep", *(f"--config-dir={folder}" for folder in folders), *overrides])
 
 
-def role(overrides: Sequence[str]) -> str:
+def names_file(overrides: Sequence[str]) -> bool:
+    """Whether the user named the file with the digits."""
+    return any(re.match(r"[+~]*data\.path=", override) for override in overrides)
+
+
+def role(overrides: Sequence[str], folders: Sequence[str]) -> str:
     """`baseline` if the model and its training are a config of conf/ as it stands, else `trial`.
 
     The command that reproduces a baseline spells out what a baseline has anyway.
+
+    Args:
+        overrides: what the user typed.
+        folders: the user's own, of `config_dirs`.
     """
-    changed = any(
+    own = any((Path(folder) / group).exists() for folder in folders for group in ("model", "training"))
+    changed = own or any(
         re.match(r"[+~]*(model\.|training\.(?!threads=|precision=float32$)|training[=@])", override)
         for override in overrides
     )

@@ -11,7 +11,7 @@ from svhn_sweep.data import Splits
 from svhn_sweep.tracking.ui import links
 from svhn_sweep.trial import Outcome
 
-console = Console(highlight=False, soft_wrap=True)
+console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def before(config: Config, splits: Splits, experiment: str) -> None:

@@ -15,13 +15,12 @@ from pathlib import Path
 
 import optuna
 import pytest
-from folder import Folder
+from folder import PRETEND, Folder
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from optuna.trial import FrozenTrial, TrialState
 from servers import Mlflow, Postgres, postgres_programs
 
-PRETEND = Path(__file__).parent / "pretend"
 BRIDGE = f"sweep{os.getpid() % 100_000}"  # an interface has at most 15 characters
 SUBNET = f"10.77.{os.getpid() % 250}"  # two of these clusters may be at work
 GATEWAY = f"{SUBNET}.1"

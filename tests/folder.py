@@ -9,6 +9,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+PRETEND = Path(__file__).parent / "pretend"  # its sitecustomize.py has workers sleep instead of training
+
 
 @dataclass
 class Folder:
@@ -31,11 +33,12 @@ class Folder:
             check=False,
         )
 
-    def python_begins_with(self, program: str) -> dict[str, str]:
-        """The environment in which every Python process runs this first."""
+    def python_begins_with(self, program: str, *, pretend: bool = False) -> dict[str, str]:
+        """The environment in which every Python process runs this first; `pretend`: after what is in PRETEND."""
+        before = (PRETEND / "sitecustomize.py").read_text() if pretend else ""
         site = self.path / "site"
         site.mkdir()
-        (site / "sitecustomize.py").write_text(program)
+        (site / "sitecustomize.py").write_text(before + program)
         return {"PYTHONPATH": str(site)}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from folder import Folder
 from mlflow.entities import Run
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 CHROMIUM = shutil.which("chromium")
 SECONDS = 60  # MLflow's server and a browser on two busy cores take their time
@@ -64,16 +64,22 @@ def _answers(address: str) -> bool:
     return True
 
 
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A window of a browser that has never been here."""
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A window of somebody who has never been here."""
+    with browser.new_context(viewport={"width": 1600, "height": 1000}) as context:
+        page = context.new_page()
         page.set_default_timeout(1000 * SECONDS)
         expect.set_options(timeout=1000 * SECONDS)
         yield page
-        browser.close()
 
 
 def winner(folder: Folder) -> Run:

@@ -34,6 +34,10 @@ SHARED = ["-m", "optuna", "hydra.sweeper.storage=postgresql+psycopg://me@127.0.0
             "model.dropout=interval(0,0.3); to search a range: python -m svhn_sweep -m optuna ...",
         ),
         (["hydra.job.chdir=true"], "svhn_sweep: hydra.job.chdir must be false"),
+        (["-m", "optuna", "hydra.job.chdir=true"], "svhn_sweep: hydra.job.chdir must be false"),
+        (["--config-name=schema"], "svhn_sweep: --config-name must be config, from which all configs are composed"),
+        (["-m", "optuna", "--config-name=schema"], "svhn_sweep: --config-name must be config"),
+        (["-m", "seed=1,2", "evaluation.test=true"], "svhn_sweep: evaluation.test must not be true in a multirun"),
         (
             ["data=synthetic", "data.folder=/etc/hostname"],
             "the digits cannot be stored: [Errno 17] File exists",

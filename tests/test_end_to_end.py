@@ -183,15 +183,6 @@ def test_a_folder_holds_one_run(finished: tuple[Folder, str], small_h5: Path) ->
     assert len(folder.runs()) == 1
 
 
-def test_without_a_file_the_digits_are_synthetic_and_it_says_so(folder: Folder) -> None:
-    result = folder.run(*TINY, "data.synthetic.train_size=100", "data.synthetic.test_size=50")
-    assert result.returncode == 0, result.stderr
-    assert "SYNTHETIC DIGITS" in result.stdout
-    assert folder.runs("svhn") == []
-    (run,) = folder.runs("svhn-synthetic")
-    assert run.data.tags["data.source"] == "synthetic"
-
-
 def in_training(process: subprocess.Popen[str], folder: Folder) -> None:
     """Return once an epoch is over and MLflow has heard of the run: its import and a new store take seconds."""
     for _ in range(1200):
@@ -299,33 +290,17 @@ def test_a_dead_server_costs_a_warning_and_no_data_and_no_password_is_written(
         assert not path.is_file() or b"xyzzy-secret" not in path.read_bytes(), path
 
 
-@pytest.mark.parametrize(
-    ("error", "name", "told"),
-    [
-        ("RuntimeError('no luck')", "RuntimeError: no luck", "Traceback (most recent call last)"),
-        # one sentence will do; the traceback is in the run
-        (
-            "tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating')",
-            "ResourceExhaustedError: OOM when allocating",
-            "svhn_sweep: out of memory (ResourceExhaustedError: OOM when allocating); a smaller training.batch_size or "
-            "fewer filters need less.",
-        ),
-    ],
-)
-def test_an_error_while_training_is_a_failed_run_with_its_traceback(
-    folder: Folder, small_h5: Path, error: str, name: str, told: str
-) -> None:
+def test_an_error_while_training_is_a_failed_run_with_its_traceback(folder: Folder, small_h5: Path) -> None:
     environment = folder.python_begins_with(
-        f"import keras, tensorflow as tf\ndef fit(*arguments, **options):\n    raise {error}\nkeras.Model.fit = fit\n"
+        "import keras\ndef fit(*arguments, **options):\n    raise RuntimeError('no luck')\nkeras.Model.fit = fit\n"
     )
     data = ("data=svhn", f"data.path={small_h5}", "tracking.experiment=broken")
     result = folder.run(*TINY, *data, **environment)
     assert result.returncode == 1
-    assert told in result.stderr
-    assert ("Traceback" in result.stderr) == ("Traceback" in told)
+    assert "Traceback (most recent call last)" in result.stderr
     (run,) = folder.runs("broken")
     assert run.info.status == "FAILED"
     assert run.data.tags["trial.state"] == "failed"
-    assert run.data.tags["trial.reason"] == name
+    assert run.data.tags["trial.reason"] == "RuntimeError: no luck"
     assert "traceback.txt" in folder.artifacts(run)
-    assert name in (folder.only_output / "traceback.txt").read_text()
+    assert "RuntimeError: no luck" in (folder.only_output / "traceback.txt").read_text()

@@ -175,7 +175,21 @@ def test_a_quoted_value_is_read_back_as_it_was(
     ],
 )
 def test_a_baseline_is_a_config_as_it_stands(overrides: list[str], role: str) -> None:
-    assert provenance.role(overrides) == role
+    assert provenance.role(overrides, []) == role
+
+
+@pytest.mark.parametrize(("group", "role"), [("model", "trial"), ("training", "trial"), ("search_space", "baseline")])
+def test_a_model_of_the_users_own_is_no_baseline(tmp_path: Path, group: str, role: str) -> None:
+    (tmp_path / group).mkdir()
+    assert provenance.role(["model=model2"], [str(tmp_path)]) == role
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [("data.path=a.h5", True), ("+data.path=a.h5", True), ("++data.path=a.h5", True), ("data.paths=a", False)],
+)
+def test_a_file_is_named_with_any_prefix(override: str, named: bool) -> None:
+    assert provenance.names_file(["model=model2", override]) is named
 
 
 def test_the_commit_is_that_of_the_checkout(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 CHECKOUT = Path(__file__).parent.parent
 UV = [sys.executable, "-m", "uv"]
@@ -22,6 +23,7 @@ def run(*command: str | Path, cwd: Path = CHECKOUT) -> str:
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # MLflow's SQLite connections
 def test_the_wheel_trains_in_a_folder_with_a_space_in_its_name(tmp_path: Path) -> None:
     run(*UV, "build", "--wheel", "--no-build-isolation", "--out-dir", tmp_path / "dist", CHECKOUT)
     (wheel,) = (tmp_path / "dist").glob("*.whl")
@@ -33,11 +35,14 @@ def test_the_wheel_trains_in_a_folder_with_a_space_in_its_name(tmp_path: Path) -
     folder = tmp_path / "a folder"
     folder.mkdir()
     small = ("data.synthetic.train_size=200", "data.synthetic.test_size=100", "training.epochs=1")
-    shown = run(python, "-m", "svhn_sweep", *small, cwd=folder)
-    assert "SYNTHETIC DIGITS" in shown
-    assert (folder / "mlflow.db").exists()
-    assert {path.name for path in folder.iterdir()} == {"data", "mlflow.db", "mlruns", "outputs"}
     sweep = ("-m", "optuna", "model=model1", "hydra.sweeper.n_trials=2", "hydra.sweeper.confirm.seeds=2")
-    assert "registered as svhn-digits-synthetic" in run(python, "-m", "svhn_sweep", *sweep, *small, cwd=folder).lower()
+    shown = run(python, "-m", "svhn_sweep", *sweep, *small, cwd=folder)
+    assert "SYNTHETIC DIGITS" in shown
+    assert "registered as svhn-digits-synthetic" in shown.lower()
+    assert {path.name for path in folder.iterdir()} == {"data", "mlflow.db", "mlruns", "multirun", "optuna.db"}
+    client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    assert client.get_experiment_by_name("svhn") is None
+    runs = client.search_runs([client.get_experiment_by_name("svhn-synthetic").experiment_id])
+    assert {run.data.tags["data.source"] for run in runs if run.data.tags["role"] != "sweep"} == {"synthetic"}
     script = tmp_path / "fresh" / "bin" / "svhn-sweep"
     assert "name: model1" in run(script, "--cfg", "job", "model=model1", cwd=folder)

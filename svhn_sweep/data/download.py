@@ -1,5 +1,6 @@
 """Fetch a large file: a cut download goes on where it stopped, and only a file with the right checksum appears."""
 
+import fcntl
 import hashlib
 import time
 from pathlib import Path
@@ -30,13 +31,18 @@ def fetch(url: str, target: Path, sha256: str) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    _download(url, part)
-    with part.open("rb") as file:
+    with part.open("a+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # another process, perhaps of another host, may be at it
+        if target.exists():
+            part.unlink(missing_ok=True)
+            return
+        _download(url, part)
+        file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if digest != sha256:
-        part.unlink()
-        raise DataError(f"{url} must have the SHA-256 {sha256} but what arrived has {digest}; it was thrown away.")
-    part.replace(target)
+        if digest != sha256:
+            part.unlink()
+            raise DataError(f"{url} must have the SHA-256 {sha256} but what arrived has {digest}; it was thrown away.")
+        part.replace(target)
 
 
 def _download(url: str, part: Path) -> None:

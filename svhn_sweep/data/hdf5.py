@@ -1,7 +1,7 @@
 """Read and write the course file's layout: X_train, y_train, X_test, y_test in one HDF5 file."""
 
 import hashlib
-import os
+import uuid
 from pathlib import Path
 
 import h5py
@@ -51,7 +51,7 @@ def has_test(path: Path) -> bool:
 def write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
     """Write the datasets to `path` as one atomic step: a reader sees the whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         with h5py.File(unfinished, "w") as file:
             for name, array in arrays.items():

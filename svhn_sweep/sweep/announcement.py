@@ -53,7 +53,7 @@ def examples(plans: Sequence[Plan], settings: SweeperConfig, where: Places, conf
             trial = study.ask()
             params = {key: suggest(trial, key, distribution) for key, distribution in plan.space.items()}
             threads = plan.config.training.threads or where.threads
-            console.print(provenance.command(plan.overrides(params, threads), config_dirs), markup=False)
+            console.print(provenance.command(plan.overrides(params, threads), config_dirs))
 
 
 def confirmation(study: Study, confirming: Study | None, workers: int) -> None:

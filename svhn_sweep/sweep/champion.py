@@ -80,12 +80,14 @@ class Recommendation:
         candidate: it.
         test: accuracies on test by arm, one for each seed.
         reads: how often the test split was read in this study: once for each choice of models.
-        registration: what became of it in MLflow's registry, in words.
+        registered: whether MLflow's registry has heard of it.
+        registration: what became of it there, in words.
     """
 
     candidate: Candidate
     test: Mapping[str, Sequence[float]]
     reads: int
+    registered: bool
     registration: str
 
 
@@ -119,7 +121,7 @@ def recommend(candidates: Sequence[Candidate | None], driver: Driver) -> Recomme
         return None
     chosen = max(choices, key=lambda each: each.validation)
     test, reads = _test(chosen, driver)
-    return Recommendation(chosen, test, reads, _register(chosen))
+    return Recommendation(chosen, test, reads, *_register(chosen))
 
 
 def _test(chosen: Candidate, driver: Driver) -> tuple[dict[str, list[float]], int]:
@@ -134,8 +136,8 @@ def _test(chosen: Candidate, driver: Driver) -> tuple[dict[str, list[float]], in
     return known[key], len(known)
 
 
-def _register(chosen: Candidate) -> str:
-    """Register the champion's weights; says in words what became of them."""
+def _register(chosen: Candidate) -> tuple[bool, str]:
+    """Register the champion's weights; whether that was done, and in words what became of them."""
     from svhn_sweep.tracking.registry import ALIAS, register
 
     seed = chosen.seed(chosen.arm)
@@ -149,10 +151,11 @@ def _register(chosen: Candidate) -> str:
     try:
         registered = register(chosen.name, chosen.runs[chosen.arm][seed], chosen.validation, tags)
     except Exception as error:  # noqa: BLE001  # the store is out of reach; what was found stands
-        return f"the model {chosen.name} is not registered: {store.reason(error)}; the same command tries again"
+        return False, f"the model {chosen.name} is not registered: {store.reason(error)}; the same command tries again"
     if registered.rival:
-        return f"the {ALIAS} of {chosen.name} stays version {registered.version}: it {registered.rival}"
-    return f"registered as {chosen.name} version {registered.version}, alias {ALIAS}, with the weights of seed {seed}"
+        return True, f"the {ALIAS} of {chosen.name} stays version {registered.version}: it {registered.rival}"
+    version = f"{chosen.name} version {registered.version}, alias {ALIAS}"
+    return True, f"registered as {version}, with the weights of seed {seed}"
 
 
 def _accuracy(folder: Path) -> float:

@@ -14,7 +14,7 @@ from svhn_sweep.sweep.work import Work, follow, open_study
 from svhn_sweep.tracking import store
 from svhn_sweep.tracking.live import Live
 
-CONCLUDED = "concluded"  # a study's attribute: how many trials its last report is of, what it says, who wrote it
+CONCLUDED = "concluded"  # a study's attribute: what its last report is of, what it says, who wrote it
 
 logger = logging.getLogger(__name__)
 
@@ -30,16 +30,16 @@ def conclude(work: Work) -> None:
     confirmations = _confirm(work)
     names = [study.plan.name for study in work.studies]
     with storage.exclusive(work.kept, f"conclude {' '.join(names)}"):
-        counts = [_count(study, confirmations) for study in work.studies]
+        wanted = [[_count(study, confirmations), work.settings.confirm is not None] for study in work.studies]
         known = [study.optuna.user_attrs.get(CONCLUDED, {}) for study in work.studies]
-        if work.claims is not None and [each.get("trials") for each in known] == counts:
-            console.print(f"{known[0]['by']} has written the report", markup=False)
+        if work.claims is not None and [each.get("of") for each in known] == wanted:
+            console.print(f"{known[0]['by']} has written the report")
             told = [each["told"] for each in known]
         else:
-            told = _recommend_and_report(work, confirmations)
-            for study, count, lines in zip(work.studies, counts, told, strict=True):
+            told, done = _recommend_and_report(work, confirmations)
+            for study, of, lines in zip(work.studies, wanted if done else [], told if done else [], strict=True):
                 by = work.claims.owner if work.claims is not None else ""
-                study.optuna.set_user_attr(CONCLUDED, {"trials": count, "told": lines, "by": by})
+                study.optuna.set_user_attr(CONCLUDED, {"of": of, "told": lines, "by": by})
     conclusion.show_lines(work.studies, told)
 
 
@@ -70,7 +70,7 @@ def report(
             parent.report(told[-1], numbers, number, both, _count(study, confirmations))
         except Exception as error:
             logger.exception("no report")
-            console.print(f"{study.plan.name}: no report: {store.reason(error)}", markup=False)
+            console.print(f"{study.plan.name}: no report: {store.reason(error)}")
     return told
 
 
@@ -96,7 +96,8 @@ def _confirm(work: Work) -> Confirmations:
     return confirmations
 
 
-def _recommend_and_report(work: Work, confirmations: Confirmations) -> list[list[str]]:
+def _recommend_and_report(work: Work, confirmations: Confirmations) -> tuple[list[list[str]], bool]:
+    """What was found in each study, in sentences, and whether there is nothing to be tried again."""
     if work.claims is not None:
         for study in work.studies:
             gather(study, confirmations.get(study.plan.name))
@@ -110,7 +111,7 @@ def _recommend_and_report(work: Work, confirmations: Confirmations) -> list[list
         raise
     told = report(work, candidates, recommended, confirmations)
     conclusion.show_table(work.studies, candidates)
-    return told
+    return told, recommended is None or recommended.registered
 
 
 def _settle(studies: Sequence[Study], live: Live) -> None:

@@ -17,7 +17,7 @@ from svhn_sweep.tracking import store, ui
 
 WIDTH = 120  # columns where there is no terminal to ask
 
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else WIDTH)
+console = Console(highlight=False, soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else WIDTH)
 
 
 def lines(
@@ -70,18 +70,18 @@ def show_lines(studies: Sequence[Study], told: Sequence[Sequence[str]]) -> None:
     """What was found in each study, and where all of it is; `told`: the `lines` of each."""
     for study, sentences in zip(studies, told, strict=True):
         for line in sentences:
-            console.print(f"{study.plan.name}: {line}", markup=False)
+            console.print(f"{study.plan.name}: {line}")
         command = study.own_folder / "best_command.txt"
         if study.best() is not None and command.exists():
-            console.print(f"The best config again: {command.read_text().strip()}", markup=False)
+            console.print(f"The best config again: {command.read_text().strip()}")
         if (study.own_folder / "report.html").exists():
-            console.print(f"Leaderboard, figures, page: {study.own_folder / 'report.html'}", markup=False)
+            console.print(f"Leaderboard, figures, page: {study.own_folder / 'report.html'}")
     pages = ui.addresses(study.own_folder for study in studies)
     if pages:
         where = store.address() if store.scheme() in store.SERVERS else "python -m svhn_sweep ui"
-        console.print(f"In MLflow: {where}", markup=False)
+        console.print(f"In MLflow: {where}")
     for name, page in pages.items():
-        console.print(f"{name}: {page}", markup=False)
+        console.print(f"{name}: {page}")
 
 
 def _found(study: Study) -> str:

@@ -58,7 +58,6 @@ class ParentRun:
         self.links = " · ".join(f"[{name}]({page})" for name, page in pages.items())
         self._write("command.txt", sweep_command + "\n")
         self._write("search_space.txt", "".join(f"{key}: {describe(d)}\n" for key, d in study.plan.space.items()))
-        self.update()
 
     def update(self) -> list[leaderboard.Row]:
         """After a trial has ended: leaderboard, description, each complete trial's distance to the baseline."""

@@ -14,15 +14,13 @@ from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from svhn_sweep import provenance
-from svhn_sweep.config import Config, EvaluationConfig, flatten, from_composed
+from svhn_sweep.config import CONFIG, Config, EvaluationConfig, flatten, from_composed
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.sweep.grammar import with_null
 from svhn_sweep.sweep.leaderboard import short_names, show_param
 from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.sweep.space import Value, distribution, exact, in_hydras_grammar
 from svhn_sweep.tracking.sync import MULTIRUN
 
-CONFIG = "config"  # conf/config.yaml
 FIXED_IN_A_STUDY = ["data", "evaluation", "tracking", "search_space", "seed"]
 FIXED_IN_A_STUDY += [f"training.{key}" for key in ("precision", "threads", "validation_split", "restore_best_weights")]
 
@@ -113,7 +111,7 @@ def plans(settings: SweeperConfig, arguments: Sequence[str], resolve: Resolve) -
     Raises:
         ConfigError, and Hydra's and OmegaConf's errors: what was typed is no sweep; nothing has been started.
     """
-    texts = [with_null(f"{key}={'null' if value is None else value}") for key, value in settings.params.items()]
+    texts = [f"{key}={'null' if value is None else value}" for key, value in settings.params.items()]
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # glob(*) asks it for the group's names
     parsed = parser.parse_overrides([*texts, *arguments])
     typed = {override.key_or_group: override for override in parsed}  # what is typed comes last and wins
@@ -172,7 +170,7 @@ def _plan(settings: SweeperConfig, model: str, typed: Mapping[str, Override], re
 
 def _from_conf(config: Config) -> dict[str, Override]:
     """conf/search_space, parsed."""
-    texts = [with_null(f"{key}={text}") for key, text in config.search_space.items()]
+    texts = [f"{key}={text}" for key, text in config.search_space.items()]
     parsed = OverridesParser.create().parse_overrides(texts)
     fixed = [each.key_or_group for each in parsed if not each.is_sweep_override()]
     if fixed:

@@ -47,7 +47,11 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
         SweepError: too many trials failed in a row, or the models could not be judged.
     """
     hydra, settings = composed.hydra, from_composed(composed.hydra)
-    _check(hydra)
+    if hydra.launcher._target_ != BASIC_LAUNCHER:
+        raise ConfigError(
+            "hydra/launcher must be basic: a sweep starts its own workers on this machine; "
+            f"but got {hydra.launcher._target_}."
+        )
     where, database = places(settings), storage.url(settings.storage)
     shared = storage.is_shared(database)
     if shared and settings.sampler == "qmc":  # two drivers would draw the same point
@@ -73,40 +77,40 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
         live = stack.enter_context(Live([study.own_folder for study in studies], RUN_FOLDERS))
         follow(live, studies)
         explored = list(dict.fromkeys(key for plan in found for key in plan.space))
-        parents = [_parent(study, explored, hydra, kept) for study in studies]
         _note_newest(studies)
         driver = Driver(settings, where, provenance.config_dirs(hydra), MULTIRUN / "workers.log", live)
+        parents: list[ParentRun] = []
         with _ended_with(parents, _command(hydra), kept):
+            for study in studies:
+                with storage.exclusive(kept, study.plan.name):
+                    parents.append(ParentRun(study, explored, _command(hydra), provenance.config_dirs(hydra)))
+                    _introduce(parents[-1])
             try:
                 _sweep(Work(studies, parents, driver, kept, claims))
             finally:
                 driver.stop()
     if not live.sent:
-        console.print(
-            f"MLflow at {store.address()} lacks some of it: `python -m svhn_sweep sync` sends it.", markup=False
-        )
+        console.print(f"MLflow at {store.address()} lacks some of it: `python -m svhn_sweep sync` sends it.")
 
 
-def _parent(study: Study, explored: Sequence[str], hydra: HydraConf, kept: storage.Storage) -> ParentRun:
-    """The study's own run. Where several drivers have one together, MLflow is told at once, by one after another.
+def _introduce(parent: ParentRun) -> None:
+    """Say what is known of the study; where several drivers have it together, MLflow is told at once.
 
     Raises:
         ConfigError: MLflow cannot be told.
     """
-    with storage.exclusive(kept, study.plan.name):
-        parent = ParentRun(study, explored, _command(hydra), provenance.config_dirs(hydra))
-        if study.claims is not None:
-            from svhn_sweep.tracking import sending  # imports mlflow
+    parent.update()
+    if parent.study.claims is None:
+        return
+    from svhn_sweep.tracking import sending  # imports mlflow
 
-            try:
-                sending.send(parent.journal.folder)
-            except Exception as error:
-                if memory.recall(parent.journal.folder) is not None:
-                    return parent  # it has the run; the rest is sent when it answers
-                raise ConfigError(
-                    f"MLflow at {store.address()} must answer when a driver joins others: {store.reason(error)}."
-                ) from error
-    return parent
+    try:
+        sending.send(parent.journal.folder)
+    except Exception as error:
+        if memory.recall(parent.journal.folder) is None:  # else it has the run; the rest is sent when it answers
+            raise ConfigError(
+                f"MLflow at {store.address()} must answer when a driver joins others: {store.reason(error)}."
+            ) from error
 
 
 def _note_newest(studies: Sequence[Study]) -> None:
@@ -125,6 +129,8 @@ def _sweep(work: Work) -> None:
         report_so_far(work)
         raise
     if over:
+        for parent in work.parents:
+            parent.update()  # other drivers' baselines give trials of this one their distance
         conclude(work)
         return
     told = report_so_far(work)
@@ -153,7 +159,7 @@ def _ended_with(parents: Sequence[ParentRun], command: str, kept: storage.Storag
             state = "interrupted" if stopped else "failed"
             parent.end("KILLED" if stopped else "FAILED", {"trial.state": state, "trial.reason": reason})
         if stopped:
-            console.print(f"Nothing is lost. The same command continues:\n{command}", markup=False)
+            console.print(f"Nothing is lost. The same command continues:\n{command}")
         for parent in parents:
             try:
                 parent.update()
@@ -163,17 +169,6 @@ def _ended_with(parents: Sequence[ParentRun], command: str, kept: storage.Storag
     for parent in parents:
         if not parent.left:
             parent.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
-
-
-def _check(hydra: HydraConf) -> None:
-    if hydra.launcher._target_ != BASIC_LAUNCHER:
-        raise ConfigError(
-            "hydra/launcher must be basic: a sweep starts its own workers on this machine; "
-            f"but got {hydra.launcher._target_}."
-        )
-    if hydra.job.chdir:
-        raise ConfigError("hydra.job.chdir must be false: data, databases and runs are found from the current folder.")
-    store.check()
 
 
 def _check_server() -> None:
@@ -205,7 +200,6 @@ def _resolver(arguments: Sequence[str], where: Places, *, test: bool, shared: bo
         test: whether the data must have a test split, which is not opened yet.
         shared: whether other hosts must come to the same data.
     """
-    path_given = any(argument.startswith("data.path=") for argument in arguments)
 
     def resolve(config: Config) -> tuple[Config, str]:
         if shared and isinstance(config.data, AutoConfig):
@@ -213,7 +207,7 @@ def _resolver(arguments: Sequence[str], where: Places, *, test: bool, shared: bo
                 "data must be named where hosts share a storage, since each would look in its own folder: "
                 "data=svhn data.path=FILE, data=stanford or data=synthetic."
             )
-        source = data.resolve(config.data, path_given=path_given)
+        source = data.resolve(config.data, path_given=provenance.names_file(arguments))
         splits = data.load(source, test=False)
         data.split_validation(splits, config.training.validation_split)
         if test and not data.has_test(splits.path):

@@ -135,6 +135,8 @@ class Study:
                     continue
                 for key, each in self.plan.space.items():
                     suggest(trial, key, each)
+                if "state" in trial.user_attrs:  # it was interrupted
+                    trial.set_user_attr("state", "running")
                 known = self.ownership.check(trial._trial_id).params
                 params = {key: known[key] for key in self.plan.space}
             except LATE:
@@ -149,12 +151,10 @@ class Study:
             waiting = self._interrupted.popleft()
             try:
                 self.ownership.check(waiting._trial_id)
-                trial = Trial(self.optuna, waiting._trial_id)
-                trial.set_user_attr("state", "running")
             except LATE:
                 self.ownership.let_go(waiting._trial_id)
             else:
-                return trial
+                return Trial(self.optuna, waiting._trial_id)
         return None
 
     def _new(self) -> Trial | None:

@@ -19,7 +19,7 @@ from types import FrameType
 from hydra import compose, initialize_config_dir
 
 from svhn_sweep import data, provenance
-from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
+from svhn_sweep.config import CONFIG, Config, conf_dir, from_composed, register_schema
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import OutOfMemoryError, Terminated
 from svhn_sweep.provenance import quoted
@@ -123,7 +123,7 @@ def _compose(task: Task | Judge) -> Config:
     register_schema()
     search_path = [f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in task.config_dirs)}]"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return from_composed(compose("config", [*task.overrides, *(search_path if task.config_dirs else [])]))
+        return from_composed(compose(CONFIG, [*task.overrides, *(search_path if task.config_dirs else [])]))
 
 
 @contextmanager

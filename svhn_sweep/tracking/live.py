@@ -108,12 +108,13 @@ class Live:
                 known = memory.recall(folder)
                 if folder in self._asked:
                     sending.send(folder)
+                    self._runs_sent += 1
                 elif known is None or known["position"] < size:
                     if sending.resend(folder) is None:
                         self._deleted.add(folder)
                     self._asked.add(folder)
+                    self._runs_sent += 1
                 self._sizes[folder] = size
-                self._runs_sent += 1
         except Exception as error:  # noqa: BLE001  # whatever it is, the journal has the data and training goes on
             logger.warning("%s not sent to MLflow: %s", folder, store.redacted(repr(error)))
             return error

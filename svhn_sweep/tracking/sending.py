@@ -131,13 +131,22 @@ def _experiment(client: MlflowClient, name: str) -> Experiment:
     experiment = client.get_experiment_by_name(name)
     if experiment is None:
         location = (Path.cwd() / store.ARTIFACTS).as_uri() if store.scheme() == "sqlite" else None
-        experiment = client.get_experiment(client.create_experiment(name, location, views.EXPERIMENT_TAGS))
+        experiment = _create_experiment(client, name, location)
     if experiment.lifecycle_stage == "deleted":
         restore = f"mlflow experiments restore --experiment-id {experiment.experiment_id}"
         raise LookupError(
             f"the experiment {name} was deleted there; `{restore}` brings it back, tracking.experiment=NAME another"
         )
     return experiment
+
+
+def _create_experiment(client: MlflowClient, name: str, location: str | None) -> Experiment | None:
+    try:
+        client.create_experiment(name, location, views.EXPERIMENT_TAGS)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # by another process, which was faster
+            raise
+    return client.get_experiment_by_name(name)
 
 
 def _send_events(client: MlflowClient, sent: memory.Sent, events: Sequence[Event], folder: Path) -> None:

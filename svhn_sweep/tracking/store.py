@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -124,8 +125,7 @@ def create_whole(path: Path, create: Callable[[Path], object]) -> None:
     """
     if path.exists():
         return
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    unfinished.unlink(missing_ok=True)
+    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     create(unfinished)
     try:
         path.hardlink_to(unfinished)

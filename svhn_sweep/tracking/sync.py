@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from svhn_sweep.errors import UserError
+from svhn_sweep.errors import FailedError, UserError
 from svhn_sweep.tracking import memory, store
 from svhn_sweep.tracking.journal import folders, has_ended
 
@@ -16,7 +16,7 @@ def sync(roots: list[Path]) -> None:
 
     Raises:
         UserError: a root does not exist, or `MLFLOW_TRACKING_URI` is no store.
-        ConnectionError: the store did not take all of it; what was sent is remembered.
+        FailedError: the store did not take all of it; what was sent is remembered.
     """
     store.check()
     missing = [str(root) for root in roots if not root.exists()]
@@ -34,7 +34,7 @@ def sync(roots: list[Path]) -> None:
             failed += 1
         print(f"{folder}: {done}")
     if failed:
-        raise ConnectionError(f"MLflow at {store.address()} did not take {failed} of {len(found)} runs.")
+        raise FailedError(f"MLflow at {store.address()} did not take {failed} of {len(found)} runs.")
 
 
 def _send(folder: Path) -> str:

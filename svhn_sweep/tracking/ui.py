@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from svhn_sweep.errors import UserError
+from svhn_sweep.errors import FailedError, UserError
 from svhn_sweep.tracking import journal, memory, store, views
 from svhn_sweep.tracking.sync import MULTIRUN, NEWEST
 
@@ -48,7 +48,7 @@ def ui() -> None:
 
     Raises:
         UserError: the port is taken, or none.
-        ConnectionError: the store cannot be opened.
+        FailedError: the store cannot be opened.
     """
     store.check()
     at_a_server = store.scheme() in store.SERVERS
@@ -57,7 +57,7 @@ def ui() -> None:
         try:
             store.connect()  # makes a new store whole before the UI opens it
         except Exception as error:
-            raise ConnectionError(f"MLflow cannot open {store.address()}: {store.reason(error)}") from error
+            raise FailedError(f"MLflow cannot open {store.address()}: {store.reason(error)}") from error
     print("The runs are on a server:" if at_a_server else "MLflow's UI answers in some 10 s; Ctrl-C ends it.")
     for name, page in {**_newest(), "All experiments": f"{_server()}/#/experiments?{views.MODE}"}.items():
         print(f"{name}: {page}", flush=True)

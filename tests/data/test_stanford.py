@@ -1,6 +1,7 @@
 import hashlib
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -122,6 +123,14 @@ def test_downloaded_once(small: StanfordConfig, server: Server) -> None:
     load(small, test=True)
     load(replace(small, train_size=50), test=True)
     assert len(server.requests) == 2
+
+
+def test_hosts_that_share_a_folder_download_once(small: StanfordConfig, server: Server) -> None:
+    with ThreadPoolExecutor(4) as hosts:
+        found = list(hosts.map(lambda _: load(small, test=True).sha256, range(4)))
+    assert len(set(found)) == 1
+    assert len(server.requests) == 2
+    assert {path.suffix for path in Path(small.folder).iterdir()} == {".mat", ".h5"}
 
 
 def test_a_cut_download_goes_on_where_it_stopped(small: StanfordConfig, server: Server) -> None:

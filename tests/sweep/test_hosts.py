@@ -18,14 +18,14 @@ pytestmark = MARKS
 def test_hosts_that_start_in_the_same_second_share_one_study(
     cluster: Cluster, sweep: Callable[..., tuple[str, ...]]
 ) -> None:
-    command = sweep("together", "hydra.sweeper.n_trials=20", "hydra.sweeper.workers=2")
-    hosts = [cluster.host(PRETEND_SECONDS="0.2") for _ in range(4)]
+    command = sweep("together", "hydra.sweeper.n_trials=12", "hydra.sweeper.workers=2")
+    hosts = [cluster.host(PRETEND_SECONDS="0.2") for _ in range(3)]
     processes = [host.start(*command) for host in hosts]
     wait_until(lambda: finished(cluster, "together") >= 5)
     assert secrets_in_processes(cluster) == []
     shown = [finish(process) for process in processes]
-    runs = assert_whole(cluster, "together", 20)
-    assert sum("has written the report" in each for each in shown) == 3
+    runs = assert_whole(cluster, "together", 12)
+    assert sum("has written the report" in each for each in shown) == 2
     owners = Counter(trial.user_attrs["owner"] for trial in cluster.study("together").trials)
     assert len(owners) >= 2  # two cores start one host after the other
     assert {run.data.tags["role"] for run in runs.values()} == {"baseline", "trial"}
@@ -48,8 +48,8 @@ def secrets(cluster: Cluster) -> list[bytes]:
 
 
 def test_a_dead_hosts_trials_are_taken_over(cluster: Cluster, sweep: Callable[..., tuple[str, ...]]) -> None:
-    command = sweep("dead", "hydra.sweeper.n_trials=8", "hydra.sweeper.workers=1")
-    dying, living = cluster.host(PRETEND_SECONDS="3"), cluster.host(PRETEND_SECONDS="3")
+    command = sweep("dead", "hydra.sweeper.n_trials=3", "hydra.sweeper.workers=1")
+    dying, living = cluster.host(PRETEND_SECONDS="2"), cluster.host(PRETEND_SECONDS="2")
     dying.start(*command)
     process = living.start(*command)
     wait_until(lambda: len(running(cluster, "dead")) == 2 and all(journals(host, "dead") for host in (dying, living)))
@@ -59,7 +59,7 @@ def test_a_dead_hosts_trials_are_taken_over(cluster: Cluster, sweep: Callable[..
     wait_until(lambda: cluster.study("dead").trials[lost.number].user_attrs["owner"] != lost.user_attrs["owner"])
     assert GRACE - 1 < time.monotonic() - killed < GRACE + 30  # its heartbeat grows old; then a worker becomes free
     finish(process)
-    assert_whole(cluster, "dead", 8)
+    assert_whole(cluster, "dead", 3)
 
 
 def is_of(trial: FrozenTrial, host: Host) -> bool:

@@ -15,7 +15,7 @@ pytestmark = MARKS
 def test_a_database_that_is_away_for_longer_than_the_grace_period_costs_time_and_no_trial(
     cluster: Cluster, sweep: Callable[..., tuple[str, ...]]
 ) -> None:
-    command = sweep("outage", "hydra.sweeper.n_trials=6", "hydra.sweeper.workers=1", "training.epochs=12")
+    command = sweep("outage", "hydra.sweeper.n_trials=3", "hydra.sweeper.workers=1", "training.epochs=12")
     processes = [cluster.host(PRETEND_SECONDS="1").start(*command) for _ in range(2)]
     owners: dict[int, str] = {}
 
@@ -33,7 +33,7 @@ def test_a_database_that_is_away_for_longer_than_the_grace_period_costs_time_and
         _, err = process.communicate(timeout=240)
         assert process.returncode == 0, err
         assert err.count("database does not answer") == err.count("answers again") == 1
-    assert_whole(cluster, "outage", 6, epochs=12)
+    assert_whole(cluster, "outage", 3, epochs=12)
     kept = {trial.number: trial.user_attrs["owner"] for trial in cluster.study("outage").trials}
     assert owners.items() <= kept.items()  # no living trial was robbed
 
@@ -55,7 +55,7 @@ def test_a_host_that_was_cut_off_and_comes_back_drops_what_another_has_taken_ove
 ) -> None:
     if cluster.network is None:
         pytest.skip("needs network namespaces: root and iproute2")
-    command = sweep("cut", "hydra.sweeper.n_trials=6", "hydra.sweeper.workers=1")
+    command = sweep("cut", "hydra.sweeper.n_trials=4", "hydra.sweeper.workers=1")
     lonely, other = cluster.host(PRETEND_SECONDS="8"), cluster.host(PRETEND_SECONDS="0.5")
     process = lonely.start(*command)
     wait_until(lambda: bool(journals(lonely, "cut")))
@@ -70,4 +70,4 @@ def test_a_host_that_was_cut_off_and_comes_back_drops_what_another_has_taken_ove
     finish(helper)
     assert f"cut trial {lost.number}  interrupted" in shown
     assert f"{winner} has it now" in shown
-    assert_whole(cluster, "cut", 6)
+    assert_whole(cluster, "cut", 4)

@@ -17,7 +17,9 @@ COMMAND = "python -m svhn_sweep -m optuna"
 
 
 def parent_of(study: Study) -> ParentRun:
-    return ParentRun(study, list(study.plan.space), COMMAND, [])
+    parent = ParentRun(study, list(study.plan.space), COMMAND, [])
+    parent.update()
+    return parent
 
 
 def described(folder: Path) -> str:

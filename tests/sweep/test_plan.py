@@ -449,7 +449,6 @@ def test_what_is_no_sweep_is_told(planned: Planned, typed: str, message: str) ->
 @pytest.mark.parametrize(
     ("key", "text", "message"),
     [
-        ("model.dropout", "choice(null,0.0)", "model.dropout: field 'model.dropout' is not Optional."),
         ("model.dropuot", "choice(0.1,0.2)", "model.dropuot is not a key of the config; did you mean dropout?"),
         (
             "data.seed",

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,20 +20,6 @@ StandIn = Callable[[str], Worker]
 
 SECONDS = 20.0  # that a worker may outlive its driver
 IMPOSSIBLE = Task(("modle=model1",), (), Path("trial"), Label("trial", {}))  # answered at once, with TensorFlow loaded
-DRIVER = """
-import sys, time
-from pathlib import Path
-from svhn_sweep.sweep.messages import Task
-from svhn_sweep.sweep.pool import Worker
-from svhn_sweep.trial import Label
-workers = [Worker("cpu", Path("workers.log")) for _ in range(2)]
-for worker in workers:
-    worker.train(Task(("modle=model1",), (), Path("trial"), Label("trial", {})), 1)
-for worker in workers:
-    worker.connection.recv()
-print(*(worker.process.pid for worker in workers), flush=True)
-time.sleep(600)
-"""
 
 
 @pytest.fixture
@@ -263,17 +248,3 @@ def test_a_worker_can_be_stopped_while_it_starts(worker: Callable[[str], Worker]
     loading.process.terminate()
     loading.close(10)
     assert loading.death() == (True, "the worker was ended by SIGTERM")
-
-
-@pytest.mark.slow
-def test_workers_die_with_their_driver(tmp_path: Path) -> None:
-    driver = subprocess.Popen([sys.executable, "-c", DRIVER], stdout=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert driver.stdout is not None
-    workers = [int(pid) for pid in driver.stdout.readline().split()]
-    try:
-        assert len(workers) == 2
-        assert not any(map(gone, workers))
-    finally:
-        driver.kill()
-        driver.communicate()
-    assert all(map(is_gone_in_time, workers))

@@ -280,6 +280,23 @@ def test_a_store_that_is_away_when_the_command_ends_is_waited_for_if_it_answered
     assert len(sent) == (2 if comes_back else 1)
 
 
+def test_a_store_that_never_answered_is_not_waited_for_because_it_has_older_runs(
+    client: MlflowClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = ended(tmp_path / "older", store.address())
+    sending.send(older)
+    newer = ended(tmp_path / "newer", store.address())
+
+    def resend(folder: Path) -> Sent:
+        raise ConnectionError("away")
+
+    monkeypatch.setattr(sending, "resend", resend)
+    monkeypatch.setattr(Live, "_wait_for_store", lambda self: pytest.fail("it is waited for"))
+    with Live([older, newer]) as following:
+        pass
+    assert not following.sent
+
+
 def test_a_store_that_hangs_is_left_behind(
     hanging: threading.Event, own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -290,6 +290,20 @@ def test_two_senders_make_one_run(client: MlflowClient, journal: Journal) -> Non
     assert len(client.search_logged_models([experiment.experiment_id])) == 1
 
 
+def test_two_that_make_the_experiment_at_the_same_time_share_it(
+    client: MlflowClient, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = MlflowClient.create_experiment
+
+    def later(self: MlflowClient, *arguments: object) -> None:
+        real(self, *arguments)  # as another process does in the same moment
+        real(self, *arguments)
+
+    monkeypatch.setattr(MlflowClient, "create_experiment", later)
+    sending.send(journal.folder)
+    assert len(client.search_runs([client.get_experiment_by_name("svhn").experiment_id])) == 1
+
+
 def interrupted(folder: Path, *, killed: bool = False) -> None:
     """A run that came to its second epoch."""
     with Journal(folder) as journal:
