@@ -14,7 +14,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 from svhn_sweep.config import SyntheticConfig, conf_dir, from_composed, register_schema
 from svhn_sweep.data import Images, Labels, Splits, hdf5, load, split_validation
-from svhn_sweep.training.evaluation import evaluate
+from svhn_sweep.training.evaluation import evaluate, predictor
 from svhn_sweep.training.fit import fit
 from svhn_sweep.training.model import build_model
 
@@ -28,7 +28,8 @@ def accuracies(model_name: str, seed: int, tests: list[tuple[Images, Labels]]) -
     parts = split_validation(digits, training.validation_split)
     model = build_model(config.model, training.augmentation, training.precision, seed)
     fit(model, parts.train, parts.validation, training, seed)
-    return [evaluate(model, images, labels, "test").accuracy for images, labels in tests]
+    predict = predictor(model)
+    return [evaluate(predict, images, labels, "test").accuracy for images, labels in tests]
 
 
 def test_split(splits: Splits) -> tuple[Images, Labels]:

@@ -144,7 +144,7 @@ def _train_and_judge(
         _end(journal, "FAILED", {"trial.state": "diverged", "trial.reason": reason})
         return Outcome(result.state.value, {}, reason)
 
-    finals = _judge(model, config, splits, parts.validation, result, journal)
+    finals = _judge(model, config, splits, parts.validation[0], result, journal)
     journal.metrics(finals)
     logger.info("finals: %s", finals)
     journal.describe(_description(config, splits, result, finals, command))
@@ -178,25 +178,30 @@ def _judge(
     model: "keras.Model",
     config: Config,
     splits: Splits,
-    validation: tuple[data.Images, data.Labels],
+    images: data.Images,
     result: "TrainResult",
     journal: Journal,
 ) -> dict[str, float]:
-    """Evaluate on validation and, if it was loaded, on test; returns the finals."""
-    from svhn_sweep.training import figures
-    from svhn_sweep.training.evaluation import evaluate
+    """Tell how the model does on validation, whose images these are, and, if it was loaded, on test.
 
-    splits_to_judge = [("validation", *validation)]
+    Returns the finals.
+    """
+    from svhn_sweep.training import figures
+    from svhn_sweep.training.evaluation import evaluate, predictor
+
+    assert result.validation is not None
+    evaluations = [result.validation]
     if splits.x_test is not None and splits.y_test is not None:
-        splits_to_judge.append(("test", splits.x_test, splits.y_test))
+        images = splits.x_test
+        evaluations.append(evaluate(predictor(model), images, splits.y_test, "test"))
     finals: dict[str, float] = {
         "val/best_accuracy": result.history[result.best_epoch - 1]["val/accuracy"],
         "val/best_epoch": result.best_epoch,
         "val/final_accuracy": result.history[-1]["val/accuracy"],
         "val/lowest_loss": min(metrics["val/loss"] for metrics in result.history),
     }
-    for split, images, labels in splits_to_judge:
-        evaluation = evaluate(model, images, labels, split)
+    for evaluation in evaluations:
+        split = evaluation.split
         scores = f"{split}: accuracy {evaluation.accuracy:.2%}, macro F1 {evaluation.macro_f1:.3f}"
         title = f"{_title(config, splits)}\n{scores}"
         for path in evaluation.write(journal.folder):

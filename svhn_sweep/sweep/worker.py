@@ -96,7 +96,7 @@ def _train(
 def _judge(task: Judge) -> Judged | Ended:
     from svhn_sweep.tracking.model import load_model
     from svhn_sweep.training import figures
-    from svhn_sweep.training.evaluation import evaluate
+    from svhn_sweep.training.evaluation import evaluate, predictor
 
     accuracies: dict[str, list[float]] = {}
     try:
@@ -105,7 +105,7 @@ def _judge(task: Judge) -> Judged | Ended:
         assert splits.y_test is not None
         for arm, runs in task.models.items():
             for run in runs:
-                evaluation = evaluate(load_model(run / "model"), splits.x_test, splits.y_test, "test")
+                evaluation = evaluate(predictor(load_model(run / "model")), splits.x_test, splits.y_test, "test")
                 accuracies.setdefault(arm, []).append(evaluation.accuracy)
                 if run == task.shown[arm]:
                     evaluation.write(task.folder / "test" / arm)

@@ -1,18 +1,23 @@
 """Judge a model on one split."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, f1_score, recall_score
 
 from svhn_sweep.data.splits import Images, Labels
-from svhn_sweep.training.fit import EVALUATION_BATCH
+from svhn_sweep.training.model import INPUT_SHAPE
 
 DIGITS = list(range(10))
+BATCH_SIZE = 128  # images
+
+Predict = Callable[[Images], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,12 @@ class Evaluation:
     def predictions(self) -> NDArray[np.int64]:
         """The most probable digit of each image, int64 [N]."""
         return np.asarray(np.argmax(self.probabilities, axis=1), dtype=np.int64)
+
+    @property
+    def loss(self) -> float:
+        """The mean categorical cross-entropy, as Keras computes it."""
+        truth = keras.utils.to_categorical(self.labels, len(DIGITS))
+        return float(keras.ops.mean(keras.losses.categorical_crossentropy(truth, self.probabilities)))
 
     @property
     def accuracy(self) -> float:
@@ -74,6 +85,22 @@ class Evaluation:
         return list(contents)
 
 
-def evaluate(model: keras.Model, images: Images, labels: Labels, split: str) -> Evaluation:
-    """The model's probabilities on every image of a split."""
-    return Evaluation(split, model.predict(images, batch_size=EVALUATION_BATCH, verbose=0), labels)
+def predictor(model: keras.Model) -> Predict:
+    """From images to the model's probabilities, float32 [N, 10], by the weights that it holds when asked.
+
+    Asked after each epoch, it is traced once; Keras' `predict` is once for each of the steps of a call of the fit.
+    """
+
+    signature = [tf.TensorSpec((None, *INPUT_SHAPE), tf.float32)]
+    probabilities = tf.function(lambda images: model(images, training=False), input_signature=signature)
+
+    def predict(images: Images) -> NDArray[np.float32]:
+        batches = [images[at : at + BATCH_SIZE] for at in range(0, len(images), BATCH_SIZE)]
+        return np.concatenate([probabilities(batch).numpy() for batch in batches])
+
+    return predict
+
+
+def evaluate(predict: Predict, images: Images, labels: Labels, split: str) -> Evaluation:
+    """How a model does on a split."""
+    return Evaluation(split, predict(images), labels)

@@ -1,4 +1,7 @@
-"""The pictures of a run. Each function draws one figure; none needs a display."""
+"""The pictures of a run. Each function draws one figure; none needs a display.
+
+Margins are fixed: to find them, Matplotlib's layouts draw everything a second time, which each trial would wait for.
+"""
 
 import numpy as np
 import seaborn as sns
@@ -21,9 +24,10 @@ def samples(images: Images, labels: Labels) -> Figure:
 
 def curves(result: TrainResult, title: str) -> Figure:
     """Accuracy and loss by epoch, training and validation, the best epoch marked."""
-    figure = Figure(figsize=(10, 4.2), layout="constrained", dpi=DPI)
+    figure = Figure(figsize=(10, 4.2), dpi=DPI)
+    margins = {"left": 0.065, "right": 0.985, "bottom": 0.205, "top": 0.905, "wspace": 0.17}
     epochs = range(1, len(result.history) + 1)
-    for axes, metric in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+    for axes, metric in zip(figure.subplots(1, 2, gridspec_kw=margins), ("accuracy", "loss"), strict=True):
         for split, color, marker in (("train", TRAIN, "o"), ("val", VALIDATION, "s")):
             values = [epoch[f"{split}/{metric}"] for epoch in result.history]
             label = "training" if split == "train" else "validation"
@@ -38,15 +42,15 @@ def curves(result: TrainResult, title: str) -> Figure:
             note = f"best validation accuracy {best['val/accuracy']:.2%}, epoch {result.best_epoch}"
             axes.axvline(result.best_epoch, color="0.5", linewidth=1, linestyle=":", label=note)
     figure.axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="lower center", ncols=3, frameon=False)
     figure.suptitle(title, fontsize=12)
     return figure
 
 
 def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
     """Counts in the cells; the colour is the share of the row, so rare digits are as readable as frequent ones."""
-    figure = Figure(figsize=(6.6, 5.8), layout="constrained", dpi=DPI)
-    axes = figure.subplots()
+    figure = Figure(figsize=(6.6, 5.8), dpi=DPI)
+    axes, bar = figure.add_axes((0.15, 0.09, 0.67, 0.8)), figure.add_axes((0.845, 0.17, 0.03, 0.64))
     counts = evaluation.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     sns.heatmap(
@@ -56,10 +60,10 @@ def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
         fmt="d",
         cmap="Blues",
         norm=Normalize(0, 1),
-        square=True,
         linewidths=0.5,
         annot_kws={"size": 8},
-        cbar_kws={"label": "share of the true digit", "format": PercentFormatter(1, decimals=0), "shrink": 0.8},
+        cbar_ax=bar,
+        cbar_kws={"label": "share of the true digit", "format": PercentFormatter(1, decimals=0)},
     )
     axes.set_yticklabels([f"{digit}  ({recall:.0%})" for digit, recall in zip(DIGITS, evaluation.recall, strict=True)])
     axes.tick_params(axis="y", rotation=0)

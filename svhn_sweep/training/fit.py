@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from svhn_sweep.config import Precision, TrainingConfig
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training import checkpoint as checkpoints
+from svhn_sweep.training.evaluation import Evaluation, evaluate, predictor
 from svhn_sweep.training.progress import Progress
 
 Metrics = dict[str, float]
 Log = Callable[[int, Metrics], None]
 ShouldStop = Callable[[int, Metrics], bool]
 
-EVALUATION_BATCH = 128  # images
 STEPS_PER_CALL = 16  # of TensorFlow, at most: fewer cost more time in Python (one: 14 % of model1's),
 IMAGES_PER_CALL = 512  # and more images have whoever stops a wide model wait for seconds
 
@@ -42,10 +42,12 @@ class TrainResult:
         state: how it ended.
         history: one entry per epoch whose loss was finite: train/loss, train/accuracy, val/loss, val/accuracy
             (accuracies in 0..1), learning_rate (that the epoch used) and epoch_seconds (training and validation).
+        validation: how the weights that the model holds do on validation; None if it diverged in its first epoch.
     """
 
     state: State = State.complete
     history: list[Metrics] = field(default_factory=list)
+    validation: Evaluation | None = None
 
     @property
     def best_epoch(self) -> int:
@@ -87,14 +89,20 @@ def fit(
         DataError: the checkpoint is damaged or of another model.
     """
     _compile(model, config)
-    result = TrainResult()
-    recorder = _Recorder(result, config, seed, log, should_stop, checkpoint)
+    result, predict = TrainResult(), predictor(model)
+
+    def validate() -> Evaluation:
+        return evaluate(predict, *validation, "validation")
+
+    recorder = _Recorder(result, config, seed, validate, log, should_stop, checkpoint)
     if checkpoint is not None and checkpoint.exists():
         recorder.go_on_after(checkpoints.load(checkpoint, model))
     if result.state is State.complete and len(result.history) < config.epochs:
-        _train(model, train, validation, config, seed, recorder)
+        _train(model, train, config, seed, recorder)
     if recorder.best_weights is not None:
         model.set_weights(recorder.best_weights)
+    if result.validation is None and result.state is not State.diverged:  # its weights are those of the checkpoint
+        result.validation = validate()
     return result
 
 
@@ -112,7 +120,6 @@ def _compile(model: keras.Model, config: TrainingConfig) -> None:
 def _train(
     model: keras.Model,
     train: tuple[Images, Labels],
-    validation: tuple[Images, Labels],
     config: TrainingConfig,
     seed: int,
     recorder: "_Recorder",
@@ -129,8 +136,6 @@ def _train(
             _batches(*train, config.batch_size, seed, recorder.epoch),
             initial_epoch=done,
             epochs=config.epochs,
-            validation_data=(validation[0], _one_hot(validation[1])),
-            validation_batch_size=EVALUATION_BATCH,
             callbacks=callbacks,
             shuffle=False,  # the batches already come in their order
             verbose=0,
@@ -191,19 +196,20 @@ class _ReduceOnPlateau(keras.callbacks.ReduceLROnPlateau):
 
 
 class _Recorder(keras.callbacks.Callback):
-    """Seeds each epoch, records its metrics, asks whether to go on, and keeps the best weights if wanted."""
+    """Seeds each epoch, judges it, records its metrics, asks whether to go on, keeps the best weights if wanted."""
 
     def __init__(
         self,
         result: TrainResult,
         config: TrainingConfig,
         seed: int,
+        validate: Callable[[], Evaluation],
         log: Log,
         should_stop: ShouldStop,
         checkpoint: Path | None,
     ) -> None:
         super().__init__()
-        self.result, self.config, self.seed = result, config, seed
+        self.result, self.config, self.seed, self.validate = result, config, seed, validate
         self.log, self.should_stop, self.checkpoint = log, should_stop, checkpoint
         self.best_weights: list[NDArray[np.float32]] | None = None
         self.started = 0.0
@@ -224,6 +230,8 @@ class _Recorder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Metrics | None = None) -> None:
         assert logs is not None
+        evaluation = self.validate()
+        logs.update(val_loss=evaluation.loss, val_accuracy=evaluation.accuracy)  # for the other callbacks, too
         if not all(math.isfinite(value) for value in logs.values()):
             self.result.state = State.diverged
             self.model.stop_training = True
@@ -237,8 +245,10 @@ class _Recorder(keras.callbacks.Callback):
             "epoch_seconds": time.perf_counter() - self.started,
         }
         self.result.history.append(metrics)
-        if self.config.restore_best_weights and self.result.best_epoch == epoch + 1:
-            self.best_weights = self.model.get_weights()
+        if not self.config.restore_best_weights:
+            self.result.validation = evaluation
+        elif self.result.best_epoch == epoch + 1:
+            self.best_weights, self.result.validation = self.model.get_weights(), evaluation
         if self.checkpoint is not None:
             checkpoints.save(self.checkpoint, self.model, self.result.history, self.best_weights)
         self.log(epoch + 1, metrics)

@@ -103,6 +103,9 @@ def assert_equal(one: Fitted, other: Fitted) -> None:
     """All weights, the seeds of the noise, and the history but for its times."""
     assert one[1].state is other[1].state
     assert without_times(one[1]) == without_times(other[1])
+    assert one[1].validation is not None
+    assert other[1].validation is not None
+    assert np.array_equal(one[1].validation.probabilities, other[1].validation.probabilities)
     for a, b in zip(one[0].variables, other[0].variables, strict=True):
         assert (np.asarray(a.numpy()) == np.asarray(b.numpy())).all(), a.path
 

@@ -17,6 +17,7 @@ def evaluation() -> Evaluation:
 
 def test_figures_by_hand(evaluation: Evaluation) -> None:
     assert evaluation.accuracy == pytest.approx(4 / 6)
+    assert evaluation.loss == pytest.approx(-2 * np.log(1e-7) / 6, rel=1e-5)  # 0 counts as 1e-7
     assert evaluation.recall == pytest.approx([2 / 3, 1, 0, 0, 0, 0, 0, 0, 0, 0])
     assert evaluation.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 10)  # digits 0 and 1; the rest are 0
     assert evaluation.confusion.shape == (10, 10)

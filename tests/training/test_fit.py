@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from svhn_sweep.config import Config, Precision, TrainingConfig
+from svhn_sweep.training.evaluation import predictor
 from svhn_sweep.training.fit import Metrics, State, TrainResult, _batches, fit, seed_noise
 from svhn_sweep.training.model import build_model
 
@@ -77,6 +78,18 @@ def test_weights_are_the_last_epochs_or_the_best_ones(config: Config, digits: Ar
     assert result.best_epoch != 6  # else the test would show nothing
     expected = weights[result.best_epoch - 1] if restore else weights[-1]
     assert all((a == b).all() for a, b in zip(model.get_weights(), expected, strict=True))
+    assert result.validation is not None  # of these weights
+    assert (result.validation.probabilities == predictor(model)(other_digits[0])).all()
+    of = result.history[result.best_epoch - 1 if restore else -1]
+    assert of["val/accuracy"] == pytest.approx(result.validation.accuracy)
+    assert of["val/loss"] == pytest.approx(result.validation.loss)
+
+
+def test_validation_is_what_keras_says(config: Config, digits: Arrays) -> None:
+    model, result = fitted(config, digits)
+    loss, accuracy = model.evaluate(digits[0], keras.utils.to_categorical(digits[1], 10), verbose=0)
+    assert result.history[-1]["val/loss"] == pytest.approx(loss, rel=1e-5)
+    assert result.history[-1]["val/accuracy"] == pytest.approx(accuracy)
 
 
 def test_the_loss_is_scaled_where_small_gradients_would_vanish(config: Config, digits: Arrays) -> None:
