@@ -77,6 +77,7 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
             predict([Path(path) for path in paths])
         case _:
             _refuse_passwords(arguments)
+            _refuse_other_configs(arguments)
             sys.argv[1:] = _expanded(arguments)
             return _run_hydra(show_traceback)
     return 0
@@ -90,6 +91,16 @@ def _refuse_passwords(arguments: list[str]) -> None:
                 f"{re.split('[=:]', argument)[0]} must not hold a password, since everybody on this machine can read a "
                 "command; give the database's in PGPASSWORD or PGPASSFILE, MLflow's in MLFLOW_TRACKING_USERNAME and "
                 "MLFLOW_TRACKING_PASSWORD."
+            )
+
+
+def _refuse_other_configs(arguments: list[str]) -> None:
+    """A run's command and a sweep's workers compose conf/config.yaml."""
+    for flag in (argument.partition("=")[0] for argument in arguments):
+        if flag in ("--config-name", "-cn", "--config-path", "-cp"):
+            raise UserError(
+                f"{flag} must be left out, since all configs begin with conf/{CONFIG}.yaml; files of your own go into "
+                "the folders that conf/ has, below --config-dir."
             )
 
 

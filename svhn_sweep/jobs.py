@@ -37,11 +37,6 @@ class CheckJobs(Callback):
 
 
 def _check_surroundings(hydra: HydraConf) -> None:
-    if hydra.job.config_name != CONFIG:
-        raise ConfigError(
-            f"--config-name must be {CONFIG}, from which all configs are composed, but is {hydra.job.config_name}; "
-            "files of your own go into the folders of --config-dir."
-        )
     if hydra.job.chdir:
         raise ConfigError("hydra.job.chdir must be false: data, databases and runs are found from the current folder.")
     store.check()

@@ -5,6 +5,7 @@ import os
 import re
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -126,10 +127,9 @@ def create_whole(path: Path, create: Callable[[Path], object]) -> None:
     if path.exists():
         return
     unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    create(unfinished)
     try:
-        path.hardlink_to(unfinished)
-    except FileExistsError:  # another process was faster
-        pass
+        create(unfinished)
+        with suppress(FileExistsError):  # another process was faster
+            path.hardlink_to(unfinished)
     finally:
-        unfinished.unlink()
+        unfinished.unlink(missing_ok=True)

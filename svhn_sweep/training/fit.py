@@ -47,7 +47,7 @@ class TrainResult:
 
     state: State = State.complete
     history: list[Metrics] = field(default_factory=list)
-    validation: Evaluation | None = None
+    validation: Evaluation | None = field(default=None, compare=False)  # == of arrays is no truth
 
     @property
     def best_epoch(self) -> int:
