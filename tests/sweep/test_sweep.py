@@ -162,6 +162,20 @@ def test_the_same_command_finds_nothing_left_to_do(swept: tuple[Folder, str, str
     assert len(folder.client.search_model_versions("name='svhn-digits'")) == 1
 
 
+def test_a_champion_whose_run_was_deleted_is_told(swept: tuple[Folder, str, str], small_h5: Path) -> None:
+    folder, _, _ = swept
+    (version,) = folder.client.search_model_versions("name='svhn-digits'")
+    folder.client.delete_run(version.run_id)
+    data = ("data=svhn", f"data.path={small_h5}", "training.epochs=3")
+    try:
+        again = folder.run(*small(*data, "hydra.sweeper.n_trials=4", "hydra.sweeper.confirm.seeds=2"))
+    finally:
+        folder.client.restore_run(version.run_id)
+    assert again.returncode == 0, again.stderr
+    assert not again.stderr
+    assert "The model svhn-digits is not registered: the run of " in again.stdout
+
+
 def until_epoch(process: subprocess.Popen[str], folder: Folder, epoch: int) -> None:
     """Return once some trial has finished so many epochs and MLflow has heard of every trial that has started."""
     for _ in range(2400):
@@ -383,6 +397,7 @@ def test_timeout_interrupts_and_the_rest_stays_for_later(pretending: Folder, sma
         "training.epochs=10000",
         "hydra.sweeper.n_trials=2",
         "hydra.sweeper.workers=2",
+        "hydra.sweeper.pruner.name=none",  # a fast machine would prune one before time is over
     )
     result = folder.run(*command, "hydra.sweeper.timeout=8")
     assert result.returncode == 0, result.stderr
