@@ -97,7 +97,7 @@ def _refuse_passwords(arguments: list[str]) -> None:
 def _refuse_other_configs(arguments: list[str]) -> None:
     """A run's command and a sweep's workers compose conf/config.yaml."""
     for flag in (argument.partition("=")[0] for argument in arguments):
-        if flag in ("--config-name", "-cn", "--config-path", "-cp"):
+        if flag in ("-cn", "-cp") or flag.startswith(("--config-n", "--config-p")):  # argparse takes beginnings, too
             raise UserError(
                 f"{flag} must be left out, since all configs begin with conf/{CONFIG}.yaml; files of your own go into "
                 "the folders that conf/ has, below --config-dir."
@@ -152,7 +152,7 @@ def _train(composed: DictConfig) -> None:
     splits = data.load(config.data, test=test)
     report.before(config, splits, experiment_name(config))
     command = provenance.command(provenance.explicit(job.overrides.task, config), provenance.config_dirs(job))
-    role = provenance.role(job.overrides.task, provenance.config_dirs(job))
+    role = provenance.role(job.overrides.task, job.runtime.choices)
     label = Label(f"{config.model.name} seed {config.seed}", {"role": role})
     with Live([folder], RUN_FOLDERS) as live:
         outcome = run_trial(config, splits, folder, command, label)

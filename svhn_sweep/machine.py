@@ -41,7 +41,7 @@ def precision(wanted: Precision, gpus: Sequence[str]) -> Precision:
         majors = [each.partition(".")[0] for each in capabilities]
         known = bool(majors) and all(each.isdecimal() and int(each) >= BFLOAT16_CAPABILITY for each in majors)
     else:
-        known = not BFLOAT16.isdisjoint(_processor_flags())
+        known = not BFLOAT16.isdisjoint(flags())
     return Precision.mixed_bfloat16 if known else Precision.float32
 
 
@@ -59,7 +59,8 @@ def _nvidia(fact: str, *gpus: str) -> list[str]:
         return []
 
 
-def _processor_flags() -> set[str]:
+def flags() -> set[str]:
+    """What the processor can do, in Linux' words."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}

@@ -35,6 +35,7 @@ def predict(paths: Sequence[Path]) -> None:
     with TemporaryDirectory() as scratch:
         folder = _champion(Path(scratch))
         with native_messages_to(Path(os.devnull)):
+            import svhn_sweep.training  # noqa: F401  # before Keras: it chooses how TensorFlow computes
             from svhn_sweep.tracking.model import load_model
 
             probabilities = load_model(folder).predict(pixels, verbose=0)

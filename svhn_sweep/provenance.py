@@ -3,14 +3,14 @@
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from svhn_sweep import __version__
-from svhn_sweep.config import Config, flatten, source_of
+from svhn_sweep.config import Config, conf_dir, flatten, source_of
 
 
 def git_commit() -> str | None:
@@ -65,16 +65,16 @@ def names_file(overrides: Sequence[str]) -> bool:
     return any(re.match(r"[+~]*data\.path=", override) for override in overrides)
 
 
-def role(overrides: Sequence[str], folders: Sequence[str]) -> str:
+def role(overrides: Sequence[str], choices: Mapping[str, str]) -> str:
     """`baseline` if the model and its training are a config of conf/ as it stands, else `trial`.
 
     The command that reproduces a baseline spells out what a baseline has anyway.
 
     Args:
         overrides: what the user typed.
-        folders: the user's own, of `config_dirs`.
+        choices: of files by group, as Hydra made them; where conf/ and a folder of the user's have one, conf/'s counts.
     """
-    own = any((Path(folder) / group).exists() for folder in folders for group in ("model", "training"))
+    own = any(not (conf_dir() / group / f"{choices[group]}.yaml").exists() for group in ("model", "training"))
     changed = own or any(
         re.match(r"[+~]*(model\.|training\.(?!threads=|precision=float32$)|training[=@])", override)
         for override in overrides

@@ -35,6 +35,10 @@ SHARED = ["-m", "optuna", "hydra.sweeper.storage=postgresql+psycopg://me@127.0.0
         ),
         (["hydra.job.chdir=true"], "svhn_sweep: hydra.job.chdir must be false"),
         (["-m", "optuna", "hydra.job.chdir=true"], "svhn_sweep: hydra.job.chdir must be false"),
+        (
+            ["--config-n=schema"],
+            "svhn_sweep: --config-n must be left out, since all configs begin with conf/config.yaml",
+        ),
         (["--config-name=schema"], "svhn_sweep: --config-name must be left out, since all configs begin with conf/"),
         (["-m", "optuna", "-cn", "schema"], "svhn_sweep: -cn must be left out"),
         (["-m", "seed=1,2", "evaluation.test=true"], "svhn_sweep: evaluation.test must not be true in a multirun"),

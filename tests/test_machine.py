@@ -91,7 +91,7 @@ def test_cores_that_the_process_may_not_use_do_not_count(one_core: None) -> None
     ],
 )
 def test_a_processor_that_knows_bfloat16_uses_it(monkeypatch: pytest.MonkeyPatch, flags: str, precision: str) -> None:
-    monkeypatch.setattr(machine, "_processor_flags", lambda: set(flags.split()))
+    monkeypatch.setattr(machine, "flags", lambda: set(flags.split()))
     assert machine.precision(Precision.auto, []) == precision
 
 
@@ -116,4 +116,4 @@ def test_what_somebody_chose_is_not_changed(wanted: Precision) -> None:
 
 
 def test_this_processor_has_flags() -> None:
-    assert "x86" not in os.uname().machine or "fpu" in machine._processor_flags()
+    assert "x86" not in os.uname().machine or "fpu" in machine.flags()

@@ -175,13 +175,19 @@ def test_a_quoted_value_is_read_back_as_it_was(
     ],
 )
 def test_a_baseline_is_a_config_as_it_stands(overrides: list[str], role: str) -> None:
-    assert provenance.role(overrides, []) == role
+    assert provenance.role(overrides, {"model": "model1", "training": "model1"}) == role
 
 
-@pytest.mark.parametrize(("group", "role"), [("model", "trial"), ("training", "trial"), ("search_space", "baseline")])
-def test_a_model_of_the_users_own_is_no_baseline(tmp_path: Path, group: str, role: str) -> None:
-    (tmp_path / group).mkdir()
-    assert provenance.role(["model=model2"], [str(tmp_path)]) == role
+@pytest.mark.parametrize(
+    ("choices", "role"),
+    [
+        ({"model": "model2", "training": "model2", "search_space": "my_own"}, "baseline"),
+        ({"model": "my_own", "training": "model2"}, "trial"),
+        ({"model": "model2", "training": "my_own"}, "trial"),
+    ],
+)
+def test_a_model_of_the_users_own_is_no_baseline(choices: dict[str, str], role: str) -> None:
+    assert provenance.role([f"model={choices['model']}"], choices) == role
 
 
 @pytest.mark.parametrize(

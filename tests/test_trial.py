@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from svhn_sweep.errors import OutOfMemoryError, Terminated
 from svhn_sweep.tracking.journal import Journal, ending
@@ -25,14 +26,13 @@ def test_an_end_that_is_written_stands(tmp_path: Path, stop: type[BaseException]
     assert (ending(tmp_path) or {})["trial.state"] == state
 
 
-class ResourceExhaustedError(Exception):
-    """As TensorFlow's is called."""
+EXHAUSTED = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nin a layer")
 
 
 @pytest.mark.parametrize(
     ("error", "in_a_sweep", "alone"),
     [
-        (ResourceExhaustedError("OOM when allocating"), OutOfMemoryError, OutOfMemoryError),
+        (EXHAUSTED, OutOfMemoryError, OutOfMemoryError),
         (RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: 2 GB"), OutOfMemoryError, OutOfMemoryError),
         (MemoryError(), OutOfMemoryError, OutOfMemoryError),
         # beside others for want of memory, alone perhaps a wrong version of a library
@@ -61,7 +61,7 @@ def test_for_want_of_memory_a_sweeps_trial_is_only_interrupted(
     ("error", "words"),
     [
         (MemoryError(), "MemoryError"),
-        (ResourceExhaustedError("OOM when allocating\nin a layer"), "ResourceExhaustedError: OOM when allocating"),
+        (EXHAUSTED, "ResourceExhaustedError: OOM when allocating"),
     ],
 )
 def test_one_sentence_says_what_needs_less_memory(tmp_path: Path, error: Exception, words: str) -> None:

@@ -2,8 +2,13 @@
 
 import fcntl
 import hashlib
+import os
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import requests
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -31,18 +36,48 @@ def fetch(url: str, target: Path, sha256: str) -> None:
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    with part.open("a+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)  # another process, perhaps of another host, may be at it
+    with _held(part):
         if target.exists():
-            part.unlink(missing_ok=True)
             return
         _download(url, part)
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        with part.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != sha256:
             part.unlink()
             raise DataError(f"{url} must have the SHA-256 {sha256} but what arrived has {digest}; it was thrown away.")
         part.replace(target)
+
+
+@contextmanager
+def _held(part: Path) -> Iterator[None]:
+    """Have the file for oneself: another process, perhaps of another host, may be at it. An empty one is removed."""
+    while True:
+        with part.open("ab") as file:
+            _lock(file, part)
+            if not _is(part, file):
+                continue  # who had it has renamed or removed it
+            try:
+                yield
+            finally:
+                if _is(part, file) and part.stat().st_size == 0:
+                    part.unlink()
+            return
+
+
+def _lock(file: BinaryIO, part: Path) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        print(f"{part} is being downloaded by another process; waiting for it", file=sys.stderr)
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+def _is(path: Path, file: BinaryIO) -> bool:
+    """Whether the open file is still the one at `path`."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _download(url: str, part: Path) -> None:
@@ -54,7 +89,7 @@ def _download(url: str, part: Path) -> None:
             raise DataError(f"{url} cannot be downloaded: {error}.") from error
         except requests.RequestException as error:
             if attempt == ATTEMPTS:
-                have = part.stat().st_size if part.exists() else 0
+                have = part.stat().st_size
                 raise DataError(
                     f"{url} cannot be downloaded after {ATTEMPTS} attempts: {error}. "
                     f"{have:,} bytes are kept in {part}; the same command goes on from there."
@@ -64,7 +99,7 @@ def _download(url: str, part: Path) -> None:
 
 def _continue(url: str, part: Path) -> None:
     """One request for what is still missing of `part`."""
-    have = part.stat().st_size if part.exists() else 0
+    have = part.stat().st_size
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:

@@ -37,8 +37,8 @@ def conclude(work: Work) -> None:
             told = [each["told"] for each in known]
         else:
             told, done = _recommend_and_report(work, confirmations)
-            for study, of, lines in zip(work.studies, wanted if done else [], told if done else [], strict=True):
-                by = work.claims.owner if work.claims is not None else ""
+            by = work.claims.owner if work.claims is not None else ""
+            for study, of, lines in zip(work.studies, wanted, told, strict=True) if done else ():
                 study.optuna.set_user_attr(CONCLUDED, {"of": of, "told": lines, "by": by})
     conclusion.show_lines(work.studies, told)
 

@@ -67,7 +67,7 @@ def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Reg
     """
     sent = sending.resend(folder)
     if sent is None:
-        raise LookupError(f"the run of {folder} was deleted in MLflow")
+        raise LookupError(f"the run of {folder} was deleted in MLflow, where it can be restored")
     client = store.connect()
     tags = tags | {"validation": str(score)}
     _create_registered_model(client, name)

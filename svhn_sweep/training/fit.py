@@ -42,7 +42,7 @@ class TrainResult:
         state: how it ended.
         history: one entry per epoch whose loss was finite: train/loss, train/accuracy, val/loss, val/accuracy
             (accuracies in 0..1), learning_rate (that the epoch used) and epoch_seconds (training and validation).
-        validation: how the weights that the model holds do on validation; None if it diverged in its first epoch.
+        validation: how the weights that the model holds do on validation; None if it diverged.
     """
 
     state: State = State.complete
@@ -140,7 +140,6 @@ def _train(
             shuffle=False,  # the batches already come in their order
             verbose=0,
         )
-        model.steps_per_execution = 1  # to predict, Keras traces the model once for each step of a call: 0.3 s
 
 
 def _batches(images: Images, labels: Labels, batch_size: int, seed: int, epoch: tf.Variable) -> tf.data.Dataset:
@@ -233,7 +232,7 @@ class _Recorder(keras.callbacks.Callback):
         evaluation = self.validate()
         logs.update(val_loss=evaluation.loss, val_accuracy=evaluation.accuracy)  # for the other callbacks, too
         if not all(math.isfinite(value) for value in logs.values()):
-            self.result.state = State.diverged
+            self.result.state, self.result.validation = State.diverged, None
             self.model.stop_training = True
             return
         metrics = {

@@ -1,10 +1,12 @@
 import hashlib
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ class Server:
     cut_after: list[int] = field(default_factory=list)  # bytes to send of each next answer before hanging up
     ranges: bool = True  # whether it knows how to continue
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path, Range
+    content: Callable[[str], bytes] | None = None  # instead of the files
 
 
 @pytest.fixture
@@ -39,7 +42,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
             if name not in state.files:
                 self.send_error(404)
                 return
-            whole = state.files[name]
+            whole = state.content(name) if state.content else state.files[name]
             start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and state.ranges else 0
             if start and start >= len(whole):
                 self.send_error(416)
@@ -168,10 +171,43 @@ def test_a_wrong_checksum_is_refused(small: StanfordConfig, server: Server) -> N
     assert list(Path(small.folder).iterdir()) == []
 
 
+def test_who_waited_for_a_wrong_download_fetches_a_right_one(
+    small: StanfordConfig, server: Server, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right, asked, locks, lock = server.files[NAMES[0]], threading.Event(), threading.Semaphore(0), download._lock
+
+    def told_lock(file: BinaryIO, part: Path) -> None:
+        locks.release()
+        lock(file, part)
+
+    monkeypatch.setattr(download, "_lock", told_lock)
+
+    def wrong_at_first(path: str) -> bytes:
+        """What the server sends: the second host waits while the first one's bytes are on their way."""
+        if path != NAMES[0] or asked.is_set():
+            return server.files[path]
+        asked.set()
+        assert locks.acquire(timeout=30)  # the first host's
+        assert locks.acquire(timeout=30)
+        time.sleep(0.2)  # until the second one waits
+        return right[:-1] + b"?"
+
+    server.content = wrong_at_first
+    with ThreadPoolExecutor(2) as hosts:
+        first = hosts.submit(load, small, test=True)
+        assert asked.wait(30)
+        second = hosts.submit(load, small, test=True)
+        with pytest.raises(DataError, match=r"must have the SHA-256 .* thrown away"):
+            first.result()
+        assert second.result().source == "stanford"
+    assert f"{NAMES[0]}.part is being downloaded by another process; waiting for it" in capfd.readouterr().err
+
+
 def test_a_missing_file_is_an_error(small: StanfordConfig, server: Server) -> None:
     del server.files[NAMES[1]]
     with pytest.raises(DataError, match=r"test_32x32\.mat cannot be downloaded: 404"):
         load(small, test=True)
+    assert [path.name for path in Path(small.folder).iterdir()] == [NAMES[0]]
 
 
 def test_a_file_of_another_kind_is_an_error(

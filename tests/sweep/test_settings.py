@@ -77,9 +77,9 @@ def test_less_loss_is_better_and_more_accuracy(settings_of: SettingsOf, metric: 
         ("metric=val/loss", "metric", "val/loss"),
         ("study_name=mine-2", "study_name", "mine-2"),
         (
-            "+params={model.dropout: 'choice(null,1)'}",
+            "+params={model.dropout: 'choice(0.1,0.2)'}",
             "params",
-            {"model": "model1,model2", "model.dropout": "choice(null,1)"},
+            {"model": "model1,model2", "model.dropout": "choice(0.1,0.2)"},
         ),
         ("dry_run=true", "dry_run", True),
     ],

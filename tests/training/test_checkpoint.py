@@ -227,6 +227,7 @@ def test_what_diverges_diverges_again_in_the_same_epoch(digits: Arrays, path: Pa
     first = diverged()
     assert first.state is State.diverged
     assert len(first.history) == 2
+    assert first.validation is None
     assert diverged() == first  # with its times: the history is that of the checkpoint
 
 

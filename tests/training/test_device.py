@@ -1,7 +1,9 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image
 
 PROGRAM = """
 import tensorflow as tf
@@ -16,6 +18,42 @@ try:
 except Exception as error:
     print(error)
 """
+ONEDNN = """
+import os, sys
+
+class Finder:
+    def find_spec(self, name, path=None, target=None):
+        if name == "tensorflow":
+            print(os.environ.get("TF_ENABLE_ONEDNN_OPTS"))
+
+sys.meta_path.insert(0, Finder())
+"""
+TRAINS = "import svhn_sweep.trial, svhn_sweep.training.fit"
+PREDICTS = """
+from pathlib import Path
+from svhn_sweep import predict
+
+predict._champion = lambda scratch: scratch
+try:
+    predict.predict([Path(sys.argv[1])])
+except Exception:
+    pass  # no model is there
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("program", "users", "used"),
+    [(TRAINS, {}, "1"), (PREDICTS, {}, "1"), (TRAINS, {"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")],
+)
+def test_tensorflow_finds_onednn_chosen_unless_the_user_chose(
+    plain_environment: dict[str, str], tmp_path: Path, program: str, users: dict[str, str], used: str
+) -> None:
+    picture = tmp_path / "digit.png"
+    Image.new("L", (32, 32)).save(picture)
+    command = [sys.executable, "-c", ONEDNN + program, str(picture)]
+    shown = subprocess.run(command, env=plain_environment | users, capture_output=True, text=True, check=True).stdout
+    assert shown == f"{used}\n"
 
 
 @pytest.mark.slow
