@@ -17,6 +17,7 @@ import csv
 import json
 import math
 import statistics
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,9 @@ CANDIDATES: dict[str, Callable[[int], pruners.BasePruner]] = {  # for trials of 
     "halving from epoch 3, factor 4": lambda epochs: pruners.SuccessiveHalvingPruner(3, reduction_factor=4),
     "halving from epoch 4, factor 2": lambda epochs: pruners.SuccessiveHalvingPruner(4, reduction_factor=2),
     "halving from epoch 4, factor 3": lambda epochs: pruners.SuccessiveHalvingPruner(4, reduction_factor=3),
+    "halving from epoch 4, or nothing better for 5": lambda epochs: Either(
+        pruners.SuccessiveHalvingPruner(4, reduction_factor=2), pruners.PatientPruner(None, 5)
+    ),
     "halving from epoch 5, factor 2": lambda epochs: pruners.SuccessiveHalvingPruner(5, reduction_factor=2),
     "halving from epoch 5, factor 3": lambda epochs: pruners.SuccessiveHalvingPruner(5, reduction_factor=3),
     "halving from epoch 5, factor 4": lambda epochs: pruners.SuccessiveHalvingPruner(5, reduction_factor=4),
@@ -57,6 +61,16 @@ CANDIDATES: dict[str, Callable[[int], pruners.BasePruner]] = {  # for trials of 
     "hyperband from epoch 4": lambda epochs: pruners.HyperbandPruner(4, epochs),
     "hyperband from epoch 5": lambda epochs: pruners.HyperbandPruner(5, epochs),
 }
+
+
+class Either(pruners.BasePruner):
+    """Ends what one of its pruners would end."""
+
+    def __init__(self, *pruners: pruners.BasePruner) -> None:
+        self.pruners = pruners
+
+    def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+        return any(pruner.prune(study, trial) for pruner in self.pruners)
 
 
 @dataclass(frozen=True)
@@ -182,6 +196,7 @@ def main() -> None:
         record(*options.record)
         return
     optuna.logging.set_verbosity(optuna.logging.WARNING)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)  # PatientPruner
     for path in sorted(RECORDED.glob("*.csv")):
         curves = recorded(path)
         drawn = orders(curves, options.trials, options.orders)

@@ -2,18 +2,18 @@
 
 python benchmarks/speed.py FILE [--parts steps trials1 ...] [--into docs]
 
-steps             images per CPU second in float32, and in bfloat16 where the processor computes in it, alone and side
-                  by side; the share of the core's own matrix products
+steps             images per CPU second in float32, and in bfloat16 where the processor computes in it; the faster of
+                  them side by side, too; the share of the core's own matrix products
 trials1, trials2  a model's full-length baseline, six times: whole programs, CPU seconds, how many an hour
 overhead          until the first epoch, between two trials, between two epochs
 memory            of one worker, and of four
-sweep1, sweep2    24 trials of a model with the defaults
+sweep1, sweep2    24 trials of a model with the defaults, but for the confirmation
 plain1            plain.py trains the same 24 settings of model1 in the same order, to their ends
 plain2            of model2 it trains four, from cheap to dear, to be multiplied by six
 
 Nothing else should run meanwhile: all of it takes some four hours on two cores. Each part is kept in
-benchmarks/speed.json when it is done, below the machine's name and with the commit it was measured on, so that parts
-can be measured one at a time; page and figures are written from what is there.
+benchmarks/speed.json when it is done, below the machine's name and with the commit it was measured on; so parts can be
+measured one at a time (plain1 after sweep1, plain2 after sweep2). Page and figures are written from what is there.
 """
 
 import argparse
@@ -36,6 +36,7 @@ import memory
 import speed_page
 import timeline
 from omegaconf import OmegaConf
+from speed_results import MODELS
 
 from svhn_sweep import machine, provenance
 from svhn_sweep.config import Precision
@@ -43,10 +44,11 @@ from svhn_sweep.tracking import journal
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "speed.json"
-MODELS = ("model1", "model2")
+WIDEST = ("avx512_bf16", "avx512f", "avx2")  # of what TensorFlow computes with, by its flag
 SEEDS = range(42, 48)
 DEVICE = "from svhn_sweep.training.device import current_device; print(current_device())"
-ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_"))}
+LEFT_OUT = ("MLFLOW_", "HYDRA_", "TF_ENABLE_ONEDNN_OPTS")
+ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(LEFT_OUT)}
 Found = dict[str, Any]
 
 
@@ -74,8 +76,9 @@ def main() -> None:
     parser.add_argument("--into", type=Path, default=HERE.parent / "docs")
     options = parser.parse_args()
     for part in options.parts:
+        measured_with = circumstances(options.file)
         with tempfile.TemporaryDirectory() as folder:
-            found = PARTS[part](options.file.resolve(), Path(folder)) | {"with": circumstances(options.file)}
+            found = PARTS[part](options.file.resolve(), Path(folder)) | {"with": measured_with}
         known, here = everywhere(), this_machine()
         known[here] = known.get(here, {}) | {part: found}
         RESULTS.write_text(json.dumps(known, indent=1) + "\n")
@@ -89,10 +92,10 @@ def everywhere() -> dict[str, dict[str, Found]]:
 
 
 def this_machine() -> str:
-    """Its cores and device."""
+    """Its cores, device and widest instructions, which differ between processors of one name."""
     # In a process of its own: this one keeps away from TensorFlow, whose pages it would share with those it measures.
     device = subprocess.run([sys.executable, "-c", DEVICE], capture_output=True, text=True, check=True).stdout.strip()
-    return f"{machine.cores()} cores, {device}"
+    return ", ".join([f"{machine.cores()} cores", device, *[each for each in WIDEST if each in machine.flags()][:1]])
 
 
 def circumstances(file: Path) -> str:
@@ -100,9 +103,9 @@ def circumstances(file: Path) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "mlflow", "optuna"))
     with h5py.File(file) as digits:
         data = f"the {len(digits['y_train']):,} training digits of {file.name}, a fifth of them for validation"
-    commit = (provenance.git_commit() or "")[:7]
+    commit, changed, _ = (provenance.git_commit() or "").partition("-changed")
     known = f"Python {platform.python_version()}, {versions}; {data}"
-    return f"{known}; commit {commit}" if commit else known
+    return f"{known}; commit {commit[:7]}{changed}" if commit else known
 
 
 def together(commands: Sequence[Sequence[str]], folder: Path) -> list[Ran]:
@@ -134,16 +137,16 @@ def _own_cpu(pid: int) -> float:
 def steps(file: Path, folder: Path) -> Found:
     """Three epochs of each setting after the first, twice, the second time the other way round; one more profiled."""
     precision = machine.precision(Precision.auto, machine.gpus())
-    settings = {"plain": (["--plain"], 1), "float32": (["--precision=float32"], 1)} | {
-        precision: ([f"--precision={precision}", "--profile", "--epochs=5"], 1),
-        f"{precision}, two at once": ([f"--precision={precision}"], 2),
+    settings = {"plain": (["plain_steps.py"], 1), "float32": (["steps.py", "--precision=float32"], 1)} | {
+        precision: (["steps.py", f"--precision={precision}", "--profile", "--epochs=5"], 1),
+        f"{precision}, two at once": (["steps.py", f"--precision={precision}"], 2),
     }
     found: dict[str, dict[str, list[Found]]] = {model: {name: [] for name in settings} for model in MODELS}
     for turn in (list(settings), list(reversed(settings))):
         for model in MODELS:
             for name in turn:
-                arguments, at_once = settings[name]
-                command = [str(HERE / "steps.py"), str(file), f"--model={model}", *arguments]
+                (script, *arguments), at_once = settings[name]
+                command = [str(HERE / script), str(file), f"--model={model}", *arguments]
                 found[model][name] += [_last_json(ran.printed) for ran in together([command] * at_once, folder)]
     return dict(found)
 

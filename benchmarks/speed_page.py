@@ -120,10 +120,12 @@ def _sweeps(results: Results) -> str:
     for number, model in enumerate(MODELS, start=1):
         if f"sweep{number}" in results:
             rows += _sweep(model, results[f"sweep{number}"], results.get(f"plain{number}"))
-    note = (
-        "One sweep of 24 trials, drawn by TPE and pruned, on as many workers as there are cores. The script trains the"
-        " same settings in the same order, each to its end."
-    )
+    note = "One sweep of 24 trials, drawn by TPE and pruned, not confirmed, on as many workers as there are cores."
+    if {"plain1", "plain2"} & results.keys():
+        note += (
+            " The script trains the same settings in the same order, each to its end; of model2 four of them, from"
+            " cheap to dear, times six."
+        )
     return "\n\n".join(["### Sweeps", note, _table(["", "plain script", "svhn_sweep", ""], rows), _time_of(results)])
 
 
@@ -135,9 +137,9 @@ def _time_of(results: Results) -> str:
     if all("driver" in sweep for sweep in shown.values()):
         rows.append(["the driver, of all cores", *(f"{sweep['driver']:.1%}" for sweep in shown.values())])
     note = (
-        "What the workers' time went to. Bookkeeping is what a trial takes before, between and after its epochs but for"
-        " its judging on validation: the study's answer, building the model, journal, checkpoints, figures, files. The"
-        " driver talks to Optuna and MLflow beside them."
+        "What the workers' time went to. Bookkeeping is what a trial takes before, between and after its epochs, which"
+        " include validation: the study's answer, building the model, journal, checkpoints, figures, files. The driver"
+        " talks to Optuna and MLflow beside them."
     )
     return f"{note}\n\n{_table(['', *shown], rows)}"
 
@@ -188,7 +190,10 @@ def _overhead(results: Results) -> str:
     ):
         values = [found[model][key] for model in MODELS]
         rows.append([text, *(_spread(each if isinstance(each, list) else [each], "{:.2f} s") for each in values)])
-    note = "One worker with one thread, four trials of four epochs, nothing beside it."
+    note = (
+        "One worker with one thread, four trials of four epochs, nothing beside it. Tracing is what the first epoch"
+        " took longer than the later ones, which vary, so it may come out below 0."
+    )
     return "\n\n".join(
         ["### What is not training", _table(["command", "takes"], commands), note, _table(["", *MODELS], rows)]
     )

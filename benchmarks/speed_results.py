@@ -1,5 +1,6 @@
 """What speed.py measured on one machine, and what follows from it."""
 
+import itertools
 from collections.abc import Sequence
 from statistics import median
 from typing import Any
@@ -34,3 +35,14 @@ def plain_found(part: Results) -> Found:
 
 def values_of(runs: Sequence[Results], key: str) -> list[float]:
     return [value for run in runs for value in run[key]]
+
+
+def rates(ends: list[tuple[float, float]], images: int) -> dict[str, list[float]]:
+    """Seconds of clock and CPU of each epoch but the first, and training images in each."""
+    pairs = list(itertools.pairwise(ends[1:]))
+    walls, cpus = [after[0] - before[0] for before, after in pairs], [after[1] - before[1] for before, after in pairs]
+    return {
+        "cpu_seconds": cpus,
+        "images_per_second": [images / seconds for seconds in walls],
+        "images_per_cpu_second": [images / seconds for seconds in cpus],
+    }

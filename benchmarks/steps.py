@@ -1,13 +1,15 @@
 """How fast one setting trains: images per CPU second, and the share of the core's own matrix products.
 
 python benchmarks/steps.py FILE [--model model2] [--precision mixed_bfloat16] [--threads 1] [--epochs 4]
-python benchmarks/steps.py FILE --model model2 --plain      as `model.fit` does it without any setting, on all cores
 
-Prints one line of JSON. Validation is part of the time, the first epoch is not: TensorFlow traces the model in it.
+Prints one line of JSON, as plain_steps.py does of `model.fit` with its defaults. Validation is part of the time, the
+first epoch is not: TensorFlow traces the model in it.
 """
 
+import svhn_sweep.training  # noqa: F401  # before TensorFlow, which reads on import what this sets
+
+# isort: split
 import argparse
-import itertools
 import json
 import re
 import tempfile
@@ -16,9 +18,9 @@ from collections import Counter
 from pathlib import Path
 
 import keras
-import plain
 import tensorflow as tf
 from hydra import compose, initialize_config_dir
+from speed_results import MODELS, rates
 
 from svhn_sweep import data
 from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
@@ -99,37 +101,6 @@ def ours(config: Config, profile: Path | None = None) -> dict[str, object]:
     }
 
 
-def by_defaults(model: str, path: str, epochs: int) -> dict[str, object]:
-    """Train as the plain script does."""
-    import h5py
-
-    with h5py.File(path) as file:
-        x, y = file["X_train"][:].reshape(-1, 32, 32, 1).astype("float32"), file["y_train"][:]
-    explored = plain.BASELINES[model]
-    network = plain.build([int(value) for key, value in explored.items() if "conv" in key], explored["dropout"])
-    network.compile(keras.optimizers.Adam(explored["learning_rate"]), "categorical_crossentropy", metrics=["accuracy"])
-    ends = [(time.perf_counter(), time.process_time())]
-    clock = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda epoch, logs: ends.append((time.perf_counter(), time.process_time()))
-    )
-
-    labels, batch_size = keras.utils.to_categorical(y, 10), plain.BATCHES[model]
-    options = {"batch_size": batch_size, "epochs": epochs, "validation_split": 0.2, "verbose": 0}
-    fitted = network.fit(x, labels, callbacks=[clock], **options)
-    return rates(ends, int(len(x) * 0.8)) | {"accuracy": fitted.history["val_accuracy"][-1]}
-
-
-def rates(ends: list[tuple[float, float]], images: int) -> dict[str, list[float]]:
-    """Seconds of clock and CPU of each epoch but the first, and training images in each."""
-    pairs = list(itertools.pairwise(ends[1:]))
-    walls, cpus = [after[0] - before[0] for before, after in pairs], [after[1] - before[1] for before, after in pairs]
-    return {
-        "cpu_seconds": cpus,
-        "images_per_second": [images / seconds for seconds in walls],
-        "images_per_cpu_second": [images / seconds for seconds in cpus],
-    }
-
-
 def shares(profile: Path) -> dict[str, float]:
     """Which operations an epoch's time went to, as shares of all operations' time."""
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
@@ -152,16 +123,12 @@ def shares(profile: Path) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file")
-    parser.add_argument("--model", choices=plain.BASELINES, default="model2")
+    parser.add_argument("--model", choices=MODELS, default="model2")
     parser.add_argument("--precision", default="mixed_bfloat16")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--plain", action="store_true")
     parser.add_argument("--profile", action="store_true", help="also where the time of the last epoch went")
     options = parser.parse_args()
-    if options.plain:
-        print(json.dumps(by_defaults(options.model, options.file, options.epochs)))
-        return
     config = composed(options.model, options.file, options.precision, options.threads, options.epochs)
     with tempfile.TemporaryDirectory() as folder:
         found = ours(config, Path(folder) if options.profile else None)

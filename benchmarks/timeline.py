@@ -11,16 +11,14 @@ from svhn_sweep.tracking import journal
 
 @dataclass(frozen=True)
 class Trial:
-    """When its worker took it up and let go of it, what it took to judge, and its epochs; all times in seconds.
+    """When its worker took it up and let go of it, and its epochs, validation included; all times in seconds.
 
     Attributes:
         epochs: the metrics of each, from 1, and when it had `ended`, since 1970.
-        judging: the model's predictions on validation, after the last epoch.
     """
 
     began: float
     ended: float
-    judging: float
     epochs: dict[int, dict[str, float]]
 
     @property
@@ -40,11 +38,10 @@ def trial(folder: Path) -> Trial:
     epochs: dict[int, dict[str, float]] = {}
     for event, _ in journal.read(folder):
         time = event["time"] / 1000
-        times[event.get("path", event["kind"])] = time
+        times[event["kind"]] = time
         if event["kind"] == "metrics" and event["step"] > 0:
             epochs[event["step"]] = {key: float(value) for key, value in event["values"].items()} | {"ended": time}
-    judging = times["confusion_matrix/validation.json"] - times["figures/curves.png"]
-    return Trial(times["start"], times["end"], judging, epochs)
+    return Trial(times["start"], times["end"], epochs)
 
 
 def shares(trials: list[Trial], begun: float, ended: float, workers: int) -> dict[str, float]:
@@ -52,7 +49,6 @@ def shares(trials: list[Trial], begun: float, ended: float, workers: int) -> dic
     first, last = min(trial.began for trial in trials), max(trial.ended for trial in trials)
     parts = {
         "epochs": sum(trial.training for trial in trials),
-        "judging": sum(trial.judging for trial in trials),
         "start and report": workers * ((first - begun) + (ended - last)),
         "waiting for the last trial": sum(last - end for end in sorted(trial.ended for trial in trials)[-workers:]),
     }
