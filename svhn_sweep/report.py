@@ -19,7 +19,7 @@ def before(config: Config, splits: Splits, experiment: str) -> None:
     synthetic_warning(config, experiment)
     test = f" and {len(splits.x_test):,} to test" if splits.x_test is not None else ""
     digits = f"{len(splits.x_train):,} digits to train and validate{test}"
-    console.print(f"{config.model.name}: {digits}; starting TensorFlow, some 10 s")
+    console.print(f"{config.model.name}: {digits}; starting TensorFlow, some 10 to 30 s")
 
 
 def synthetic_warning(config: Config, experiment: str) -> None:

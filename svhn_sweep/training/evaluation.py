@@ -88,7 +88,8 @@ class Evaluation:
 def predictor(model: keras.Model) -> Predict:
     """From images to the model's probabilities, float32 [N, 10], by the weights that it holds when asked.
 
-    However often it is asked, it is traced once; Keras' `predict` is once for each of the steps of a call of the fit.
+    TensorFlow traces the model once, whatever the number of images. Keras' `predict` would trace it once for each of
+    the steps that the fit puts into one call.
     """
     signature = [tf.TensorSpec((None, *INPUT_SHAPE), tf.float32)]
     probabilities = tf.function(lambda images: model(images, training=False), input_signature=signature)

@@ -1,6 +1,6 @@
+import fcntl
 import hashlib
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -174,22 +174,23 @@ def test_a_wrong_checksum_is_refused(small: StanfordConfig, server: Server) -> N
 def test_who_waited_for_a_wrong_download_fetches_a_right_one(
     small: StanfordConfig, server: Server, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    right, asked, locks, lock = server.files[NAMES[0]], threading.Event(), threading.Semaphore(0), download._lock
+    right, asked, refused, lock = server.files[NAMES[0]], threading.Event(), threading.Event(), fcntl.flock
 
-    def told_lock(file: BinaryIO, part: Path) -> None:
-        locks.release()
-        lock(file, part)
+    def told_lock(file: BinaryIO, operation: int) -> None:
+        try:
+            lock(file, operation)
+        except BlockingIOError:
+            refused.set()
+            raise
 
-    monkeypatch.setattr(download, "_lock", told_lock)
+    monkeypatch.setattr(fcntl, "flock", told_lock)
 
     def wrong_at_first(path: str) -> bytes:
         """What the server sends: the second host waits while the first one's bytes are on their way."""
         if path != NAMES[0] or asked.is_set():
             return server.files[path]
         asked.set()
-        assert locks.acquire(timeout=30)  # the first host's
-        assert locks.acquire(timeout=30)
-        time.sleep(0.2)  # until the second one waits
+        assert refused.wait(30)
         return right[:-1] + b"?"
 
     server.content = wrong_at_first

@@ -1,10 +1,11 @@
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
-from svhn_sweep.training.evaluation import Evaluation
+from svhn_sweep.training.evaluation import Evaluation, predictor
 
 LABELS = np.array([0, 0, 0, 1, 1, 2], dtype=np.uint8)
 PREDICTED = [0, 0, 1, 1, 1, 0]
@@ -35,3 +36,21 @@ def test_written_as_text_and_json(evaluation: Evaluation, tmp_path: Path) -> Non
     assert json.loads((tmp_path / paths[0]).read_text())["counts"] == evaluation.confusion.tolist()
     assert "macro avg" in (tmp_path / paths[1]).read_text()
     assert json.loads((tmp_path / paths[2]).read_text())["1"]["recall"] == 1
+
+
+def test_a_model_that_predicts_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number of images, of which the last batch has fewer."""
+    model = keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    traced, call = [], keras.Sequential.call
+
+    def count(self: keras.Sequential, *given: object, **named: object) -> object:
+        traced.append(given)
+        return call(self, *given, **named)
+
+    monkeypatch.setattr(keras.Sequential, "call", count)
+    images = np.random.default_rng(0).uniform(0, 255, (200, 32, 32, 1)).astype(np.float32)
+    predict = predictor(model)
+    assert predict(images).shape == (200, 10)
+    model.set_weights([weights + 1 for weights in model.get_weights()])
+    assert np.allclose(predict(images[:50]), model.predict_on_batch(images[:50]), rtol=1e-5)
+    assert len(traced) == 2  # predict_on_batch has a trace of its own

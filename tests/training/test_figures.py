@@ -18,6 +18,27 @@ def judged(predicted: np.ndarray) -> Evaluation:
     return Evaluation("test", np.eye(10, dtype=np.float32)[predicted], LABELS)
 
 
+LONG = "model2, seed 1000000, on SVHN_single_grey_from_stanford.h5"
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [
+        figures.samples(IMAGES, LABELS),
+        figures.curves(TrainResult(history=[EPOCH] * 100), LONG),
+        figures.curves(TrainResult(history=[{**EPOCH, "val/loss": 12345.6}] * 3), LONG),
+        figures.confusion_heatmap(judged(LABELS), f"{LONG}\nvalidation: accuracy 100.00%, macro F1 1.000"),
+        figures.mistakes(IMAGES, judged(np.roll(LABELS, 1)), "Surest mistakes on validation"),
+    ],
+)
+def test_all_of_a_figure_is_within_it(figure: Figure) -> None:
+    """The margins are fixed."""
+    inches = figure.get_tightbbox()
+    assert min(inches.x0, inches.y0) >= 0
+    assert inches.x1 <= figure.get_figwidth()
+    assert inches.y1 <= figure.get_figheight()
+
+
 @pytest.mark.parametrize(
     "figure",
     [
