@@ -8,8 +8,9 @@ which starts every sweep; it is never pruned, but the others compete with it. An
 replacement; workers take turns, an epoch each. The last two columns say how many times fewer epochs a pruned search
 takes to see the best accuracy of its trials: fewer than random search without a pruner spends in all, and fewer than
 that one takes to see it. A search that pruned its best trial never sees it, and counts as having spent everything.
-What was saved can be spent on more trials: "with the epochs of 10" is how far below the best of all recorded trials a
-search is that draws new ones until it has spent as many epochs as 10 whole trials have.
+What was saved can be spent on more trials: "with the epochs of 5" is how far below the best of all recorded trials a
+search is that draws new ones until it has spent as many epochs as 5 whole trials have; of 10, the thriftiest pruners
+would run out of curves.
 """
 
 import argparse
@@ -132,10 +133,10 @@ def replays(name: str, drawn: list[Curves], workers: int) -> list[Replay]:
 
 
 def points_short(name: str, curves: Curves, count: int, workers: int) -> float:
-    """Of the best of all curves, in the mean, with the epochs of 10 whole trials."""
+    """Of the best of all curves, in the mean, with the epochs of 5 whole trials."""
     best, length = max(max(curve) for curve in curves), len(curves[0])
     seen = [
-        replay(order, CANDIDATES[name](length), workers, f"replay {at}", budget=10 * length).best
+        replay(order, CANDIDATES[name](length), workers, f"replay {at}", budget=5 * length).best
         for at, order in enumerate(orders(curves, len(curves), count))
     ]
     return 100 * (best - statistics.mean(seen))
@@ -203,7 +204,7 @@ def main() -> None:
         print(f"\n{path.stem}: {len(curves)} curves of {len(curves[0])} epochs, {options.orders} orders of", end=" ")
         print(f"{options.trials} trials on {options.workers} workers\n")
         print("| pruner | epochs spent | points lost, mean | 95th percentile | best trial kept", end=" ")
-        print("| epochs: fewer than the whole | fewer than unpruned | points lost with the epochs of 10 |")
+        print("| epochs: fewer than the whole | fewer than unpruned | points lost with the epochs of 5 |")
         print("|---|---|---|---|---|---|---|---|")
         unpruned = replays("none", drawn, options.workers)
         for name in CANDIDATES:

@@ -12,7 +12,7 @@ plain1            plain.py trains the same 24 settings of model1 in the same ord
 plain2            of model2 it trains four, from cheap to dear, to be multiplied by six
 
 Nothing else should run meanwhile: all of it takes some four hours on two cores. Each part is kept in
-benchmarks/speed.json when it is done, below the machine's name and with the commit it was measured on; so parts can be
+benchmarks/speed.json when it is done, below the machine's name and with the commit of the code; so parts can be
 measured one at a time (plain1 after sweep1, plain2 after sweep2). Page and figures are written from what is there.
 """
 
@@ -38,18 +38,19 @@ import timeline
 from omegaconf import OmegaConf
 from speed_results import MODELS
 
-from svhn_sweep import machine, provenance
+from svhn_sweep import machine
 from svhn_sweep.config import Precision
 from svhn_sweep.tracking import journal
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "speed.json"
+MEASURED = ("svhn_sweep", "conf", "benchmarks/*.py")
 WIDEST = ("avx512_bf16", "avx512f", "avx2")  # of what TensorFlow computes with, by its flag
 SEEDS = range(42, 48)
 DEVICE = "from svhn_sweep.training.device import current_device; print(current_device())"
 LEFT_OUT = ("MLFLOW_", "HYDRA_", "TF_ENABLE_ONEDNN_OPTS")
 ENVIRONMENT = {key: value for key, value in os.environ.items() if not key.startswith(LEFT_OUT)}
-Found = dict[str, Any]
+Part = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def main() -> None:
     speed_page.write(everywhere(), options.into)
 
 
-def everywhere() -> dict[str, dict[str, Found]]:
+def everywhere() -> dict[str, dict[str, Part]]:
     """The parts that were measured before, by name, of each machine."""
     return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
 
@@ -103,29 +104,46 @@ def circumstances(file: Path) -> str:
     versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "mlflow", "optuna"))
     with h5py.File(file) as digits:
         data = f"the {len(digits['y_train']):,} training digits of {file.name}, a fifth of them for validation"
-    commit, changed, _ = (provenance.git_commit() or "").partition("-changed")
-    known = f"Python {platform.python_version()}, {versions}; {data}"
-    return f"{known}; commit {commit[:7]}{changed}" if commit else known
+    return f"Python {platform.python_version()}, {versions}; {data}; commit {code_commit()}"
+
+
+def code_commit() -> str:
+    """The last one that changed what is measured; `-changed` if its files differ."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(HERE.parent), *arguments, "--", *MEASURED]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    return git("log", "-1", "--format=%h") + ("-changed" if git("status", "--porcelain") else "")
 
 
 def together(commands: Sequence[Sequence[str]], folder: Path) -> list[Ran]:
     """Run commands of Python side by side, each in a folder of its own."""
-    begun, processes = time.perf_counter(), []
+    begun, processes, folders = time.perf_counter(), [], dict[int, Path]()
     for command in commands:
         own = Path(tempfile.mkdtemp(dir=folder))
         with (own / "printed").open("w") as printed, (own / "errors").open("w") as errors:
             process = subprocess.Popen(
                 [sys.executable, *command], cwd=own, env=ENVIRONMENT, stdout=printed, stderr=errors
             )
-        processes.append((process, own))
-    found = []
-    for process, own in processes:
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # it is over, and the kernel still has its figures
-        wall, own_cpu = time.perf_counter() - begun, _own_cpu(process.pid)
-        _, status, usage = os.wait4(process.pid, 0)
-        assert status == 0, (own / "errors").read_text()
-        found.append(Ran(own, wall, usage.ru_utime + usage.ru_stime, own_cpu, (own / "printed").read_text()))
-    return found
+        processes.append(process)
+        folders[process.pid] = own
+    found: dict[int, Ran] = {}
+    while len(found) < len(processes):
+        pid, ran = _next_over(begun, folders)
+        found[pid] = ran
+    return [found[process.pid] for process in processes]
+
+
+def _next_over(begun: float, folders: dict[int, Path]) -> tuple[int, Ran]:
+    """Wait for one of these processes."""
+    over = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # the kernel still has its figures
+    assert over is not None
+    pid = over.si_pid
+    wall, own_cpu, folder = time.perf_counter() - begun, _own_cpu(pid), folders[pid]
+    _, status, usage = os.wait4(pid, 0)
+    assert status == 0, (folder / "errors").read_text()
+    return pid, Ran(folder, wall, usage.ru_utime + usage.ru_stime, own_cpu, (folder / "printed").read_text())
 
 
 def _own_cpu(pid: int) -> float:
@@ -134,14 +152,14 @@ def _own_cpu(pid: int) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
-def steps(file: Path, folder: Path) -> Found:
+def steps(file: Path, folder: Path) -> Part:
     """Three epochs of each setting after the first, twice, the second time the other way round; one more profiled."""
     precision = machine.precision(Precision.auto, machine.gpus())
     settings = {"plain": (["plain_steps.py"], 1), "float32": (["steps.py", "--precision=float32"], 1)} | {
         precision: (["steps.py", f"--precision={precision}", "--profile", "--epochs=5"], 1),
         f"{precision}, two at once": (["steps.py", f"--precision={precision}"], 2),
     }
-    found: dict[str, dict[str, list[Found]]] = {model: {name: [] for name in settings} for model in MODELS}
+    found: dict[str, dict[str, list[Part]]] = {model: {name: [] for name in settings} for model in MODELS}
     for turn in (list(settings), list(reversed(settings))):
         for model in MODELS:
             for name in turn:
@@ -151,9 +169,9 @@ def steps(file: Path, folder: Path) -> Found:
     return dict(found)
 
 
-def trials(model: str, file: Path, folder: Path) -> Found:
+def trials(model: str, file: Path, folder: Path) -> Part:
     """The baseline, some times: the plain script's one after the other, ours two at a time, one thread each."""
-    found: dict[str, list[Found]] = {"plain": [], "ours": []}
+    found: dict[str, list[Part]] = {"plain": [], "ours": []}
     for pair in (SEEDS[at : at + 2] for at in range(0, len(SEEDS), 2)):
         both = together([our_command(file, model, f"seed={seed}") for seed in pair], folder)
         for seed, ran in zip(pair, both, strict=True):
@@ -167,10 +185,10 @@ def trials(model: str, file: Path, folder: Path) -> Found:
     return dict(found)
 
 
-def overhead(file: Path, folder: Path) -> Found:
+def overhead(file: Path, folder: Path) -> Part:
     """A sweep of four short trials in one worker: what is not training."""
     quick = {"help": ["-m", "svhn_sweep", "--help"], "config": ["-m", "svhn_sweep", "--cfg", "job"]}
-    found: Found = {name: [together([command], folder)[0].wall for _ in range(5)] for name, command in quick.items()}
+    found: Part = {name: [together([command], folder)[0].wall for _ in range(5)] for name, command in quick.items()}
     for model in MODELS:
         begun = time.time()
         options = ["hydra.sweeper.n_trials=4", "hydra.sweeper.workers=1", "training.threads=1", "training.epochs=4"]
@@ -185,9 +203,9 @@ def overhead(file: Path, folder: Path) -> Found:
     return found
 
 
-def held(file: Path, folder: Path) -> Found:
+def held(file: Path, folder: Path) -> Part:
     """The most memory that the workers of a sweep hold, each, in MiB."""
-    found: Found = {}
+    found: Part = {}
     for workers in (1, 4):
         own = Path(tempfile.mkdtemp(dir=folder))
         options = [f"hydra.sweeper.n_trials={4 * workers}", f"hydra.sweeper.workers={workers}", "training.threads=1"]
@@ -196,7 +214,7 @@ def held(file: Path, folder: Path) -> Found:
     return found
 
 
-def sweep(model: str, file: Path, folder: Path) -> Found:
+def sweep(model: str, file: Path, folder: Path) -> Part:
     """24 trials, and their settings in the order in which they began."""
     begun = time.time()
     (ran,) = together([our_sweep(file, model)], folder)
@@ -217,7 +235,7 @@ def sweep(model: str, file: Path, folder: Path) -> Found:
     }
 
 
-def plain_sweep(model: str, file: Path, folder: Path) -> Found:
+def plain_sweep(model: str, file: Path, folder: Path) -> Part:
     """All settings of model1's sweep, or four of model2's."""
     tried = everywhere()[this_machine()][model.replace("model", "sweep")]["tried"]
     if model == "model2":
@@ -258,15 +276,15 @@ def plain_command(file: Path, model: str, params: list[dict[str, float]], *optio
     return [str(HERE / "plain.py"), str(file), f"--model={model}", *given, *options]
 
 
-def _told(ran: Ran, seed: int, accuracy: float) -> Found:
+def _told(ran: Ran, seed: int, accuracy: float) -> Part:
     return {"seed": seed, "wall": ran.wall, "cpu": ran.cpu, "accuracy": accuracy}
 
 
-def _last_json(printed: str) -> Found:
+def _last_json(printed: str) -> Part:
     return dict(json.loads([line for line in printed.splitlines() if line.startswith("{")][-1]))
 
 
-PARTS: dict[str, Callable[[Path, Path], Found]] = {
+PARTS: dict[str, Callable[[Path, Path], Part]] = {
     "steps": steps,
     "trials1": partial(trials, "model1"),
     "trials2": partial(trials, "model2"),

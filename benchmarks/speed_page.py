@@ -100,8 +100,9 @@ def _trials(results: Results) -> str:
         rows.append([f"{model}: best validation accuracy, mean of {len(ours)}", *_compared(plain, ours)])
     note = (
         "The whole program each time, from its start to its end. The plain script has all cores for one trial; of ours"
-        " two run at once, in a thread each, and a pair has ended when both have. Ours also save the model and draw"
-        " four figures, the script one. Ours are seeded, each with another number; the script's are not."
+        " two run at once, in a thread each, in the precision of a sweep on this machine, and a pair has ended when"
+        " both have. None opens the test split. Ours also save the model and draw four figures, the script one. Ours"
+        " are seeded, each with another number; the script's are not."
     )
     return "\n\n".join(["### Full-length trials", note, _table(["", "plain script", "svhn_sweep", ""], rows)])
 

@@ -16,7 +16,7 @@ def precision_of(results: Results) -> str:
 
 
 def per_hour(part: Results) -> tuple[float, float]:
-    """Full-length trials per hour on the whole machine: the plain script's, and ours."""
+    """Full-length trials per hour: the plain script's, one at a time, and ours, two at once."""
     walls = [run["wall"] for run in part["ours"]]
     pairs = [max(pair) for pair in zip(walls[::2], walls[1::2], strict=True)]
     return 3600 / median(run["wall"] for run in part["plain"]), 2 * 3600 / median(pairs)
