@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.ticker import MultipleLocator, PercentFormatter
 from speed_results import MODELS, Results, per_hour, plain_found, precision_of, values_of
 
 OURS, PLAIN = sns.color_palette("colorblind")[:2]
@@ -35,6 +35,7 @@ def figure(results: Results) -> Figure:
     sweep.set(
         title="the same 24 trials of model1: best so far", xlabel="minutes", ylim=(highest - 0.04, highest + 0.004)
     )
+    sweep.yaxis.set_major_locator(MultipleLocator(0.01))
     sweep.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     sweep.grid(alpha=0.3)
     sweep.legend(frameon=False, loc="lower right")

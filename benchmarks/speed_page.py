@@ -123,10 +123,8 @@ def _sweeps(results: Results) -> str:
             rows += _sweep(model, results[f"sweep{number}"], results.get(f"plain{number}"))
     note = "One sweep of 24 trials, drawn by TPE and pruned, not confirmed, on as many workers as there are cores."
     if {"plain1", "plain2"} & results.keys():
-        note += (
-            " The script trains the same settings in the same order, each to its end; of model2 four of them, from"
-            " cheap to dear, times six."
-        )
+        note += " The script trains the same settings in the same order, each to its end"
+        note += "; of model2 four of them, from cheap to dear, times six." if "plain2" in results else "."
     return "\n\n".join(["### Sweeps", note, _table(["", "plain script", "svhn_sweep", ""], rows), _time_of(results)])
 
 
