@@ -12,13 +12,11 @@ from svhn_sweep.training.fit import TrainResult
 LABELS = (np.arange(40) % 10).astype(np.uint8)
 IMAGES = np.random.default_rng(0).uniform(0, 255, (40, 32, 32, 1)).astype(np.float32)
 EPOCH = {"train/loss": 1.0, "train/accuracy": 0.5, "val/loss": 1.1, "val/accuracy": 0.4}
+LONG = "model2, seed 1000000, on SVHN_single_grey_from_stanford.h5"
 
 
 def judged(predicted: np.ndarray) -> Evaluation:
     return Evaluation("test", np.eye(10, dtype=np.float32)[predicted], LABELS)
-
-
-LONG = "model2, seed 1000000, on SVHN_single_grey_from_stanford.h5"
 
 
 @pytest.mark.parametrize(
