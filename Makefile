@@ -28,10 +28,10 @@ format: $(INSTALLED) ## Format the code and apply safe lint fixes
 	$(BIN)/ruff check --fix .
 
 COMPILE := $(BIN)/uv pip compile pyproject.toml --generate-hashes --no-emit-index-url --no-header --quiet
-IMAGES := --constraint requirements.lock --no-annotate --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra server
+IMAGES := --constraint requirements.lock --no-annotate --python-version 3.11 --python-platform x86_64-manylinux_2_28 --extra server --extra ray
 
 lock: $(INSTALLED) ## Resolve pyproject.toml anew into requirements.lock, and for the images
-	$(COMPILE) --extra dev --extra postgres --universal --python-version 3.11 --upgrade --output-file requirements.lock
+	$(COMPILE) --extra dev --extra postgres --extra ray --universal --python-version 3.11 --upgrade --output-file requirements.lock
 	$(COMPILE) $(IMAGES) --output-file docker/cpu.lock
 	$(COMPILE) $(IMAGES) --extra gpu --output-file docker/gpu.lock
 
