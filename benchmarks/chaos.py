@@ -123,7 +123,7 @@ DRIVER = {
     "svhn_sweep.sweep.confirmation:plan": 1,
     "mlflow.tracking.client:MlflowClient.create_logged_model": 1,
     "mlflow.tracking.client:MlflowClient.finalize_logged_model": 1,
-    "svhn_sweep.sweep.driver:Driver.judge": 1,
+    "svhn_sweep.sweep.workers.local:LocalMachine.evaluate": 1,
     "svhn_sweep.tracking.registry:register": 1,
     "mlflow.tracking.client:MlflowClient.create_model_version": 1,
     "mlflow.tracking.client:MlflowClient.set_registered_model_alias": 1,
@@ -206,7 +206,7 @@ class Round:
             if code == 0:
                 return
             killed = code == -signal.SIGKILL and any(kill.victim in FATAL for kill in happened)
-            judging = code == 1 and any("judge" in kill.moment or "load_model" in kill.moment for kill in happened)
+            judging = code == 1 and any("evaluate" in kill.moment or "load_model" in kill.moment for kill in happened)
             if not killed and not judging:
                 self.broken.append(f"start {self.starts} exited with {code} after {[str(kill) for kill in happened]}")
                 return
@@ -261,7 +261,9 @@ class Round:
             process.kill()
         else:
             workers = [
-                number for number, command in promises.processes(self.mark) if "svhn_sweep.sweep.worker" in command
+                number
+                for number, command in promises.processes(self.mark)
+                if "svhn_sweep.sweep.workers.worker_main" in command
             ]
             if not workers:
                 return False

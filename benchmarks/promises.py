@@ -23,7 +23,7 @@ from optuna.trial import FrozenTrial, TrialState
 from svhn_sweep import data
 from svhn_sweep.config import conf_dir, from_composed, register_schema
 from svhn_sweep.tracking import journal
-from svhn_sweep.trial import Label, run_trial
+from svhn_sweep.trial import RunInfo, run_trial
 
 PER_EPOCH = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "learning_rate", "epoch_seconds")
 REPEATABLE = PER_EPOCH[:-1]
@@ -269,7 +269,9 @@ def uninterrupted(overrides: list[str]) -> History:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = from_composed(compose("config", [*overrides, "tracking.log_model=false"]))
     with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
-        run_trial(config, data.load(config.data, test=False), Path(folder), "", Label("in one go", {}))
+        run_trial(
+            config, data.load(config.data, test=False), Path(folder), "", RunInfo("in one go", "in one go", "", {})
+        )
         return journal.history(Path(folder))
 
 

@@ -133,10 +133,11 @@ def _train(composed: DictConfig) -> None:
     """One run, or one of a multirun."""
     config = from_composed(composed)
     from svhn_sweep import data, machine, provenance, report
+    from svhn_sweep.tracking import store
     from svhn_sweep.tracking.journal import JOURNAL
     from svhn_sweep.tracking.live import Live
     from svhn_sweep.tracking.sync import RUN_FOLDERS
-    from svhn_sweep.trial import Label, experiment_name, run_trial
+    from svhn_sweep.trial import RunInfo, experiment_name, run_trial
 
     job = HydraConfig.get()
     test = config.evaluation.test
@@ -150,12 +151,13 @@ def _train(composed: DictConfig) -> None:
     if (folder / JOURNAL).exists():
         raise ConfigError(f"hydra.run.dir must be a new folder but {folder} holds a run already.")
     splits = data.load(config.data, test=test)
-    report.before(config, splits, experiment_name(config))
+    experiment = experiment_name(config)
+    report.before(config, splits, experiment)
     command = provenance.command(provenance.explicit(job.overrides.task, config), provenance.config_dirs(job))
     role = provenance.role(job.overrides.task, job.runtime.choices)
-    label = Label(f"{config.model.name} seed {config.seed}", {"role": role})
+    run_info = RunInfo(f"{config.model.name} seed {config.seed}", experiment, store.address(), {"role": role})
     with Live([folder], RUN_FOLDERS) as live:
-        outcome = run_trial(config, splits, folder, command, label)
+        outcome = run_trial(config, splits, folder, command, run_info)
     if outcome.state == "diverged":
         raise FailedError(
             f"training diverged: the loss is not finite at training.learning_rate={config.training.learning_rate:g}; "

@@ -25,6 +25,10 @@ class SweepError(FailedError):
     """A sweep cannot go on."""
 
 
+class SweepInterruptedError(SweepError):
+    """A sweep cannot go on for now, for no reason of its own: the same command continues it."""
+
+
 class RefusedError(BaseException):
     """A job was refused, for `reason`. Not an Exception: of those Hydra's callbacks make warnings."""
 

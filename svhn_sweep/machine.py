@@ -19,10 +19,15 @@ def cores() -> int:
     return int(cpu_count())
 
 
+def installed_gpus() -> list[str]:
+    """Every NVIDIA GPU of this machine, by the index that nvidia-smi gives it."""
+    return _nvidia("index")
+
+
 def gpus() -> list[str]:
     """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    present = _nvidia("index")
+    present = installed_gpus()
     if not present or visible is None:
         return present
     chosen = (name.strip() for name in visible.split(","))

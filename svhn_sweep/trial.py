@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import OutOfMemoryError, Terminated
 from svhn_sweep.native_messages import native_messages_to
 from svhn_sweep.provenance import code
-from svhn_sweep.tracking import description, store, views
+from svhn_sweep.tracking import description, views
 from svhn_sweep.tracking.journal import Journal, Scalar
 
 if TYPE_CHECKING:  # these import TensorFlow, which takes 5 s: bad data is reported before
@@ -37,18 +37,32 @@ WITHOUT_MEMORY = (  # what CUDA's libraries, who take memory beside TensorFlow's
 
 
 @dataclass(frozen=True)
-class Label:
-    """What a trial is to MLflow.
+class RunInfo:
+    """What MLflow is told about a trial's run before anything is trained.
 
     Attributes:
-        name: of its run.
+        name: of the run.
+        experiment: that it belongs to.
+        store: the address of the MLflow store, without a password.
         tags: role (baseline, trial or confirmation); in a sweep also study and trial.number.
         parent: the folder of the run that it is shown in, relative to its own; empty if there is none.
     """
 
     name: str
+    experiment: str
+    store: str
     tags: dict[str, Scalar]
     parent: str = ""
+
+    def start(self, journal: Journal, tags: Mapping[str, Scalar] | None = None) -> None:
+        """Begin the run's journal, or go on with it; `tags`: further ones, of which the run's own win."""
+        journal.start(
+            name=self.name,
+            experiment=self.experiment,
+            store=self.store,
+            tags={**(tags or {}), **self.tags},
+            parent=self.parent,
+        )
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,7 @@ def run_trial(
     splits: Splits,
     folder: Path,
     command: str,
-    label: Label,
+    run_info: RunInfo,
     should_stop: "ShouldStop | None" = None,
 ) -> Outcome:
     """Train and judge the config's model, with everything about it in `folder`.
@@ -81,7 +95,7 @@ def run_trial(
         splits: the digits of that source; the model is judged on test if they have a test split.
         folder: the trial's own.
         command: reproduces the trial.
-        label: what MLflow is told about it.
+        run_info: what MLflow is told about it.
         should_stop: may end the fit early, as pruned. With it the trial is one of a sweep: what an interrupted one left
             in the folder is continued.
 
@@ -92,13 +106,7 @@ def run_trial(
     """
     parts = data.split_validation(splits, config.training.validation_split)
     with Journal(folder) as journal:
-        journal.start(
-            name=label.name,
-            experiment=experiment_name(config),
-            store=store.address(),
-            tags=_tags(splits) | label.tags,
-            parent=label.parent,
-        )
+        run_info.start(journal, _tags(splits))
         with _recorded(journal, goes_on=should_stop is not None), native_messages_to(folder / "trial.log"):
             return _train_and_judge(config, splits, parts, journal, command, should_stop)
 
@@ -261,7 +269,7 @@ def _recorded(journal: Journal, *, goes_on: bool) -> Iterator[None]:
         raise
     except BaseException as error:
         reason, memory = f"{type(error).__name__}: {error}".removesuffix(": "), _is_out_of_memory(error, shared=goes_on)
-        interrupted = memory and goes_on
+        interrupted = goes_on and (memory or isinstance(error, OSError))  # a full disk is the machine's doing
         if not interrupted:
             _write(journal, "traceback.txt", traceback.format_exc())
         state = "interrupted" if interrupted else "failed"

@@ -13,7 +13,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from cluster import GRACE, Cluster, started
 from folder import Folder
 from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
@@ -129,26 +128,3 @@ def client(tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(new_store, tmp_path)
     return store.connect()
-
-
-@pytest.fixture(scope="module")
-def cluster(plain_environment: dict[str, str]) -> Iterator[Cluster]:
-    with started(dict(plain_environment)) as cluster:
-        yield cluster
-
-
-@pytest.fixture
-def sweep(cluster: Cluster, small_h5: Path) -> Callable[..., tuple[str, ...]]:
-    """`sweep(name, *more)`: the command that every host starts."""
-
-    def command(name: str, *more: str) -> tuple[str, ...]:
-        data = ("data=svhn", f"data.path={small_h5}", "model=model1", "training.epochs=4")
-        small = (
-            "hydra.sweeper.confirm=null",
-            "hydra.sweeper.pruner.name=none",
-            f"hydra.sweeper.takeover_after={GRACE}",
-        )
-        where = (f"hydra.sweeper.storage={cluster.postgres.storage}", f"hydra.sweeper.study_name={name}")
-        return ("-m", "optuna", *data, *small, *where, *more)
-
-    return command

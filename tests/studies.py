@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
@@ -31,7 +32,7 @@ class Studies:
     """A folder's studies, as one driver after another opens them."""
 
     path: Path
-    opened: list[storage.Storage] = field(default_factory=list)
+    opened: list[RDBStorage] = field(default_factory=list)
 
     def plan(
         self,
@@ -63,7 +64,7 @@ class Studies:
             self.opened.pop().engine.dispose()
 
 
-def _hurry(connected: storage.Storage) -> None:
+def _hurry(connected: RDBStorage) -> None:
     """Not to wait for the disk: no test takes its power away."""
     connected.engine.dispose()
     event.listen(connected.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))

@@ -13,9 +13,6 @@ Command = Callable[..., subprocess.CompletedProcess[str]]
 HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "numpy"}
 
 
-SHARED = ["-m", "optuna", "hydra.sweeper.storage=postgresql+psycopg://me@127.0.0.1:1/optuna"]
-
-
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -56,17 +53,12 @@ SHARED = ["-m", "optuna", "hydra.sweeper.storage=postgresql+psycopg://me@127.0.0
             ]
         ],
         (
-            SHARED,
-            "svhn_sweep: data must be named where hosts share a storage, since each would look in its own folder",
+            ["-m", "optuna", "hydra.sweeper.cluster=auto", "hydra.sweeper.devices=[0]"],
+            "svhn_sweep: hydra.sweeper.devices must be null with hydra.sweeper.cluster: Ray assigns devices.",
         ),
         (
-            [
-                "-m",
-                "optuna",
-                "hydra.sweeper.sampler=qmc",
-                "hydra.sweeper.storage=postgresql+psycopg://127.0.0.1:1/optuna",
-            ],
-            "svhn_sweep: hydra.sweeper.sampler must be tpe or random where hosts share a storage but is qmc.",
+            ["-m", "optuna", "hydra.sweeper.takeover_after=60"],
+            "svhn_sweep: hydra.sweeper.takeover_after is not a key of the config",
         ),
         (["sync", "nowhere"], "svhn_sweep: sync takes folders of runs, but there is no nowhere."),
     ],
@@ -78,25 +70,6 @@ def test_the_users_mistake_is_one_line_and_exit_code_2(svhn_sweep: Command, argu
     assert len(result.stderr.splitlines()) == 1
     assert "secret" not in result.stderr
     assert not result.stdout
-
-
-@pytest.mark.parametrize(
-    ("environment", "told"),
-    [
-        ({}, "the address of an MLflow server where hosts share a storage, but is not set."),
-        (
-            {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"},
-            "a server that answers where hosts share a storage, but http://127.0.0.1:9 does not: ",
-        ),
-    ],
-)
-def test_hosts_that_share_a_storage_need_a_server_that_answers(
-    svhn_sweep: Command, environment: dict[str, str], told: str
-) -> None:
-    result = svhn_sweep(*SHARED, "data=synthetic", "data.train_size=20", "data.test_size=10", **environment)
-    assert result.returncode == 2
-    assert f"svhn_sweep: MLFLOW_TRACKING_URI must be {told}" in result.stderr
-    assert len(result.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize("override", ["modle=model2", "model.dropout=2"])

@@ -19,7 +19,7 @@ from types import ModuleType
 from typing import Any
 
 KILLS: list[dict[str, Any]] = json.loads(os.environ.get("CHAOS_KILLS", "[]"))
-WORKER = "svhn_sweep.sweep.worker"
+WORKER = "svhn_sweep.sweep.workers.worker_main"
 ENDLESS = 60  # seconds
 
 
@@ -65,7 +65,7 @@ def wrap(module: ModuleType, kill: dict[str, Any]) -> None:
 
 
 def happened(kill: dict[str, Any]) -> None:
-    in_worker = "worker.py" in sys.argv[0]
+    in_worker = "worker_main.py" in sys.argv[0]
     if in_worker != (kill["process"] == "worker"):
         return
     descriptor = os.open(kill["count"], os.O_CREAT | os.O_WRONLY | os.O_APPEND)

@@ -8,18 +8,18 @@ from rich.table import Table
 from svhn_sweep import provenance, report
 from svhn_sweep.report import console
 from svhn_sweep.sweep.plan import Plan
-from svhn_sweep.sweep.pool import CPU, Places
 from svhn_sweep.sweep.sampling import sampler, suggest
 from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.sweep.space import describe, size
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.sweep.view import duration
+from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.trial import experiment_name
 
 EXAMPLES = 3
 
 
-def before(plans: Sequence[Plan], settings: SweeperConfig, where: Places) -> None:
+def before(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster) -> None:
     """The studies, what they explore, and with what."""
     report.synthetic_warning(plans[0].config, experiment_name(plans[0].config))
     for plan in plans:
@@ -30,20 +30,17 @@ def before(plans: Sequence[Plan], settings: SweeperConfig, where: Places) -> Non
         for key, distribution in plan.space.items():
             table.add_row(key, describe(distribution), str(plan.queue[0][key]))
         console.print(table)
-    one = len(where.devices) == 1
-    devices = "the CPU" if where.devices[0] == CPU else f"GPU {', '.join(dict.fromkeys(where.devices))}"
-    count = plans[0].config.training.threads or where.threads
+    count = plans[0].config.training.threads or cluster.threads
     threads = f"{count} thread{'s' if count > 1 else ''}"
     precisions = dict.fromkeys(plan.config.training.precision.value for plan in plans)
     console.print(
-        f"{len(where.devices)} worker{'' if one else 's'} on {devices}, {threads}{'' if one else ' each'}, "
-        f"{' and '.join(precisions)}; "
+        f"{cluster.describe()}, {threads}{'' if len(cluster.slots()) == 1 else ' each'}, {' and '.join(precisions)}; "
         f"sampler {settings.sampler}, pruner {settings.pruner.name}; "
         f"objective: {settings.direction} {settings.metric}"
     )
 
 
-def examples(plans: Sequence[Plan], settings: SweeperConfig, where: Places, config_dirs: Sequence[str]) -> None:
+def examples(plans: Sequence[Plan], settings: SweeperConfig, threads: int, config_dirs: Sequence[str]) -> None:
     """A few trials as the commands that they are."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for plan in plans:
@@ -52,8 +49,8 @@ def examples(plans: Sequence[Plan], settings: SweeperConfig, where: Places, conf
         for _ in range(EXAMPLES):
             trial = study.ask()
             params = {key: suggest(trial, key, distribution) for key, distribution in plan.space.items()}
-            threads = plan.config.training.threads or where.threads
-            console.print(provenance.command(plan.overrides(params, threads), config_dirs))
+            used = plan.config.training.threads or threads
+            console.print(provenance.command(plan.overrides(params, used), config_dirs))
 
 
 def confirmation(study: Study, confirming: Study | None, workers: int) -> None:

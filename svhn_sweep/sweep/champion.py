@@ -8,10 +8,10 @@ from statistics import mean
 from optuna.trial import TrialState
 
 from svhn_sweep.config import source_of
+from svhn_sweep.report import console
 from svhn_sweep.sweep.confirmation import Verdict, proven, verdicts
-from svhn_sweep.sweep.driver import Driver
-from svhn_sweep.sweep.messages import Judge
 from svhn_sweep.sweep.study import Study
+from svhn_sweep.sweep.workers.protocol import Cluster, EvaluateRequest
 from svhn_sweep.tracking import journal, store
 
 BASELINE, BEST = "baseline", "best"  # the arms
@@ -60,15 +60,15 @@ class Candidate:
         """The seed whose run of an arm did best on validation: its weights stand for the arm."""
         return max(self.runs[arm], key=lambda seed: _accuracy(self.runs[arm][seed]))
 
-    def judge(self, config_dirs: Sequence[str]) -> Judge:
-        """The task of judging all its models on test."""
+    def evaluate_request(self, config_dirs: Sequence[str]) -> EvaluateRequest:
+        """To evaluate all its models on test."""
         plan = self.study.plan
-        return Judge(
+        return EvaluateRequest(
             overrides=tuple(plan.overrides({}, self.study.threads)),
             config_dirs=tuple(config_dirs),
             models={arm: tuple(runs.values()) for arm, runs in self.runs.items()},
             shown={arm: runs[self.seed(arm)] for arm, runs in self.runs.items()},
-            folder=self.study.own_folder,
+            folder=self.study.plan.home,
         )
 
 
@@ -110,28 +110,36 @@ def candidate(study: Study, confirmation: Study | None) -> Candidate | None:
     return Candidate(study, number, found, runs) if runs or confirmation is not None else None
 
 
-def recommend(candidates: Sequence[Candidate | None], driver: Driver) -> Recommendation | None:
-    """Choose among studies on validation, judge on test, register; None if there is nothing to recommend.
+def recommend(
+    candidates: Sequence[Candidate | None], cluster: Cluster, config_dirs: Sequence[str]
+) -> Recommendation | None:
+    """Choose among studies on validation, evaluate on test, register; None if there is nothing to recommend.
+
+    Args:
+        candidates: one for each study, or None.
+        cluster: that evaluates.
+        config_dirs: the user's own folders of configs.
 
     Raises:
-        SweepError: the models could not be judged.
+        SweepError: the models could not be evaluated.
     """
     choices = [each for each in candidates if each is not None and each.arm in each.runs]
     if not choices:
         return None
     chosen = max(choices, key=lambda each: each.validation)
-    test, reads = _test(chosen, driver)
+    test, reads = _test(chosen, cluster, config_dirs)
     return Recommendation(chosen, test, reads, *_register(chosen))
 
 
-def _test(chosen: Candidate, driver: Driver) -> tuple[dict[str, list[float]], int]:
+def _test(chosen: Candidate, cluster: Cluster, config_dirs: Sequence[str]) -> tuple[dict[str, list[float]], int]:
     """Test accuracies by arm, in the order of the runs, and how often the test split was read for them and others."""
     folder, study = chosen.study.plan.folder, chosen.study.optuna
     known: dict[str, dict[str, list[float]]] = study.user_attrs.get(TEST, {})
     key = " ".join(str(run.relative_to(folder)) for runs in chosen.runs.values() for run in runs.values())
     if key not in known:
-        driver.view.say(f"{chosen.study.plan.name}: judging {len(key.split())} models on test")
-        known[key] = driver.judge(chosen.judge(driver.config_dirs))
+        count = len(key.split())
+        console.print(f"{chosen.study.plan.name}: judging {count} model{'' if count == 1 else 's'} on test")
+        known[key] = cluster.evaluate(chosen.evaluate_request(config_dirs)).accuracies
         study.set_user_attr(TEST, known)
     return known[key], len(known)
 

@@ -71,12 +71,12 @@ def show_lines(studies: Sequence[Study], told: Sequence[Sequence[str]]) -> None:
     for study, sentences in zip(studies, told, strict=True):
         for line in sentences:
             console.print(f"{study.plan.name}: {line}")
-        command = study.own_folder / "best_command.txt"
+        command = study.plan.home / "best_command.txt"
         if study.best() is not None and command.exists():
             console.print(f"The best config again: {command.read_text().strip()}")
-        if (study.own_folder / "report.html").exists():
-            console.print(f"Leaderboard, figures, page: {study.own_folder / 'report.html'}")
-    pages = ui.addresses(study.own_folder for study in studies)
+        if (study.plan.home / "report.html").exists():
+            console.print(f"Leaderboard, figures, page: {study.plan.home / 'report.html'}")
+    pages = ui.addresses(study.plan.home for study in studies)
     if pages:
         where = store.address() if store.scheme() in store.SERVERS else "python -m svhn_sweep ui"
         console.print(f"In MLflow: {where}")

@@ -6,8 +6,8 @@ from pathlib import Path
 import optuna
 
 from svhn_sweep.errors import ConfigError
+from svhn_sweep.files import write_whole
 from svhn_sweep.sweep.plan import Plan
-from svhn_sweep.sweep.storage import write_whole
 
 
 def agreed(study: optuna.Study, key: str, value: str) -> str:
@@ -36,13 +36,12 @@ def check_same(study: optuna.Study, plan: Plan) -> None:
         )
 
 
-def recognise(study: optuna.Study, folder: Path, *, shared: bool) -> None:
+def recognise(study: optuna.Study, folder: Path) -> None:
     """Folder and database know each other by an id: trials of the same number are the same trial.
 
     Args:
         study: new, or an old one.
-        folder: of its trials; made if it may be.
-        shared: whether drivers on other hosts have folders of their own for the same study.
+        folder: of its trials; made for a new study.
 
     Raises:
         ConfigError: the folder is another study's, or this study's folder is somewhere else.
@@ -50,9 +49,9 @@ def recognise(study: optuna.Study, folder: Path, *, shared: bool) -> None:
     attribute = study.user_attrs.get("id")
     mark = folder / "study.id"
     known = mark.read_text() if mark.exists() else None
-    if (attribute is None or (known is None and shared)) and not any(folder.glob("trial-*")):
+    if attribute is None and not any(folder.glob("trial-*")):
         folder.mkdir(parents=True, exist_ok=True)
-        known = attribute = attribute or uuid.uuid4().hex
+        known = attribute = uuid.uuid4().hex
         write_whole(mark, known)
         study.set_user_attr("id", attribute)
     if known != attribute:

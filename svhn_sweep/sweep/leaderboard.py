@@ -12,7 +12,6 @@ from dataclasses import dataclass, fields, replace
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-SURPLUS = "surplus"  # the state of a trial that another driver's made superfluous
 CELL = 160  # characters; MLflow cuts a description off at 8,000
 
 
@@ -37,18 +36,13 @@ def rows(study: optuna.Study) -> list[Row]:
     """Started trials: complete ones best first, pruned ones likewise, diverged or failed, running; ties by number."""
     sign, places = sign_of(study), {"complete": 0, "pruned": 1, "running": 3, "interrupted": 3}
     started = [trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING]
-    found = [_row(trial, sign) for trial in started if not is_surplus(trial)]
+    found = [_row(trial, sign) for trial in started]
     found.sort(key=lambda row: (places.get(row.state, 2), row.value is None, sign * (row.value or 0.0), row.number))
     complete = [(row, row.value) for row in found if row.state == "complete" and row.value is not None]
     baseline = next((value for row, value in complete if row.number == 0), None)
     for place, (row, value) in enumerate(complete):
         found[place] = replace(row, rank=place + 1, delta=None if baseline is None else value - baseline)
     return found
-
-
-def is_surplus(trial: FrozenTrial) -> bool:
-    """Whether it was asked for in the same moment as the last trial of the budget, and never trained."""
-    return bool(trial.user_attrs.get("state") == SURPLUS)
 
 
 def sign_of(study: optuna.Study) -> int:

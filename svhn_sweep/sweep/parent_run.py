@@ -7,12 +7,11 @@ from datetime import datetime
 from pathlib import Path
 
 from svhn_sweep.config import flatten, source_of
+from svhn_sweep.files import write_whole
 from svhn_sweep.provenance import code, command
 from svhn_sweep.sweep import leaderboard
 from svhn_sweep.sweep.confusions import Confusions
-from svhn_sweep.sweep.patience import OutOfReachError
 from svhn_sweep.sweep.space import describe
-from svhn_sweep.sweep.storage import write_whole
 from svhn_sweep.sweep.study import Study
 from svhn_sweep.tracking import description, store, views
 from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar, history
@@ -39,9 +38,9 @@ class ParentRun:
             config_dirs: the user's own folders of configs.
         """
         self.study, self.command, self.config_dirs = study, sweep_command, config_dirs
-        self.journal = Journal(study.own_folder)
+        self.journal = Journal(study.plan.home)
         self.compared: set[int] = set()
-        self.left = False  # whether this driver has ended it, for its part
+        self.ended = False
         tags: dict[str, Scalar] = {"role": "sweep", "study": study.plan.name, "data.sha256": study.plan.data_sha256}
         tags["trial.state"] = "running"
         self.journal.start(
@@ -49,7 +48,6 @@ class ParentRun:
             experiment=experiment_name(study.plan.config),
             store=store.address(),
             tags=tags | code(),
-            key="" if study.claims is None else study.optuna.user_attrs["id"],  # every driver has a journal of this run
         )
         shown = _views(study, explored)
         for key, (name, state) in shown.items():
@@ -68,7 +66,7 @@ class ParentRun:
         except OSError:  # the next trial's end tries again; training goes on
             logger.exception("no leaderboard")
         finished = self.study.finished()
-        new = {trial.number for trial in finished if self.study.ownership.has(trial)} - self.compared
+        new = {trial.number for trial in finished} - self.compared
         for row in [row for row in rows if row.number in new and row.delta is not None]:
             if (self.study.folder(row.number) / JOURNAL).exists():
                 with Journal(self.study.folder(row.number)) as trial:
@@ -129,16 +127,9 @@ class ParentRun:
         return any(key.startswith("confirmed/") for metrics in history(self.journal.folder).values() for key in metrics)
 
     def end(self, status: str, tags: dict[str, Scalar]) -> None:
-        """How the sweep ended, for now; unless it has not, since other drivers go on."""
-        self.left = True
-        if status == "FINISHED" or not self._others_at_work():
-            self.journal.end(status, tags)
-
-    def _others_at_work(self) -> bool:
-        try:
-            return self.study.ownership.others_at_work()
-        except OutOfReachError:
-            return False
+        """How the sweep ended, for now."""
+        self.ended = True
+        self.journal.end(status, tags)
 
     def _about(self) -> dict[str, str]:
         plan, settings, digits = self.study.plan, self.study.settings, self.study.plan.config.data

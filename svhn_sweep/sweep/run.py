@@ -2,31 +2,30 @@
 
 import logging
 import math
-import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 
 from hydra.conf import HydraConf
 from omegaconf import DictConfig
+from optuna.storages import RDBStorage
 
-from svhn_sweep import data, machine, provenance
-from svhn_sweep.config import AutoConfig, Config
-from svhn_sweep.errors import ConfigError, SweepError, Terminated
+from svhn_sweep import data, provenance
+from svhn_sweep.config import Config
+from svhn_sweep.errors import ConfigError, SweepError, SweepInterruptedError, Terminated
 from svhn_sweep.report import console
 from svhn_sweep.sweep import announcement, conclusion, storage
-from svhn_sweep.sweep.claims import Claims
 from svhn_sweep.sweep.conclude import conclude, report_so_far
-from svhn_sweep.sweep.driver import Driver
 from svhn_sweep.sweep.parent_run import ParentRun
-from svhn_sweep.sweep.patience import PatientStorage
 from svhn_sweep.sweep.plan import Resolve, plans
-from svhn_sweep.sweep.pool import CPU, Places, places
-from svhn_sweep.sweep.settings import LOG_FORMAT, from_composed
+from svhn_sweep.sweep.settings import LOG_FORMAT, SweeperConfig, from_composed
 from svhn_sweep.sweep.study import Study
-from svhn_sweep.sweep.work import Work, follow, open_study
-from svhn_sweep.tracking import memory, store
+from svhn_sweep.sweep.work import Work, follow
+from svhn_sweep.sweep.workers.local import LocalMachine
+from svhn_sweep.sweep.workers.protocol import Cluster
+from svhn_sweep.sweep.workers.scheduler import Scheduler
+from svhn_sweep.tracking import store
 from svhn_sweep.tracking.live import Live
 from svhn_sweep.tracking.sync import MULTIRUN, NEWEST, RUN_FOLDERS
 
@@ -44,78 +43,71 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
 
     Raises:
         UserError: what was typed is no sweep; nothing has been started.
-        SweepError: too many trials failed in a row, or the models could not be judged.
+        SweepError: too many trials failed in a row, or the models could not be evaluated.
     """
     hydra, settings = composed.hydra, from_composed(composed.hydra)
     if hydra.launcher._target_ != BASIC_LAUNCHER:
         raise ConfigError(
-            "hydra/launcher must be basic: a sweep starts its own workers on this machine; "
-            f"but got {hydra.launcher._target_}."
+            f"hydra/launcher must be basic: a sweep starts its own workers; but got {hydra.launcher._target_}."
         )
-    where, database = places(settings), storage.url(settings.storage)
-    shared = storage.is_shared(database)
-    if shared and settings.sampler == "qmc":  # two drivers would draw the same point
-        raise ConfigError("hydra.sweeper.sampler must be tpe or random where hosts share a storage but is qmc.")
-    found = plans(settings, arguments, _resolver(arguments, where, test=settings.confirm is not None, shared=shared))
-    if shared and not settings.dry_run:
-        _check_server()
-    announcement.before(found, settings, where)
-    if settings.dry_run:
-        announcement.examples(found, settings, where, provenance.config_dirs(hydra))
-        return
-    kept = storage.connect(database)
-    MULTIRUN.mkdir(exist_ok=True)
-    logging.basicConfig(filename=MULTIRUN / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True)
+    database = storage.url(settings.storage)
     with ExitStack() as stack:
-        claims = (
-            stack.enter_context(Claims(kept, settings.takeover_after)) if isinstance(kept, PatientStorage) else None
-        )
-        for plan in found if claims is None else []:
-            stack.enter_context(storage.alone(plan.folder))
-        threads = [plan.config.training.threads or where.threads for plan in found]
-        studies = [open_study(plan, settings, kept, count, claims) for plan, count in zip(found, threads, strict=True)]
-        live = stack.enter_context(Live([study.own_folder for study in studies], RUN_FOLDERS))
+        cluster = stack.enter_context(closing(_cluster(settings)))
+        found = plans(settings, arguments, _resolver(arguments, cluster, test=settings.confirm is not None))
+        announcement.before(found, settings, cluster)
+        if settings.dry_run:
+            announcement.examples(found, settings, cluster.threads, provenance.config_dirs(hydra))
+            return
+        MULTIRUN.mkdir(exist_ok=True)
+        logging.basicConfig(filename=MULTIRUN / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True)
+        kept = storage.connect(database)
+        for plan in found:
+            stack.enter_context(storage.single_driver(kept, plan.name, plan.folder))
+        with storage.interrupted_by_database():
+            studies = [Study(plan, settings, kept, plan.config.training.threads or cluster.threads) for plan in found]
+        cluster.prepare(found)
+        _run(hydra, settings, cluster, studies, kept)
+
+
+def _run(
+    hydra: HydraConf, settings: SweeperConfig, cluster: Cluster, studies: Sequence[Study], kept: RDBStorage
+) -> None:
+    """The sweep itself, while the locks of its studies are held."""
+    config_dirs, command = provenance.config_dirs(hydra), _command(hydra)
+    explored = list(dict.fromkeys(key for study in studies for key in study.plan.space))
+    with Live([study.plan.home for study in studies], RUN_FOLDERS) as live:
         follow(live, studies)
-        explored = list(dict.fromkeys(key for plan in found for key in plan.space))
         _note_newest(studies)
-        driver = Driver(settings, where, provenance.config_dirs(hydra), MULTIRUN / "workers.log", live)
+        scheduler = Scheduler(settings, cluster, config_dirs, live)
         parents: list[ParentRun] = []
-        with _ended_with(parents, _command(hydra), kept):
+        with _ended_with(parents, command), storage.interrupted_by_database():
             for study in studies:
-                with storage.exclusive(kept, study.plan.name):
-                    parents.append(ParentRun(study, explored, _command(hydra), provenance.config_dirs(hydra)))
-                    _introduce(parents[-1])
+                parents.append(ParentRun(study, explored, command, config_dirs))
+                parents[-1].update()
             try:
-                _sweep(Work(studies, parents, driver, kept, claims))
+                _sweep(Work(studies, parents, scheduler, kept))
             finally:
-                driver.stop()
+                scheduler.stop()
     if not live.sent:
         console.print(f"MLflow at {store.address()} lacks some of it: `python -m svhn_sweep sync` sends it.")
 
 
-def _introduce(parent: ParentRun) -> None:
-    """Say what is known of the study; where several drivers have it together, MLflow is told at once.
-
-    Raises:
-        ConfigError: MLflow cannot be told.
-    """
-    parent.update()
-    if parent.study.claims is None:
-        return
-    from svhn_sweep.tracking import sending  # imports mlflow
-
+def _cluster(settings: SweeperConfig) -> Cluster:
+    """This machine, or the Ray cluster that the settings name."""
+    if settings.cluster is None:
+        return LocalMachine(settings, MULTIRUN / "workers.log")
     try:
-        sending.send(parent.journal.folder)
-    except Exception as error:
-        if memory.recall(parent.journal.folder) is None:  # else it has the run; the rest is sent when it answers
-            raise ConfigError(
-                f"MLflow at {store.address()} must answer when a driver joins others: {store.reason(error)}."
-            ) from error
+        from svhn_sweep.sweep.workers.ray_cluster import RayCluster
+    except ImportError as error:
+        raise ConfigError(
+            f"hydra.sweeper.cluster={settings.cluster} needs this package's extra `ray`: {error}."
+        ) from error
+    return RayCluster(settings, MULTIRUN / "workers.log")
 
 
 def _note_newest(studies: Sequence[Study]) -> None:
     """For `python -m svhn_sweep ui`."""
-    names = [str(study.own_folder.relative_to(MULTIRUN)) for study in studies]
+    names = [str(study.plan.home.relative_to(MULTIRUN)) for study in studies]
     (MULTIRUN / NEWEST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
@@ -129,8 +121,6 @@ def _sweep(work: Work) -> None:
         report_so_far(work)
         raise
     if over:
-        for parent in work.parents:
-            parent.update()  # other drivers' baselines give trials of this one their distance
         conclude(work)
         return
     told = report_so_far(work)
@@ -146,19 +136,18 @@ def _sweep(work: Work) -> None:
 
 
 @contextmanager
-def _ended_with(parents: Sequence[ParentRun], command: str, kept: storage.Storage) -> Iterator[None]:
-    """The studies' own runs end as the sweep does; somebody who stopped it hears how to go on."""
+def _ended_with(parents: Sequence[ParentRun], command: str) -> Iterator[None]:
+    """The studies' own runs end as the sweep does; whoever can continue it is told how."""
     try:
         yield
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | Terminated)
-        if stopped and isinstance(kept, PatientStorage):
-            kept.hurried = True
+        resumable = stopped or isinstance(error, SweepInterruptedError)
         reason = "stopped" if stopped else store.reason(error)
         for parent in parents:
-            state = "interrupted" if stopped else "failed"
-            parent.end("KILLED" if stopped else "FAILED", {"trial.state": state, "trial.reason": reason})
-        if stopped:
+            state = "interrupted" if resumable else "failed"
+            parent.end("KILLED" if resumable else "FAILED", {"trial.state": state, "trial.reason": reason})
+        if resumable:
             console.print(f"Nothing is lost. The same command continues:\n{command}")
         for parent in parents:
             try:
@@ -167,46 +156,20 @@ def _ended_with(parents: Sequence[ParentRun], command: str, kept: storage.Storag
                 logger.exception("no leaderboard")  # and no word of it: what ended the sweep is told
         raise
     for parent in parents:
-        if not parent.left:
+        if not parent.ended:
             parent.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
 
 
-def _check_server() -> None:
-    """Before anything is made: what hosts do together they show in one place.
-
-    Raises:
-        ConfigError: there is no MLflow server, or it does not answer, or does not let this user in.
-    """
-    if store.scheme() not in store.SERVERS:
-        raise ConfigError(
-            "MLFLOW_TRACKING_URI must be the address of an MLflow server where hosts share a storage, but is "
-            f"{'not set' if 'MLFLOW_TRACKING_URI' not in os.environ else store.address()}."
-        )
-    try:
-        store.connect().search_experiments(max_results=1)
-    except Exception as error:
-        raise ConfigError(
-            f"MLFLOW_TRACKING_URI must be a server that answers where hosts share a storage, but {store.address()} "
-            f"does not: {store.reason(error)} (user and password: MLFLOW_TRACKING_USERNAME, MLFLOW_TRACKING_PASSWORD)."
-        ) from error
-
-
-def _resolver(arguments: Sequence[str], where: Places, *, test: bool, shared: bool) -> Resolve:
+def _resolver(arguments: Sequence[str], cluster: Cluster, *, test: bool) -> Resolve:
     """Decides on data and precision.
 
     Args:
         arguments: the user's overrides.
-        where: trials are trained.
+        cluster: that trains.
         test: whether the data must have a test split, which is not opened yet.
-        shared: whether other hosts must come to the same data.
     """
 
     def resolve(config: Config) -> tuple[Config, str]:
-        if shared and isinstance(config.data, AutoConfig):
-            raise ConfigError(
-                "data must be named where hosts share a storage, since each would look in its own folder: "
-                "data=svhn data.path=FILE, data=stanford or data=synthetic."
-            )
         source = data.resolve(config.data, path_given=provenance.names_file(arguments))
         splits = data.load(source, test=False)
         data.split_validation(splits, config.training.validation_split)
@@ -215,8 +178,7 @@ def _resolver(arguments: Sequence[str], where: Places, *, test: bool, shared: bo
                 f"{splits.path} must have X_test and y_test, on which the champion is judged; or add "
                 "hydra.sweeper.confirm=null."
             )
-        gpus = [device for device in where.devices if device != CPU]
-        training = replace(config.training, precision=machine.precision(config.training.precision, gpus))
+        training = replace(config.training, precision=cluster.precision(config.training.precision))
         return replace(config, data=source, training=training), splits.sha256
 
     return resolve

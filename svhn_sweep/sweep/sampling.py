@@ -22,14 +22,14 @@ def suggest(trial: Trial, key: str, each: optuna.distributions.BaseDistribution)
     return trial.suggest_int(key, each.low, each.high, step=each.step, log=each.log)
 
 
-def sampler(name: str, seed: int, trials: int, owner: int = 0) -> optuna.samplers.BaseSampler:
-    """A sampler that does not repeat itself in a study that goes on with so many trials, nor another driver's.
+def sampler(name: str, seed: int, trials: int) -> optuna.samplers.BaseSampler:
+    """A sampler that does not repeat itself in a study that goes on with so many trials.
 
     TPE and random search begin their draws anew with each process, so each start gets its own seed. QMC counts its
     points in the storage and needs the same seed always, but not for what it draws by chance: all, until a trial is
     complete, pruned or running from which it learns the space.
     """
-    own = int(np.random.SeedSequence((seed, trials, owner)).generate_state(1)[0])
+    own = int(np.random.SeedSequence((seed, trials)).generate_state(1)[0])
     if name == "qmc":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)

@@ -84,7 +84,7 @@ class SweeperConfig:
     trials_per_worker: int = number(at_least=1, at_most=1_000_000)
     trial_timeout: float | None = number(above=0)
     failures_in_a_row: int = number(at_least=1, at_most=1_000_000)
-    takeover_after: float = number(at_least=5, at_most=86_400)
+    cluster: str | None = MISSING
     confirm: ConfirmConfig | None = field(default_factory=ConfirmConfig)
     dry_run: bool = MISSING
 

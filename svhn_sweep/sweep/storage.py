@@ -1,4 +1,4 @@
-"""Where Optuna keeps its studies: a SQLite file that one driver at a time works on, or PostgreSQL for many hosts."""
+"""Where Optuna keeps its studies, and the locks by which a study has one driver at a time."""
 
 import fcntl
 import os
@@ -7,19 +7,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
-from sqlalchemy import URL, Connection, Engine, create_engine, make_url, text
+from optuna.storages import RDBStorage
+from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
-from svhn_sweep.errors import ConfigError
-from svhn_sweep.sweep.patience import PatientStorage
+from svhn_sweep.errors import ConfigError, SweepInterruptedError
 from svhn_sweep.tracking import store
 
-Storage = optuna.storages.RDBStorage | PatientStorage
-
 BUSY_SECONDS = 60  # how long one process waits while another writes to SQLite
-POSTGRES = "postgresql+psycopg"
-# A host that is cut off hears of it within seconds, not when TCP gives up; clocks are the server's, in one time zone.
-CONNECTION = {
+DATABASE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
+POSTGRES = "postgresql"
+# A driver that is cut off notices it within seconds, not when TCP gives up; times are UTC on every server.
+POSTGRES_CONNECTION = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
     "keepalives_interval": 2,
@@ -34,111 +33,107 @@ def url(setting: str | None) -> URL:
     """The database named by `hydra.sweeper.storage`; by default optuna.db, beside mlflow.db.
 
     Raises:
-        ConfigError: it is neither a SQLite file nor PostgreSQL.
+        ConfigError: it is no address of a database, or holds a password.
     """
     if setting is None:
         return URL.create("sqlite", database=str(Path.cwd() / "optuna.db"))
-    kind = setting.partition(":")[0]  # no more of it: there may be a password
     try:
         parsed = make_url(setting)
     except ArgumentError:
-        parsed = URL.create("nothing")
-    if parsed.drivername == "sqlite" and parsed.database:
+        parsed = URL.create("")
+    if not parsed.database:
+        kind = setting.partition(":")[0]  # no more of it: there may be a password
+        raise ConfigError(
+            "hydra.sweeper.storage must be sqlite:///FILE or the address of another database, such as "
+            f"postgresql+psycopg://USER@HOST/DATABASE, but begins with {kind!r}."
+        )
+    if parsed.password is not None or any("password" in key for key in parsed.query):
+        raise ConfigError("hydra.sweeper.storage must not hold a password; give it in PGPASSWORD or PGPASSFILE.")
+    if parsed.get_backend_name() == "sqlite":
         return parsed.set(database=str(Path.cwd() / parsed.database))
-    if parsed.drivername == POSTGRES and parsed.database:
-        if parsed.password is not None or any("password" in key for key in parsed.query):
-            raise ConfigError("hydra.sweeper.storage must not hold a password; give it in PGPASSWORD or PGPASSFILE.")
-        return parsed
-    raise ConfigError(
-        f"hydra.sweeper.storage must be sqlite:///FILE or {POSTGRES}://USER@HOST/DATABASE but begins with {kind!r}."
-    )
+    return parsed
 
 
-def is_shared(database: URL) -> bool:
-    """Whether several drivers, on one host or many, may work on its studies."""
-    return database.drivername == POSTGRES
-
-
-def connect(database: URL) -> Storage:
-    """The storage in that database; a new one appears whole, since a process may die while it makes the tables.
+def connect(database: URL) -> RDBStorage:
+    """The storage in that database; a new SQLite file appears whole, since a process may die while it makes the tables.
 
     Raises:
         ConfigError: it cannot be used.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
-        return _postgres(database) if is_shared(database) else _sqlite(database)
-    except (OSError, SQLAlchemyError, RuntimeError, ImportError, optuna.exceptions.StorageInternalError) as error:
-        shown = database.render_as_string(hide_password=True)
-        hint = " (user in the address, password: PGPASSWORD or PGPASSFILE)" if is_shared(database) else ""
-        hint = "; install this package's extra `postgres`" if isinstance(error, ImportError) else hint
+        return _sqlite(database) if database.get_backend_name() == "sqlite" else _server(database)
+    except (OSError, RuntimeError, ImportError, ArgumentError, *DATABASE_ERRORS) as error:
+        shown, is_postgres = database.render_as_string(hide_password=True), database.get_backend_name() == POSTGRES
+        hint = " (user in the address, password: PGPASSWORD or PGPASSFILE)" if is_postgres else ""
+        hint = "; install this package's extra `postgres`" if isinstance(error, ImportError) and is_postgres else hint
         raise ConfigError(
             f"hydra.sweeper.storage must be a database of Optuna's but {shown} is not: {store.reason(error)}{hint}."
         ) from error
 
 
-def _sqlite(database: URL) -> optuna.storages.RDBStorage:
+def _sqlite(database: URL) -> RDBStorage:
     assert database.database
     path = Path(database.database)
     path.parent.mkdir(parents=True, exist_ok=True)
-    store.create_whole(path, lambda other: optuna.storages.RDBStorage(f"sqlite:///{other}").engine.dispose())
-    return optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
+    store.create_whole(path, lambda other: RDBStorage(f"sqlite:///{other}").engine.dispose())
+    return RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
 
 
-def _postgres(database: URL) -> PatientStorage:
-    settings = {"connect_args": CONNECTION, "pool_pre_ping": True, "pool_size": 2}
-    address = database.render_as_string(hide_password=False)
-    engine = create_engine(database, **settings)
-    try:
-        lock = _lock(engine, "tables")
-        try:
-            return PatientStorage(optuna.storages.RDBStorage(address, engine_kwargs=settings))  # type: ignore[abstract]
-        finally:
-            lock.invalidate()
-    finally:
-        engine.dispose()
+def _server(database: URL) -> RDBStorage:
+    settings = {"connect_args": POSTGRES_CONNECTION} if database.get_backend_name() == POSTGRES else {}
+    return RDBStorage(database.render_as_string(hide_password=False), engine_kwargs={**settings, "pool_pre_ping": True})
 
 
 @contextmanager
-def exclusive(storage: Storage, name: str) -> Iterator[None]:
-    """One driver at a time, on whatever host, does what has this name; where there is one driver, nothing to wait for.
-
-    PostgreSQL lets go of the lock when the process or its network is gone, so what is done within bears doing twice.
-    """
-    if not isinstance(storage, PatientStorage):
-        yield
-        return
-    lock = storage.wait(lambda: _lock(storage.engine, name))
-    try:
-        yield
-    finally:
-        lock.invalidate()  # closes the connection, and frees the lock with it, though the server may be out of reach
-
-
-def _lock(engine: Engine, name: str) -> Connection:
-    """A connection that has the lock of this name, as soon as it is free."""
-    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-    connection.execute(text("SELECT pg_advisory_lock(hashtext(:name))"), {"name": f"svhn_sweep {name}"})
-    return connection
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file that is there whole or as it was before, after a power cut too."""
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    with unfinished.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock beside a study's folder: whatever is found RUNNING in the study is then known to be nobody's.
+def interrupted_by_database() -> Iterator[None]:
+    """Within, a database that fails ends the sweep with one sentence.
 
     Raises:
-        ConfigError: another driver holds it.
+        SweepInterruptedError: the database is away, locked, or its disk is full.
     """
+    try:
+        yield
+    except DATABASE_ERRORS as error:
+        reason = store.reason(error.__cause__ or error)
+        raise SweepInterruptedError(
+            f"the studies' database cannot be used any more: {reason}; every finished epoch is kept, and the same "
+            "command continues."
+        ) from error
+
+
+@contextmanager
+def single_driver(storage: RDBStorage, name: str, folder: Path) -> Iterator[None]:
+    """Hold the locks of a study: whatever is found RUNNING in it is then known to be nobody's.
+
+    Args:
+        storage: of the study. PostgreSQL has a lock of its own, for drivers on different machines: it is gone with the
+            connection. Elsewhere a study belongs to one folder (`identity.recognise`), and that to who holds its lock.
+        name: of the study.
+        folder: of the study; the lock lies beside it, so that a folder that was moved can be moved back.
+
+    Raises:
+        ConfigError: another driver holds one of them.
+    """
+    with _locked_folder(folder):
+        if storage.engine.dialect.name != POSTGRES:
+            yield
+            return
+        with storage.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            lock = text("SELECT pg_try_advisory_lock(hashtext(:name))")
+            if not connection.execute(lock, {"name": f"svhn_sweep {name}"}).scalar():
+                raise ConfigError(
+                    f"the study {name} must have one driver at a time, but another one on this database works on it; "
+                    "wait for it or stop it."
+                )
+            try:
+                yield
+            finally:
+                connection.invalidate()  # closes it, and frees the lock, though the server may be out of reach
+
+
+@contextmanager
+def _locked_folder(folder: Path) -> Iterator[None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("a+", encoding="utf-8") as file:
         try:

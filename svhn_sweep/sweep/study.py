@@ -1,43 +1,41 @@
 """One study: which trial comes next, and what came of it."""
 
 import os
-import zlib
 from collections import deque
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from svhn_sweep.sweep.claims import Claims
 from svhn_sweep.sweep.identity import agreed, check_same, recognise
-from svhn_sweep.sweep.leaderboard import SURPLUS, is_surplus
-from svhn_sweep.sweep.ownership import Ownership, TakenOverError
-from svhn_sweep.sweep.patience import PatientStorage
 from svhn_sweep.sweep.plan import Params, Plan
 from svhn_sweep.sweep.sampling import pruner, sampler, suggest
 from svhn_sweep.sweep.settings import SweeperConfig
-from svhn_sweep.tracking import journal
-from svhn_sweep.trial import Label
-
-HOSTS = "hosts"
-LATE = (TakenOverError, optuna.exceptions.UpdateFinishedTrialError)  # another driver has the trial, or has finished it
+from svhn_sweep.tracking import journal, store
+from svhn_sweep.trial import RunInfo, experiment_name
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """A trial to be trained; `former`: the driver that it was taken over from."""
+    """A trial to be trained."""
 
     number: int
     params: Params
     epochs_done: int
-    former: str | None = None
+
+
+@dataclass
+class _Running:
+    """A trial in a worker, and the epochs whose values Optuna has."""
+
+    trial: Trial
+    reported: set[int] = field(default_factory=set)
 
 
 class Study:
-    """A plan's trials in Optuna. Drivers ask and tell, workers do not."""
+    """A plan's trials in Optuna. The driver asks and tells, workers do not."""
 
     def __init__(
         self,
@@ -47,9 +45,8 @@ class Study:
         threads: int,
         *,
         prune: bool = True,
-        claims: Claims | None = None,
     ) -> None:
-        """Create the study, or go on with it.
+        """Create the study, or go on with it; the caller holds the lock of its name.
 
         Args:
             plan: what it explores.
@@ -57,69 +54,56 @@ class Study:
             storage: of Optuna.
             threads: for each trial, if the study is new; a study never mixes them.
             prune: whether hopeless trials are ended early.
-            claims: on trials, where other drivers work on the same study; the caller has it to himself meanwhile.
 
         Raises:
             ConfigError: a study of this name explores something else.
         """
-        self.plan, self.settings, self.claims = plan, settings, claims
+        self.plan, self.settings = plan, settings
         self.optuna = optuna.create_study(
             storage=storage,
             study_name=plan.name,
             direction=optuna.study.StudyDirection[settings.direction.upper()],
             load_if_exists=True,
         )
-        self.ownership = Ownership(self.optuna, claims)
         self.threads = int(agreed(self.optuna, "threads", str(threads)))
         check_same(self.optuna, plan)
-        recognise(self.optuna, plan.folder, shared=claims is not None)
+        recognise(self.optuna, plan.folder)
         self._enqueue()
         trials = self.trials()
-        owner = zlib.crc32(claims.owner.encode()) if claims else 0
-        self.optuna.sampler = sampler(settings.sampler, plan.config.seed, len(trials), owner)
+        self.optuna.sampler = sampler(settings.sampler, plan.config.seed, len(trials))
         self.optuna.pruner = pruner(settings, plan.config.training.epochs) if prune else optuna.pruners.NopPruner()
-        nobodys = [trial for trial in trials if trial.state == TrialState.RUNNING] if claims is None else []
-        self._interrupted = deque(nobodys)
-        for folder in (self.folder(trial.number) for trial in self._interrupted):
+        # No driver trains what is found running. `Trial` takes an id that Optuna gives out under this name alone.
+        nobodys = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        self._interrupted = deque(Trial(self.optuna, trial._trial_id) for trial in nobodys)
+        for folder in (self.folder(trial.number) for trial in nobodys):
             if (folder / journal.JOURNAL).exists():
                 journal.has_ended(folder)  # it was killed perhaps, and may have to wait for a worker: it does not run
-        self._running: dict[int, Trial] = {}
-
-    @property
-    def own_folder(self) -> Path:
-        """Where this driver writes about the study as a whole: its folder, or where drivers may share that, its own."""
-        return self.plan.home if self.claims is None else self.plan.home / HOSTS / self.claims.owner
-
-    def sees(self, owner: str) -> bool:
-        """Whether another driver's folder is this one's as well."""
-        return (self.plan.home / HOSTS / owner).exists()
-
-    def hurry(self) -> None:
-        """Wait no longer for a database that does not answer."""
-        if isinstance(self.optuna._storage, PatientStorage):
-            self.optuna._storage.hurried = True
+        self._running: dict[int, _Running] = {}
 
     def folder(self, number: int) -> Path:
         """Where a trial lives, from its first start to its end."""
         return self.plan.folder / f"trial-{number:04d}"
 
-    def label(self, assignment: Assignment) -> Label:
+    def run_info(self, assignment: Assignment) -> RunInfo:
         """What MLflow is told about a trial."""
         role = "baseline" if self.plan.is_baseline(assignment.number) else self.plan.role
-        tags: dict[str, journal.Scalar] = {"role": role, "study": self.plan.name}
-        title = self.plan.title(assignment.number, assignment.params)
-        parent = os.path.relpath(self.own_folder, self.folder(assignment.number))
-        return Label(title, tags | {"trial.number": assignment.number}, parent)
+        return RunInfo(
+            name=self.plan.title(assignment.number, assignment.params),
+            experiment=experiment_name(self.plan.config),
+            store=store.address(),
+            tags={"role": role, "study": self.plan.name, "trial.number": assignment.number},
+            parent=os.path.relpath(self.plan.home, self.folder(assignment.number)),
+        )
 
     @property
     def n_trials(self) -> int:
         """How many there are in the end: the budget, or all that are queued."""
-        return self.plan.n_trials or sum(not is_surplus(trial) for trial in self.optuna.get_trials(deepcopy=False))
+        return self.plan.n_trials or len(self.optuna.get_trials(deepcopy=False))
 
     def trials(self) -> list[FrozenTrial]:
         """All that were ever started, by number."""
         trials: list[FrozenTrial] = self.optuna.get_trials(deepcopy=False)
-        return [trial for trial in trials if trial.state != TrialState.WAITING and not is_surplus(trial)]
+        return [trial for trial in trials if trial.state != TrialState.WAITING]
 
     def finished(self) -> list[FrozenTrial]:
         """The trials that count: complete, pruned or failed."""
@@ -127,91 +111,56 @@ class Study:
 
     def next(self) -> Assignment | None:
         """An interrupted trial, else a new one; None if the budget is used up or the target is reached."""
-        while (trial := self._go_on() or self._new()) is not None:
-            try:
-                former = self.ownership.claim(trial)
-                if not self.ownership.is_admitted(trial.number, self.plan.n_trials):
-                    self._finish(trial, TrialState.FAIL, {"state": SURPLUS})
-                    continue
-                for key, each in self.plan.space.items():
-                    suggest(trial, key, each)
-                if "state" in trial.user_attrs:  # it was interrupted
-                    trial.set_user_attr("state", "running")
-                known = self.ownership.check(trial._trial_id).params
-                params = {key: known[key] for key in self.plan.space}
-            except LATE:
-                self.ownership.let_go(trial._trial_id)
-                continue
-            return self._assignment(trial, params, former)
-        return None
-
-    def _go_on(self) -> Trial | None:
-        """A trial that this driver had to interrupt, and nobody took over."""
-        while self._interrupted:
-            waiting = self._interrupted.popleft()
-            try:
-                self.ownership.check(waiting._trial_id)
-            except LATE:
-                self.ownership.let_go(waiting._trial_id)
-            else:
-                return Trial(self.optuna, waiting._trial_id)
-        return None
-
-    def _new(self) -> Trial | None:
-        """A trial whose driver is dead, or one that never ran."""
-        trials = self.optuna.get_trials(deepcopy=False)
-        abandoned = self.ownership.take(trials, self.folder)
-        if abandoned is not None:
-            return abandoned
-        started = sum(trial.state != TrialState.WAITING and not is_surplus(trial) for trial in trials)
-        return self.optuna.ask() if started < self.n_trials and not self._target_reached() else None
-
-    def _assignment(self, trial: Trial, params: Params, former: str | None) -> Assignment:
-        self._running[trial.number] = trial
+        if not self.has_next():
+            return None
+        trial = self._interrupted.popleft() if self._interrupted else self.optuna.ask()
+        for key, each in self.plan.space.items():
+            suggest(trial, key, each)
+        if "state" in trial.user_attrs:  # it was interrupted
+            trial.set_user_attr("state", "running")
+        known = self.optuna.get_trials(deepcopy=False)[trial.number]
+        self._running[trial.number] = _Running(trial, set(known.intermediate_values))
+        params = {key: known.params[key] for key in self.plan.space}
         done = max(journal.history(self.folder(trial.number)), default=0)
-        return Assignment(trial.number, params, done, former)
+        return Assignment(trial.number, params, done)
+
+    def has_next(self) -> bool:
+        """Whether `next` has a trial."""
+        return bool(self._interrupted) or self._has_room()
+
+    def _has_room(self) -> bool:
+        return len(self.trials()) < self.n_trials and not self._target_reached()
 
     def is_over(self) -> bool:
-        """Whether no driver has anything left to train."""
+        """Whether nothing is left to train."""
         if any(trial.state == TrialState.RUNNING for trial in self.trials()):
             return False
-        return len(self.trials()) >= self.n_trials or self._target_reached()
+        return not self._has_room()
 
     def interrupted(self, number: int) -> None:
-        """The trial goes on later: in this driver's time, or the next one's.
-
-        Raises:
-            TakenOverError: another driver has the trial.
-        """
-        running = self._running[number]
-        with self.ownership.kept(running._trial_id):
-            running.set_user_attr("state", "interrupted")
+        """The trial goes on later: in this driver's time, or the next one's."""
+        trial = self._running[number].trial
+        trial.set_user_attr("state", "interrupted")
         del self._running[number]
-        self._interrupted.append(self.optuna._storage.get_trial(running._trial_id))
-
-    def drop(self, number: int) -> None:
-        """The trial is another driver's; what this one knows of it is not told."""
-        self.ownership.let_go(self._running.pop(number)._trial_id)
+        self._interrupted.append(trial)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Note an epoch's value; returns whether to end the trial as hopeless.
 
         The baseline never is, nor is a trial that is at its end anyway. A resumed trial asks again about its last
         epoch, and hears the same answer.
-
-        Raises:
-            TakenOverError: another driver has the trial.
         """
         running = self._running[number]
-        with self.ownership.kept(running._trial_id) as known:
-            if epoch in known.intermediate_values:
-                return bool(known.user_attrs.get("stop_after") == epoch)
-            running.report(value, epoch)
-            # The baseline is judged as well, since halving has the others compete with whoever was.
-            hopeless = epoch < self.plan.epochs(known.params) and running.should_prune()
-            stop = hopeless and number > 0
-            if stop:
-                running.set_user_attr("stop_after", epoch)
+        trial = running.trial
+        if epoch in running.reported:
+            return bool(trial.user_attrs.get("stop_after") == epoch)
+        trial.report(value, epoch)
+        running.reported.add(epoch)
+        # The baseline is judged as well, since halving has the others compete with whoever was.
+        hopeless = epoch < self.plan.epochs(trial.params) and trial.should_prune()
+        stop = hopeless and number > 0
+        if stop:
+            trial.set_user_attr("stop_after", epoch)
         return stop
 
     def tell(self, number: int, state: str, reason: str) -> FrozenTrial:
@@ -221,9 +170,6 @@ class Study:
             number: of the trial.
             state: complete, pruned, diverged or failed.
             reason: in words; empty if there is nothing to explain.
-
-        Raises:
-            TakenOverError: another driver has the trial.
         """
         epochs = journal.history(self.folder(number))
         finals = epochs.pop(0, {})
@@ -231,17 +177,12 @@ class Study:
         attributes["seconds"] = sum(metrics["epoch_seconds"] for metrics in epochs.values())
         if "val/best_accuracy" in finals:
             attributes["best_accuracy"] = finals["val/best_accuracy"]
-        trial = self._running[number]
-        with self.ownership.kept(trial._trial_id) as known:
-            for epoch in sorted(set(epochs) - set(known.intermediate_values)):
-                trial.report(epochs[epoch][self.settings.metric], epoch)
-            if state == "complete":
-                best = self.settings.best(metrics[self.settings.metric] for metrics in epochs.values())
-                self._finish(trial, TrialState.COMPLETE, attributes, best)
-            else:
-                self._finish(trial, TrialState.PRUNED if state == "pruned" else TrialState.FAIL, attributes)
+        running = self._running[number]
+        for epoch in sorted(set(epochs) - running.reported):
+            running.trial.report(epochs[epoch][self.settings.metric], epoch)
+        told = self._finish(running.trial, state, attributes, epochs)
         del self._running[number]
-        return self.optuna._storage.get_trial(trial._trial_id)
+        return told
 
     def best(self) -> FrozenTrial | None:
         """The best complete trial, of equals the first."""
@@ -261,23 +202,24 @@ class Study:
         """
         failed = {"failed"} if self.plan.n_trials is None else set()
         trials = self.optuna.get_trials(deepcopy=False)
-        known = [
-            t.system_attrs.get("fixed_params") for t in trials if t.user_attrs.get("state") not in {SURPLUS} | failed
-        ]
+        known = [t.system_attrs.get("fixed_params") for t in trials if t.user_attrs.get("state") not in failed]
         for params in self.plan.queue:
             if dict(params) not in known:
                 self.optuna.enqueue_trial(dict(params))
 
     def _finish(
-        self, trial: Trial, state: TrialState, attributes: Mapping[str, str | float], value: float | None = None
-    ) -> None:
+        self,
+        trial: Trial,
+        state: str,
+        attributes: Mapping[str, str | float],
+        epochs: Mapping[int, Mapping[str, float]],
+    ) -> FrozenTrial:
         for key, attribute in attributes.items():  # a finished trial takes no attributes
             trial.set_user_attr(key, attribute)
-        if self.claims is not None:
-            self.ownership.check(trial._trial_id)
-        with suppress(optuna.exceptions.UpdateFinishedTrialError):  # done, but the answer was lost on its way
-            self.optuna.tell(trial, value, state, skip_if_finished=True)
-        self.ownership.let_go(trial._trial_id)
+        if state == "complete":
+            best = self.settings.best(metrics[self.settings.metric] for metrics in epochs.values())
+            return self.optuna.tell(trial, best, TrialState.COMPLETE)
+        return self.optuna.tell(trial, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL)
 
     def _target_reached(self) -> bool:
         target = self.settings.target

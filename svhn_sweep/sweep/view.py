@@ -107,11 +107,6 @@ class View:
         if not self.drawing:
             self._print([name, self.studies[name].counts()])
 
-    def others(self, study: str, finished: Sequence[Finished]) -> None:
-        """Of a study that several drivers share: all that have finished, whoever trained them."""
-        with self.lock:
-            self.studies[study].finished = list(finished)
-
     def started(self, study: str, number: int, what: str, epochs: int, resumed_after: int = 0) -> None:
         """A worker has begun a trial; `what` names its hyperparameters, or is "baseline"."""
         with self.lock:

@@ -17,19 +17,17 @@ Scalar = str | int | float | bool
 class Event(TypedDict, total=False):
     """One line of a journal. `kind` and `time` (milliseconds since 1970) are always there, the rest as listed."""
 
-    kind: (
-        str  # start, resume, supersede, description, params, tags, metrics, dataset, artifact, image, model, view, end
-    )
+    kind: str  # start, resume, description, params, tags, metrics, dataset, artifact, image, model, view, end
     time: int
     key: str  # start: names this run for ever, in whatever store; image, view: names it in MLflow's UI
     store: str  # start: where the run is meant to be shown, without a password
     experiment: str  # start
     parent: str  # start, of a run within another: that one's folder, relative to this one
     name: str  # start, dataset, view
-    text: str  # description: Markdown; supersede: why
+    text: str  # description: Markdown
     digest: str  # dataset
     source: str  # dataset
-    values: dict[str, Scalar]  # params, tags, metrics; end, supersede: tags
+    values: dict[str, Scalar]  # params, tags, metrics; end: tags
     step: int  # metrics
     path: str  # artifact, image, model: relative to the folder
     state: str  # view: what MLflow's UI shows, in its JSON
@@ -65,18 +63,14 @@ class Journal:
         for event, _ in read(folder):
             self._note(event)
 
-    def start(
-        self, *, name: str, experiment: str, store: str, tags: dict[str, Scalar], parent: str = "", key: str = ""
-    ) -> None:
-        """The first event; in a journal that ended before, the run goes on. `key`: of a run with several journals."""
+    def start(self, *, name: str, experiment: str, store: str, tags: dict[str, Scalar], parent: str = "") -> None:
+        """The first event; in a journal that ended before, the run goes on."""
         if self.started and self.ended:
             self._append({"kind": "resume"})
         elif not self.started:
-            start: Event = {"kind": "start", "key": key or uuid.uuid4().hex, "name": name}
+            start: Event = {"kind": "start", "key": uuid.uuid4().hex, "name": name}
             start |= {"experiment": experiment, "store": store}
             self._append(start | {"parent": parent} if parent else start)
-            if key:
-                self._append({"kind": "resume"})  # another process may have ended it
         self.tags(tags)
 
     def params(self, values: dict[str, Scalar]) -> None:
@@ -119,9 +113,11 @@ class Journal:
         """A finished MLflow model directory in the folder, by its path relative to it."""
         self._append({"kind": "model", "path": path})
 
-    def supersede(self, tags: dict[str, Scalar], reason: str) -> None:
-        """Other runs with the same tags are those of a host that was lost; this one counts instead."""
-        self._append({"kind": "supersede", "values": tags, "text": reason})
+    def extend(self, lines: bytes) -> None:
+        """Events that were written to another journal of this run: whole lines, with their own times."""
+        for line in lines.splitlines():
+            self._note(json.loads(line))
+        self._write(lines.decode("utf-8"))
 
     def end(self, status: str, tags: dict[str, Scalar]) -> None:
         """How the run ended, for the time being if it was interrupted."""
@@ -158,8 +154,10 @@ class Journal:
 
     def _append(self, event: Event) -> None:
         self._note(event)
-        line = json.dumps({"time": time.time_ns() // 1_000_000, **event})
-        self._file.write(line + "\n")
+        self._write(json.dumps({"time": time.time_ns() // 1_000_000, **event}) + "\n")
+
+    def _write(self, text: str) -> None:
+        self._file.write(text)
         self._file.flush()
         os.fsync(self._file.fileno())
 
@@ -200,18 +198,6 @@ def has_ended(folder: Path) -> bool:
     except BlockingIOError:
         return False
     return True
-
-
-def is_being_written(folder: Path) -> bool:
-    """Whether some process has the run in hand."""
-    try:
-        with (folder / JOURNAL).open("rb") as file:  # NFS wants a reader's lock on what is open for reading
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    return False
 
 
 def ending(folder: Path) -> dict[str, Scalar] | None:

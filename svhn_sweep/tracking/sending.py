@@ -163,7 +163,7 @@ def _send_events(client: MlflowClient, sent: memory.Sent, events: Sequence[Event
         case "view":
             view = views.encoded(event["name"], event["state"], event["time"])
             client.set_experiment_tag(sent["experiment_id"], views.TAG + event["key"], view)
-        case "resume" | "end" | "supersede":
+        case "resume" | "end":
             _send_status(client, sent, event)
 
 
@@ -187,22 +187,10 @@ def _send_batch(client: MlflowClient, sent: memory.Sent, events: Sequence[Event]
 def _send_status(client: MlflowClient, sent: memory.Sent, event: Event) -> None:
     if event["kind"] == "resume":
         client.update_run(sent["run_id"], "RUNNING")
-    elif event["kind"] == "end":
+    else:
         tags = [RunTag(key, str(value)) for key, value in event["values"].items()]
         client.log_batch(sent["run_id"], tags=tags, synchronous=True)
         client.set_terminated(sent["run_id"], event["status"], event["time"])
-    else:
-        _drop_others(client, sent, event)
-
-
-def _drop_others(client: MlflowClient, sent: memory.Sent, event: Event) -> None:
-    """End the runs that this one counts instead of."""
-    same = " and ".join(f"tags.`{key}` = '{value}'" for key, value in event["values"].items())
-    dropped = {"role": "dropped", "trial.state": "interrupted", "trial.reason": event["text"]}
-    for run in client.search_runs([sent["experiment_id"]], same):
-        if run.info.run_id != sent["run_id"]:
-            client.log_batch(run.info.run_id, tags=[RunTag(*tag) for tag in dropped.items()], synchronous=True)
-            client.set_terminated(run.info.run_id, "KILLED", event["time"])
 
 
 def _send_file(client: MlflowClient, sent: memory.Sent, event: Event, path: Path) -> None:

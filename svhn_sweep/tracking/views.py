@@ -22,7 +22,7 @@ CHART = "&compareRunsMode=CHART"
 MODE = "workflowType=machine_learning"  # without it MLflow opens in its GenAI mode
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}  # the same for the experiment's own page
 LEADERBOARD = "leaderboard-"
-TRIALS = "tags.role != 'sweep' and tags.role != 'confirmation' and tags.role != 'dropped'"
+TRIALS = "tags.role != 'sweep' and tags.role != 'confirmation'"
 
 State = dict[str, object]
 

@@ -6,7 +6,7 @@ import os
 import sys
 import types
 
-if "svhn_sweep.sweep.worker" in sys.orig_argv:
+if "svhn_sweep.sweep.workers.worker_main" in sys.orig_argv:
     import math
     import time
 
@@ -43,21 +43,3 @@ if "svhn_sweep.sweep.worker" in sys.orig_argv:
         return trial.Outcome("complete", finals)
 
     trial._train_and_judge = sleep
-
-elif "SWEEP_WAITS" in os.environ and "svhn_sweep" in sys.orig_argv:
-    import time
-    from pathlib import Path
-
-    from svhn_sweep.sweep.patience import PatientStorage
-
-    wait = PatientStorage.wait
-
-    def measured(storage, ask):  # type: ignore[no-untyped-def]
-        since = time.monotonic()
-        try:
-            return wait(storage, ask)
-        finally:
-            with Path(os.environ["SWEEP_WAITS"]).open("a") as waits:
-                waits.write(f"{since} {time.monotonic() - since}\n")
-
-    PatientStorage.wait = measured

@@ -10,9 +10,9 @@ from studies import Studies, sweeper, train
 from svhn_sweep.sweep import confirmation
 from svhn_sweep.sweep.champion import BASELINE, BEST, Candidate, candidate, recommend
 from svhn_sweep.sweep.confusions import confusions
-from svhn_sweep.sweep.driver import Driver
 from svhn_sweep.sweep.settings import ConfirmConfig
 from svhn_sweep.sweep.study import Study
+from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.tracking.journal import Journal
 
 BASELINES = (0.50, 0.51)
@@ -38,9 +38,9 @@ def confirmed(studies: Studies, study: Study, *values: float, state: str = "comp
     return again
 
 
-def no_driver() -> Driver:
-    """For where nothing is left to be judged."""
-    return cast(Driver, None)
+def no_cluster() -> Cluster:
+    """For where nothing is left to be evaluated."""
+    return cast(Cluster, None)
 
 
 def found(study: Study, again: Study | None) -> Candidate:
@@ -70,7 +70,7 @@ def test_what_the_user_removed_for_its_space_is_no_longer_judged(studies: Studie
     assert each.runs == {BEST: {43: again.folder(1)}, BASELINE: {44: again.folder(2)}}
     assert (each.arm, each.validation) == (BEST, 0.70)
     shutil.rmtree(again.folder(1))
-    assert recommend([found(study, again)], no_driver()) is None
+    assert recommend([found(study, again)], no_cluster(), []) is None
     assert confusions(study, found(study, again)) is None
 
 

@@ -137,9 +137,9 @@ def test_a_run_is_shown_beside_the_searchs(studies: Studies) -> None:
     again = confirmed(studies, study, 2)
     assignment = again.next()
     assert assignment is not None
-    label = again.label(assignment)
-    assert (label.name, label.tags["role"]) == ("baseline seed 43", "confirmation")
-    assert (again.folder(0) / label.parent).resolve() == study.plan.folder.resolve()
+    run = again.run_info(assignment)
+    assert (run.name, run.tags["role"]) == ("baseline seed 43", "confirmation")
+    assert (again.folder(0) / run.parent).resolve() == study.plan.folder.resolve()
 
 
 # the study over arm and seed

@@ -50,12 +50,6 @@ def study() -> optuna.Study:
     )
 
 
-def test_a_trial_that_another_drivers_made_superfluous_is_none(study: optuna.Study) -> None:
-    before = leaderboard.rows(study)
-    study.add_trial(trial(TrialState.FAIL, state="surplus"))
-    assert leaderboard.rows(study) == before
-
-
 def test_every_trial_has_its_place(study: optuna.Study) -> None:
     nothing = (None, None, None)
     table = [

@@ -45,7 +45,7 @@ def test_the_defaults(settings_of: SettingsOf) -> None:
         trials_per_worker=20,
         trial_timeout=None,
         failures_in_a_row=5,
-        takeover_after=60,
+        cluster=None,
         confirm=ConfirmConfig(seeds=5),
         dry_run=False,
     )

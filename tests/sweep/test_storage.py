@@ -7,21 +7,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import optuna
 import pytest
+from optuna.storages import RDBStorage
 
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.sweep.storage import Storage, alone, connect, is_shared, url
+from svhn_sweep.sweep.storage import connect, single_driver, url
 
 Driver = Callable[..., "subprocess.Popen[str]"]
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from svhn_sweep.sweep.storage import alone
-with alone(Path(sys.argv[1])):
+from svhn_sweep.sweep.storage import connect, single_driver, url
+folder = Path(sys.argv[1])
+database = sys.argv[2] if len(sys.argv) > 2 else f"sqlite:///{folder.parent}/optuna.db"
+with single_driver(connect(url(database)), folder.name, folder):
     print("working", flush=True)
     time.sleep(600)
 """
@@ -33,7 +37,7 @@ connect(url(f"sqlite:///{sys.argv[1]}"))
 """
 
 
-def sqlite(path: Path) -> Storage:
+def sqlite(path: Path) -> RDBStorage:
     return connect(url(f"sqlite:///{path}"))
 
 
@@ -55,36 +59,48 @@ def driver() -> Iterator[Driver]:
         process.communicate()
 
 
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Callable[[str], AbstractContextManager[None]]]:
+    """`alone("one")`: this process works on the study of that name."""
+    storage = sqlite(tmp_path / "optuna.db")
+    yield lambda name: single_driver(storage, name, tmp_path / name)
+    storage.engine.dispose()
+
+
+Alone = Callable[[str], AbstractContextManager[None]]
+
 # the lock
 
 
-def test_the_second_driver_of_a_study_is_told_who_the_first_is(tmp_path: Path, driver: Driver) -> None:
+def test_the_second_driver_of_a_study_is_told_who_the_first_is(tmp_path: Path, driver: Driver, alone: Alone) -> None:
     for _ in range(2):  # what a dead driver left in the file is overwritten
         first = driver(tmp_path / "one")
         told = f"the study one must have one driver at a time, but process {first.pid} works on it; wait for it"
-        with pytest.raises(ConfigError, match=re.escape(told)), alone(tmp_path / "one"):
+        with pytest.raises(ConfigError, match=re.escape(told)), alone("one"):
             pass
         first.kill()
         first.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_study_is_free_once_its_driver_is_gone(tmp_path: Path, driver: Driver, number: signal.Signals) -> None:
+def test_a_study_is_free_once_its_driver_is_gone(
+    tmp_path: Path, driver: Driver, alone: Alone, number: signal.Signals
+) -> None:
     first = driver(tmp_path / "one")
     first.send_signal(number)
     first.wait()
     for _ in range(2):
-        with alone(tmp_path / "one"):
+        with alone("one"):
             assert (tmp_path / ".one.lock").read_text() == str(os.getpid())
 
 
-def test_two_drivers_can_work_on_two_studies(tmp_path: Path, driver: Driver) -> None:
+def test_two_drivers_can_work_on_two_studies(tmp_path: Path, driver: Driver, alone: Alone) -> None:
     driver(tmp_path / "one")
     with (
-        alone(tmp_path / "two"),
-        alone(tmp_path / "three"),
+        alone("two"),
+        alone("three"),
         pytest.raises(ConfigError, match="the study one"),
-        alone(tmp_path / "one"),
+        alone("one"),
     ):
         pass
 
@@ -146,11 +162,16 @@ def test_the_file_is_found_from_the_current_folder(
     assert url(setting).database == str(tmp_path / path)
 
 
-def test_postgres_is_for_many_and_a_file_for_one() -> None:
-    shared = url("postgresql+psycopg://sweeper@host/optuna")
-    assert is_shared(shared)
-    assert shared.host == "host"
-    assert not is_shared(url(None))
+@pytest.mark.parametrize("setting", ["postgresql+psycopg://sweeper@host/optuna", "mysql+pymysql://sweeper@host/optuna"])
+def test_any_database_that_optuna_takes_can_be_named(setting: str) -> None:
+    assert url(setting).render_as_string() == setting
+
+
+@pytest.mark.parametrize("secret", ["sweeper:secret@host/optuna", "sweeper@host/optuna?password=secret"])
+def test_a_password_in_the_address_is_refused_and_not_shown(secret: str) -> None:
+    with pytest.raises(ConfigError, match=r"^hydra\.sweeper\.storage must not hold a password; ") as caught:
+        url(f"postgresql+psycopg://{secret}")
+    assert "secret" not in str(caught.value)
 
 
 def test_a_server_that_is_not_there_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -168,15 +189,13 @@ def test_a_server_that_is_not_there_is_named_without_its_password(monkeypatch: p
         ("sqlite:///", "sqlite"),
         ("sqlite://", "sqlite"),
         ("sqlite://optuna.db", "sqlite"),
-        ("mysql://host/optuna", "mysql"),
-        ("postgresql://host/optuna", "postgresql"),
         ("postgresql+psycopg://host", "postgresql+psycopg"),
     ],
 )
 def test_an_address_that_is_no_database_of_ours_is_refused(setting: str, told: str) -> None:
     message = (
-        "hydra.sweeper.storage must be sqlite:///FILE or postgresql+psycopg://USER@HOST/DATABASE but begins with "
-        f"{told!r}."
+        "hydra.sweeper.storage must be sqlite:///FILE or the address of another database, such as "
+        f"postgresql+psycopg://USER@HOST/DATABASE, but begins with {told!r}."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         url(setting)

@@ -481,11 +481,11 @@ def test_nothing_is_pruned_where_every_value_is_needed(studies: Studies) -> None
 
 def test_where_a_trial_lives_and_what_it_is_called(studies: Studies) -> None:
     study = studies.open()
-    labels = [study.label(handed_out(study)) for _ in range(2)]
-    assert [label.name for label in labels] == ["baseline", "trial 1"]
-    assert [label.tags["role"] for label in labels] == ["baseline", "trial"]
-    assert labels[1].tags == {"role": "trial", "study": "study", "trial.number": 1}
-    assert (study.folder(1) / labels[1].parent).resolve() == study.plan.folder.resolve()
+    runs = [study.run_info(handed_out(study)) for _ in range(2)]
+    assert [run.name for run in runs] == ["baseline", "trial 1"]
+    assert [run.tags["role"] for run in runs] == ["baseline", "trial"]
+    assert runs[1].tags == {"role": "trial", "study": "study", "trial.number": 1}
+    assert (study.folder(1) / runs[1].parent).resolve() == study.plan.folder.resolve()
     assert study.folder(12).name == "trial-0012"
 
 

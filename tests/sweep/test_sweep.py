@@ -84,7 +84,7 @@ def swept(
         "    def find_spec(self, name, path=None, target=None):\n"
         "        if name == 'tensorflow':\n"
         "            open('tensorflow-in-driver', 'w').close()\n"
-        "if 'svhn_sweep.sweep.worker' not in sys.orig_argv:\n"
+        "if 'svhn_sweep.sweep.workers.worker_main' not in sys.orig_argv:\n"
         "    sys.meta_path.insert(0, Finder())\n"
     )
     data = ("data=svhn", f"data.path={small_h5}", "training.epochs=3")
@@ -256,7 +256,7 @@ def test_a_second_driver_is_refused_and_the_first_can_be_terminated(pretending: 
 def misfortunes(folder: Folder) -> dict[str, str]:
     """An environment in which each trial meets its own."""
     return folder.python_begins_with(
-        "if 'svhn_sweep.sweep.worker' in sys.orig_argv:\n"
+        "if 'svhn_sweep.sweep.workers.worker_main' in sys.orig_argv:\n"
         "    import faulthandler, os, signal, time\n"
         "    def misfortune(config, splits, parts, journal, *others):\n"
         "        number = int(journal.folder.name[-4:])\n"
@@ -315,7 +315,7 @@ def test_where_memory_is_short_trials_go_on_in_fewer_workers(
     folder: Folder, small_h5: Path, short: dict[int, int], states: str, told: list[str]
 ) -> None:
     environment = folder.python_begins_with(
-        "if 'svhn_sweep.sweep.worker' in sys.orig_argv:\n"
+        "if 'svhn_sweep.sweep.workers.worker_main' in sys.orig_argv:\n"
         "    def short(config, splits, parts, journal, command, should_stop):\n"
         "        number = int(journal.folder.name[-4:])\n"
         "        times = journal.folder / 'times'\n"
@@ -348,7 +348,7 @@ def test_where_memory_is_short_trials_go_on_in_fewer_workers(
 
 def test_where_no_worker_can_start_no_trial_is_blamed(folder: Folder, small_h5: Path) -> None:
     environment = folder.python_begins_with(
-        "import sys\nif 'svhn_sweep.sweep.worker' in sys.orig_argv:\n    sys.exit('no TensorFlow here')\n"
+        "import sys\nif 'svhn_sweep.sweep.workers.worker_main' in sys.orig_argv:\n    sys.exit('no TensorFlow here')\n"
     )
     command = small("data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=2")
     result = folder.run(*command, **environment)

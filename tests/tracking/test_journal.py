@@ -15,7 +15,6 @@ from svhn_sweep.tracking.journal import (
     folders,
     has_ended,
     history,
-    is_being_written,
     is_for,
     read,
 )
@@ -241,13 +240,21 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert kinds(tmp_path) == ["start", "tags", "metrics", "end", "resume", "tags", "metrics", "end"]
 
 
-def test_whether_a_run_is_being_written_is_seen_without_disturbing_it(tmp_path: Path) -> None:
-    assert not is_being_written(tmp_path / "nothing")
-    with Journal(tmp_path) as journal:
-        journal.start(name="a run", experiment="svhn", store="", tags={})
-        assert is_being_written(tmp_path)
-        journal.end("FINISHED", {})
-    assert not is_being_written(tmp_path)
+def test_what_another_journal_of_the_run_has_more_is_added_once(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    with started(here) as journal:
+        there.mkdir()
+        known = (here / JOURNAL).read_bytes()
+        (there / JOURNAL).write_bytes(known)
+        with Journal(there) as elsewhere:
+            elsewhere.params({"seed": 7})
+            elsewhere.metrics({"val/loss": 0.4}, step=1)
+            elsewhere.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
+        journal.extend((there / JOURNAL).read_bytes()[len(known) :])
+        assert journal.ended
+        journal.params({"seed": 7})
+        journal.metrics({"val/loss": 0.4}, step=1)
+    assert (here / JOURNAL).read_bytes() == (there / JOURNAL).read_bytes()
 
 
 def test_folders_finds_started_runs(tmp_path: Path) -> None:

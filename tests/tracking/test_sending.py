@@ -15,7 +15,7 @@ from PIL import Image
 
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.tracking import description, memory, sending, store, views
-from svhn_sweep.tracking.journal import Journal, Scalar, has_ended
+from svhn_sweep.tracking.journal import Journal, has_ended
 
 # MLflow's own: SQLAlchemy sessions that its store leaves to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -161,36 +161,6 @@ def test_one_call_sends_what_lies_together(
     sent = sending.send(journal.folder)
     assert calls == 6  # tags with params; three metrics; the description; the end; 97 metrics in two
     assert len(client.get_metric_history(sent["run_id"], "val/accuracy")) == 99
-
-
-def test_the_run_of_a_lost_host_makes_room_for_the_one_that_counts(client: MlflowClient, tmp_path: Path) -> None:
-    tags: dict[str, Scalar] = {"study": "s", "trial.number": 7, "role": "trial", "trial.state": "running"}
-    runs = []
-    for name in ("lost", "found"):
-        with Journal(tmp_path / name) as journal:
-            journal.start(name="trial 7", experiment="svhn", store="", tags=tags)
-            if name == "found":
-                journal.supersede({"study": "s", "trial.number": 7}, "its host was lost")
-            runs.append(sending.send(tmp_path / name)["run_id"])
-    lost, found = (client.get_run(run_id) for run_id in runs)
-    assert (lost.info.status, lost.data.tags["role"]) == ("KILLED", "dropped")
-    assert lost.data.tags["trial.reason"] == "its host was lost"
-    assert (found.info.status, found.data.tags["role"]) == ("RUNNING", "trial")
-
-
-def test_drivers_with_a_journal_each_share_the_run_of_their_study(client: MlflowClient, tmp_path: Path) -> None:
-    runs = []
-    for name in ("one", "two"):
-        with Journal(tmp_path / name) as journal:
-            journal.start(name="study", experiment="svhn", store="", tags={"role": "sweep"}, key="of the study")
-            runs.append(sending.send(tmp_path / name)["run_id"])
-            journal.end("KILLED", {"trial.state": "interrupted"})
-        sending.send(tmp_path / name)
-    assert runs[0] == runs[1]
-    with Journal(tmp_path / "three") as journal:
-        journal.start(name="study", experiment="svhn", store="", tags={"role": "sweep"}, key="of the study")
-    sending.send(tmp_path / "three")
-    assert client.get_run(runs[0]).info.status == "RUNNING"
 
 
 def test_where_the_user_deleted_the_experiment_the_reason_says_how_to_restore_it(

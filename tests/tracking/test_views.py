@@ -15,7 +15,7 @@ from svhn_sweep.tracking.journal import JOURNAL, Journal
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")  # SQLAlchemy sessions of MLflow's store
 
 SHA256 = "0123456789abcdef" * 4
-NO_TRIALS = "tags.role != 'sweep' and tags.role != 'confirmation' and tags.role != 'dropped'"
+NO_TRIALS = "tags.role != 'sweep' and tags.role != 'confirmation'"
 PARAMS = ("training.learning_rate", "model.dropout")
 
 

@@ -11,24 +11,25 @@ import pytest
 
 from svhn_sweep import machine
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.sweep.messages import Ended, Task
-from svhn_sweep.sweep.pool import Places, Worker, places
 from svhn_sweep.sweep.settings import SweeperConfig
-from svhn_sweep.trial import Label
+from svhn_sweep.sweep.workers.local import LocalMachine, LocalWorker
+from svhn_sweep.sweep.workers.protocol import TrainRequest, TrialEnded, WorkerExited
+from svhn_sweep.trial import RunInfo
 
-StandIn = Callable[[str], Worker]
+StandIn = Callable[[str], LocalWorker]
 
 SECONDS = 20.0  # that a worker may outlive its driver
-IMPOSSIBLE = Task(("modle=model1",), (), Path("trial"), Label("trial", {}))  # answered at once, with TensorFlow loaded
+RUN = RunInfo("trial", "svhn", "", {})
+IMPOSSIBLE = TrainRequest(("modle=model1",), (), Path("trial"), RUN, "")  # answered at once, with TensorFlow loaded
 
 
 @pytest.fixture
-def worker(tmp_path: Path) -> Iterator[Callable[[str], Worker]]:
+def worker(tmp_path: Path) -> Iterator[Callable[[str], LocalWorker]]:
     """`worker("cpu")`: a real one, at the latest killed with the test."""
-    started: list[Worker] = []
+    started: list[LocalWorker] = []
 
-    def start(device: str) -> Worker:
-        started.append(Worker(device, tmp_path / "workers.log"))
+    def start(device: str) -> LocalWorker:
+        started.append(LocalWorker(device, tmp_path / "workers.log", max_trials=3))
         return started[-1]
 
     yield start
@@ -40,14 +41,14 @@ def worker(tmp_path: Path) -> Iterator[Callable[[str], Worker]]:
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
     """`stand_in("exit 3")`: a worker that is this shell script instead."""
-    started: list[Worker] = []
+    started: list[LocalWorker] = []
 
-    def start(script: str) -> Worker:
+    def start(script: str) -> LocalWorker:
         python = tmp_path / "python"
         python.write_text(f"#!/bin/bash\n{script}\n")
         python.chmod(0o755)
         monkeypatch.setattr(sys, "executable", str(python))
-        started.append(Worker("cpu", tmp_path / "workers.log"))
+        started.append(LocalWorker("cpu", tmp_path / "workers.log", max_trials=3))
         return started[-1]
 
     yield start
@@ -79,37 +80,44 @@ def is_gone_in_time(pid: int) -> bool:
     return gone(pid)
 
 
-# places
+def machine_with(
+    workers: str = "auto", workers_per_gpu: str = "auto", devices: list[str] | None = None
+) -> LocalMachine:
+    settings = SweeperConfig(workers=workers, workers_per_gpu=workers_per_gpu, devices=devices)
+    return LocalMachine(settings, Path("workers.log"))
+
+
+# slots
 
 
 @pytest.mark.parametrize(
     ("cores", "gpus", "workers", "per_gpu", "devices", "expected"),
     [
         # cores, GPUs that the machine has; workers, workers_per_gpu, devices as set
-        (1, "", "auto", "1", None, Places(("cpu",), 1)),
-        (4, "", "auto", "1", None, Places(("cpu",) * 4, 1)),
-        (4, "", "auto", "3", None, Places(("cpu",) * 4, 1)),
-        (8, "", "2", "1", None, Places(("cpu",) * 2, 4)),
-        (8, "", "3", "1", None, Places(("cpu",) * 3, 2)),
-        (2, "", "5", "1", None, Places(("cpu",) * 5, 1)),
-        (16, "0", "auto", "1", None, Places(("0",), 16)),
-        (16, "0 1", "auto", "1", None, Places(("0", "1"), 8)),
-        (16, "0 1", "auto", "2", None, Places(("0", "1", "0", "1"), 4)),
-        (16, "0 1", "1", "1", None, Places(("0",), 16)),
-        (16, "0 1", "3", "1", None, Places(("0", "1", "0"), 5)),
-        (16, "GPU-8f1a", "auto", "2", None, Places(("GPU-8f1a",) * 2, 8)),
-        (16, "0", "auto", "auto", None, Places(("0",) * 4, 4)),
-        (3, "0", "auto", "auto", None, Places(("0",) * 3, 1)),
-        (4, "0 1", "auto", "auto", None, Places(("0", "1", "0", "1"), 1)),
-        (1, "0 1", "auto", "auto", None, Places(("0", "1"), 1)),
-        (4, "", "auto", "auto", None, Places(("cpu",) * 4, 1)),
+        (1, "", "auto", "1", None, (("cpu",), 1)),
+        (4, "", "auto", "1", None, (("cpu",) * 4, 1)),
+        (4, "", "auto", "3", None, (("cpu",) * 4, 1)),
+        (8, "", "2", "1", None, (("cpu",) * 2, 4)),
+        (8, "", "3", "1", None, (("cpu",) * 3, 2)),
+        (2, "", "5", "1", None, (("cpu",) * 5, 1)),
+        (16, "0", "auto", "1", None, (("0",), 16)),
+        (16, "0 1", "auto", "1", None, (("0", "1"), 8)),
+        (16, "0 1", "auto", "2", None, (("0", "1", "0", "1"), 4)),
+        (16, "0 1", "1", "1", None, (("0",), 16)),
+        (16, "0 1", "3", "1", None, (("0", "1", "0"), 5)),
+        (16, "GPU-8f1a", "auto", "2", None, (("GPU-8f1a",) * 2, 8)),
+        (16, "0", "auto", "auto", None, (("0",) * 4, 4)),
+        (3, "0", "auto", "auto", None, (("0",) * 3, 1)),
+        (4, "0 1", "auto", "auto", None, (("0", "1", "0", "1"), 1)),
+        (1, "0 1", "auto", "auto", None, (("0", "1"), 1)),
+        (4, "", "auto", "auto", None, (("cpu",) * 4, 1)),
         # by hand
-        (4, "0 1", "auto", "1", ["cpu"], Places(("cpu",) * 4, 1)),
-        (4, "0 1", "2", "1", ["cpu"], Places(("cpu",) * 2, 2)),
-        (16, "0 1 2 3", "auto", "1", ["1", "3"], Places(("1", "3"), 8)),
-        (16, "0 1 2 3", "auto", "2", ["3"], Places(("3", "3"), 8)),
-        (16, "0 1 2 3", "3", "1", ["1", "3"], Places(("1", "3", "1"), 5)),
-        (4, "", "auto", "1", ["0"], Places(("0",), 4)),  # what nvidia-smi does not know may still be there
+        (4, "0 1", "auto", "1", ["cpu"], (("cpu",) * 4, 1)),
+        (4, "0 1", "2", "1", ["cpu"], (("cpu",) * 2, 2)),
+        (16, "0 1 2 3", "auto", "1", ["1", "3"], (("1", "3"), 8)),
+        (16, "0 1 2 3", "auto", "2", ["3"], (("3", "3"), 8)),
+        (16, "0 1 2 3", "3", "1", ["1", "3"], (("1", "3", "1"), 5)),
+        (4, "", "auto", "1", ["0"], (("0",), 4)),  # what nvidia-smi does not know may still be there
     ],
 )
 def test_where_trials_are_trained(
@@ -119,11 +127,14 @@ def test_where_trials_are_trained(
     workers: str,
     per_gpu: str,
     devices: list[str] | None,
-    expected: Places,
+    expected: tuple[tuple[str, ...], int],
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: cores)
     monkeypatch.setattr(machine, "gpus", gpus.split)
-    assert places(SweeperConfig(workers=workers, workers_per_gpu=per_gpu, devices=devices)) == expected
+    local = machine_with(workers=workers, workers_per_gpu=per_gpu, devices=devices)
+    assert (local.devices, local.threads) == expected
+    assert [slot.device for slot in local.slots()] == list(expected[0])
+    assert len(set(local.slots())) == len(expected[0])
 
 
 @pytest.mark.parametrize(
@@ -131,13 +142,13 @@ def test_where_trials_are_trained(
 )
 def test_the_cpu_is_not_mixed_with_gpus(devices: list[str], shown: str) -> None:
     with pytest.raises(ConfigError, match=rf"^hydra\.sweeper\.devices must be \[cpu\] or GPUs but got \[{shown}\]\.$"):
-        places(SweeperConfig(workers="auto", workers_per_gpu="auto", devices=devices))
+        machine_with(devices=devices)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "gpus", lambda: ["0", "1"])
     with pytest.raises(ConfigError, match=r"^hydra\.sweeper\.devices must be among the GPUs 0, 1 but got \[1,7\]\.$"):
-        places(SweeperConfig(workers="auto", workers_per_gpu="auto", devices=["1", "7"]))
+        machine_with(devices=["1", "7"])
 
 
 @pytest.mark.parametrize(
@@ -150,7 +161,7 @@ def test_a_process_trains_so_many_trials_with_one_number_of_threads(
     worker = stand_in("sleep 600")
     for each in trained:
         worker.train(IMPOSSIBLE, each)
-    assert worker.can_train(threads, most_trials=3) == expected
+    assert worker.can_train(threads) == expected
 
 
 # a worker
@@ -158,7 +169,7 @@ def test_a_process_trains_so_many_trials_with_one_number_of_threads(
 
 @pytest.mark.parametrize(("device", "visible"), [("cpu", "-1"), ("0", "0"), ("3", "3"), ("GPU-8f1a", "GPU-8f1a")])
 def test_a_worker_sees_its_device_alone(
-    worker: Callable[[str], Worker], monkeypatch: pytest.MonkeyPatch, device: str, visible: str
+    worker: Callable[[str], LocalWorker], monkeypatch: pytest.MonkeyPatch, device: str, visible: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
     monkeypatch.setenv("SOMETHING", "else")
@@ -193,9 +204,7 @@ def test_a_worker_sees_its_device_alone(
 )
 def test_why_a_worker_is_gone(stand_in: StandIn, script: str, stopped: bool, words: str) -> None:
     worker = stand_in(f"ulimit -c 0; {script}")
-    with pytest.raises((EOFError, ConnectionResetError), match=r"^$|reset"):
-        worker.connection.recv()
-    assert worker.death() == (stopped, words)
+    assert worker.next_event() == WorkerExited(stopped, words)
 
 
 def test_what_a_worker_says_on_stderr_is_kept(stand_in: StandIn, tmp_path: Path) -> None:
@@ -207,9 +216,8 @@ def test_what_a_worker_says_on_stderr_is_kept(stand_in: StandIn, tmp_path: Path)
 def test_a_dead_worker_is_heard_of_when_it_is_handed_a_trial(stand_in: StandIn) -> None:
     worker = stand_in("exit 1")
     worker.process.wait()
-    with pytest.raises(OSError, match=r"Broken pipe|reset"):
-        worker.train(IMPOSSIBLE, 1)
-    assert worker.trials == 1
+    worker.train(IMPOSSIBLE, 1)
+    assert worker.next_event() == WorkerExited(False, "the worker ended with exit code 1")
 
 
 @pytest.mark.parametrize("script", ["exec sleep 600", "trap '' TERM; while true; do sleep 0.1; done"])
@@ -222,18 +230,18 @@ def test_a_closed_worker_is_gone(stand_in: StandIn, script: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_lives_as_long_as_its_driver_speaks_to_it(worker: Callable[[str], Worker]) -> None:
+def test_a_worker_lives_as_long_as_its_driver_speaks_to_it(worker: Callable[[str], LocalWorker]) -> None:
     busy = worker("cpu")
     for _ in range(2):  # a trial that cannot be trained is no reason to end
         busy.train(IMPOSSIBLE, 1)
-        answer = busy.connection.recv()
-        assert isinstance(answer, Ended)
+        answer = busy.next_event()
+        assert isinstance(answer, TrialEnded)
         assert answer.state == "failed"
         assert "modle" in answer.reason
     assert (busy.trials, busy.process.poll()) == (2, None)
     busy.process.send_signal(signal.SIGINT)  # Ctrl-C is the driver's to decide on
     busy.train(IMPOSSIBLE, 1)
-    assert isinstance(busy.connection.recv(), Ended)
+    assert isinstance(busy.next_event(), TrialEnded)
     other = worker("cpu")  # started later; it must not hold the pipe of the first open
     busy.connection.close()
     assert is_gone_in_time(busy.process.pid)
@@ -242,9 +250,9 @@ def test_a_worker_lives_as_long_as_its_driver_speaks_to_it(worker: Callable[[str
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay", [0.1, 1.0, 2.0])  # Python starts, modules are imported, TensorFlow is loaded
-def test_a_worker_can_be_stopped_while_it_starts(worker: Callable[[str], Worker], delay: float) -> None:
+def test_a_worker_can_be_stopped_while_it_starts(worker: Callable[[str], LocalWorker], delay: float) -> None:
     loading = worker("cpu")
     time.sleep(delay)
     loading.process.terminate()
     loading.close(10)
-    assert loading.death() == (True, "the worker was ended by SIGTERM")
+    assert loading.next_event() == WorkerExited(True, "the worker was ended by SIGTERM")
