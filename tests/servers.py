@@ -1,4 +1,4 @@
-"""Servers that hosts share: a real PostgreSQL and a real MLflow with passwords, each in a folder of its own."""
+"""A real PostgreSQL and a real MLflow server, each with a password and in a folder of its own."""
 
 import os
 import secrets

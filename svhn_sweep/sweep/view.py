@@ -64,9 +64,9 @@ class Study:
         return f"{len(states)}/{self.n_trials}  {states.count('complete')} complete, {pruned} pruned, {failed} failed"
 
     def left(self, workers: int) -> str:
-        """The time left if trials go on taking their mean; empty before the first of them and after the last."""
+        """The time left if trials go on taking their mean; empty before the first, after the last, without a worker."""
         trials = self.n_trials - len(self.finished)
-        if trials <= 0 or not self.worked:
+        if trials <= 0 or workers <= 0 or not self.worked:
             return ""
         work = trials - sum(trial.epoch / trial.epochs for trial in self.running.values())
         minutes = work * self.seconds / self.worked / min(workers, trials) / 60

@@ -6,7 +6,8 @@ import os
 import sys
 import types
 
-if "svhn_sweep.sweep.workers.worker_main" in sys.orig_argv:
+if any("workers.worker_main" in each or each.endswith("default_worker.py") for each in sys.orig_argv):
+    import errno
     import math
     import time
 
@@ -22,6 +23,10 @@ if "svhn_sweep.sweep.workers.worker_main" in sys.orig_argv:
     ) -> trial.Outcome:
         """A curve that depends on the params alone; it goes on after its last epoch as a real one does."""
         journal.params(dict(flatten(config.training, "training.")))
+        journal.tags({"visible": os.environ.get("CUDA_VISIBLE_DEVICES", ""), "pid": str(os.getpid())})
+        if os.environ.get("PRETEND_DISK") == "full":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        memory = b"x" * int(os.environ.get("PRETEND_BYTES", "0"))
         top = 0.9 - abs(math.log10(config.training.learning_rate) + 3) / 10
         seconds = float(os.environ.get("PRETEND_SECONDS", "0.05"))
         while "PRETEND_AFTER" in os.environ and not os.path.exists(os.environ["PRETEND_AFTER"]):  # noqa: PTH110
@@ -34,6 +39,7 @@ if "svhn_sweep.sweep.workers.worker_main" in sys.orig_argv:
             if should_stop(epoch, values):
                 trial._end(journal, "KILLED", {"trial.state": "pruned", "trial.reason": ""})
                 return trial.Outcome("pruned", {})
+        del memory
         finals = {
             "val/best_accuracy": top * (1 - 0.5**config.training.epochs),
             "val/best_epoch": config.training.epochs,
@@ -43,3 +49,15 @@ if "svhn_sweep.sweep.workers.worker_main" in sys.orig_argv:
         return trial.Outcome("complete", finals)
 
     trial._train_and_judge = sleep
+
+elif "SWEEP_TIMES" in os.environ and "svhn_sweep" in sys.orig_argv:
+    import atexit
+    import json
+    from pathlib import Path
+
+    def note() -> None:
+        """What the driver's own process has computed."""
+        with Path(os.environ["SWEEP_TIMES"]).open("a") as file:
+            file.write(json.dumps({"cpu": sum(os.times()[:2])}) + "\n")
+
+    atexit.register(note)

@@ -145,6 +145,15 @@ def test_the_time_left_is_told_from_the_first_finished_trial_on(seconds: float, 
         assert left in shown.rows()
 
 
+def test_without_a_worker_no_time_is_told() -> None:
+    """All nodes of a cluster may be gone for a while."""
+    shown = screen(terminal=True)
+    shown.trial(0, value=0.8)
+    shown.view.workers = 0
+    with shown.view:
+        assert " left" not in shown.rows()
+
+
 def test_the_last_trial_has_one_worker_and_nothing_is_left_after_it() -> None:
     shown = screen(terminal=True, earlier=[Finished(number, "failed", None) for number in range(6)])
     with shown.view:

@@ -1,6 +1,6 @@
 """A worker on a node of a Ray cluster, as the driver sees it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +28,23 @@ class RayWorker:
     """
 
     def __init__(
-        self, actor: "ray.actor.ActorHandle", node: str, digits: Mapping[str, "ray.ObjectRef"], max_trials: int
+        self,
+        actor: "ray.actor.ActorHandle",
+        node: str,
+        digits: Mapping[str, "ray.ObjectRef"],
+        max_trials: int,
+        on_exit: Callable[[], None],
     ) -> None:
-        """`digits`: in Ray's object store, by their SHA-256."""
+        """Wait for an actor to start.
+
+        Args:
+            actor: it.
+            node: the name of its node.
+            digits: in Ray's object store, by their SHA-256.
+            max_trials: that it trains, before it is to be replaced.
+            on_exit: called when the actor is gone: its node may be gone, too.
+        """
+        self.on_exit = on_exit
         self.actor, self.node, self.digits, self.max_trials = actor, node, digits, max_trials
         self.trials, self.threads = 0, 0
         self.is_ready = False
@@ -84,12 +98,15 @@ class RayWorker:
 
     def _failed(self, error: "ray.exceptions.RayError") -> Event:
         self._close_folder()
+        self.on_exit()
         text = str(error)
+        if not self.is_ready:
+            return WorkerExited(True, f"no worker starts on node {self.node}: {store.reason(error)}")
         if isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in text:
             return OutOfMemory(f"node {self.node} had too little memory", whole_node=True)
         if "node has died" in text or "node was terminated" in text:
             return WorkerExited(True, f"node {self.node} is gone")
-        if isinstance(error, ray.exceptions.ActorUnavailableError):
+        if isinstance(error, ray.exceptions.ActorUnavailableError | ray.exceptions.ObjectLostError):
             return WorkerExited(True, f"the connection to node {self.node} broke")
         if isinstance(error, ray.exceptions.RayActorError) and not error.actor_init_failed:
             return WorkerExited(True, f"the worker on node {self.node} ended unexpectedly")

@@ -124,6 +124,7 @@ class Scheduler:
         before = len(self.slots.open())
         faulty = {node for node, times in self._faults.items() if times >= MAX_FAULTS_WITHOUT_PROGRESS}
         for state in self.slots.update(slot for slot in self.cluster.slots() if slot.node not in faulty):
+            self._faults.pop(state.slot.node, None)
             if state.worker is not None:
                 self._end_worker(state)
         for notice in self.cluster.notices():
@@ -236,7 +237,7 @@ class Scheduler:
 
     def _count_fault(self, node: str, reason: str) -> None:
         self._faults[node] = self._faults.get(node, 0) + 1
-        self._last_fault = f"{node}: {reason}" if node else reason
+        self._last_fault = reason
         if self._faults[node] == MAX_FAULTS_WITHOUT_PROGRESS and node:
             self.view.say(f"node {node} gets no more trials: {reason}")
 
