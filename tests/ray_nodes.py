@@ -19,7 +19,6 @@ BRIDGE = f"sweep{os.getpid() % 100_000}"  # an interface has at most 15 characte
 SUBNET = f"10.77.{os.getpid() % 250}"  # two of these clusters may be at work
 GATEWAY = f"{SUBNET}.1"
 RAY = Path(sys.executable).with_name("ray")
-HEALTH_SECONDS = 6  # after which a node that was cut off is thought to be dead
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_health_check_initial_delay_ms": "1000",

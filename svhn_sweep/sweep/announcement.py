@@ -65,7 +65,7 @@ def confirmation(study: Study, confirming: Study | None, workers: int) -> None:
     best, baseline = study.best(), study.baseline()
     assert best is not None
     seconds = [trial.user_attrs["seconds"] for trial in (best, baseline) if trial is not None]
-    about = duration(left * sum(seconds) / len(seconds) / workers)
+    about = duration(left * sum(seconds) / len(seconds) / max(1, workers))
     console.print(
         f"{study.plan.name}: confirming trial {best.number} against the baseline on "
         f"{len(confirming.plan.queue) // 2} fresh seeds: {left} trainings, about {about}"

@@ -61,9 +61,9 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
         MULTIRUN.mkdir(exist_ok=True)
         logging.basicConfig(filename=MULTIRUN / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True)
         kept = storage.connect(database)
-        for plan in found:
-            stack.enter_context(storage.single_driver(kept, plan.name, plan.folder))
         with storage.interrupted_by_database():
+            for plan in found:
+                stack.enter_context(storage.single_driver(kept, plan.name, plan.folder))
             studies = [Study(plan, settings, kept, plan.config.training.threads or cluster.threads) for plan in found]
         cluster.prepare(found)
         _run(hydra, settings, cluster, studies, kept)

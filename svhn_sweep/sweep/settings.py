@@ -1,5 +1,6 @@
 """The schema of conf/hydra/sweeper/optuna.yaml: types and rules. Quick to import: the door registers it."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -47,6 +48,16 @@ class WorkerCount:
         return f"auto or a number from 1 to {self.at_most}"
 
 
+class ClusterAddress:
+    """The rule for `cluster`."""
+
+    def __contains__(self, value: object) -> bool:
+        return value == "auto" or re.fullmatch(r"[^\s/]+:\d+", str(value)) is not None
+
+    def __str__(self) -> str:
+        return "null, auto or HOST:PORT"
+
+
 def one_of(*options: str) -> Any:
     """A mandatory text that is one of these."""
     return field(default=MISSING, metadata={"rule": OneOf(*options)})
@@ -84,7 +95,7 @@ class SweeperConfig:
     trials_per_worker: int = number(at_least=1, at_most=1_000_000)
     trial_timeout: float | None = number(above=0)
     failures_in_a_row: int = number(at_least=1, at_most=1_000_000)
-    cluster: str | None = MISSING
+    cluster: str | None = field(default=MISSING, metadata={"rule": ClusterAddress()})
     confirm: ConfirmConfig | None = field(default_factory=ConfirmConfig)
     dry_run: bool = MISSING
 

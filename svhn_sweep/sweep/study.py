@@ -111,7 +111,7 @@ class Study:
 
     def next(self) -> Assignment | None:
         """An interrupted trial, else a new one; None if the budget is used up or the target is reached."""
-        if not self.has_next():
+        if self.left() == 0:
             return None
         trial = self._interrupted.popleft() if self._interrupted else self.optuna.ask()
         for key, each in self.plan.space.items():
@@ -124,18 +124,18 @@ class Study:
         done = max(journal.history(self.folder(trial.number)), default=0)
         return Assignment(trial.number, params, done)
 
-    def has_next(self) -> bool:
-        """Whether `next` has a trial."""
-        return bool(self._interrupted) or self._has_room()
+    def left(self) -> int:
+        """How many trials `next` has."""
+        return len(self._interrupted) + self._room()
 
-    def _has_room(self) -> bool:
-        return len(self.trials()) < self.n_trials and not self._target_reached()
+    def _room(self) -> int:
+        return 0 if self._target_reached() else max(0, self.n_trials - len(self.trials()))
 
     def is_over(self) -> bool:
         """Whether nothing is left to train."""
         if any(trial.state == TrialState.RUNNING for trial in self.trials()):
             return False
-        return not self._has_room()
+        return self._room() == 0
 
     def interrupted(self, number: int) -> None:
         """The trial goes on later: in this driver's time, or the next one's."""

@@ -67,7 +67,8 @@ def servers() -> Iterator[Servers]:
 @pytest.fixture
 def pretending(folder: Folder, servers: Servers) -> Folder:
     """Workers sleep instead of training, 0.5 s an epoch."""
-    folder.environment |= servers.environment | {"PYTHONPATH": str(PRETEND), "PRETEND_SECONDS": "0.5"}
+    own = {"PYTHONPATH": str(PRETEND), "PRETEND_SECONDS": "0.5"}
+    folder.environment = folder.environment | servers.environment | own
     return folder
 
 
@@ -97,8 +98,10 @@ def finish(process: "subprocess.Popen[str]") -> str:
 
 
 def test_a_database_that_goes_away_ends_the_sweep_and_the_same_command_continues(
-    pretending: Folder, servers: Servers, small_h5: Path
+    pretending: Folder, servers: Servers, small_h5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for key, value in servers.mlflow.environment.items():
+        monkeypatch.setenv(key, value)
     command = sweep(servers, small_h5, "away")
     process = pretending.start(*command)
     wait_until(lambda: epochs_of(pretending, "away") >= 1)

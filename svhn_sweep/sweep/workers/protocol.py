@@ -98,17 +98,21 @@ class WorkerExited:
     """The worker's process is gone.
 
     Attributes:
-        external: something else than the trial may be the reason: a signal, a lost node.
+        external: something else than the trial may be the reason: a signal, say.
         reason: in words.
+        node_lost: the node, or the way to it, is gone: certainly not for the trial's sake.
     """
 
     external: bool
     reason: str
+    node_lost: bool = False
 
 
 @dataclass(frozen=True)
 class WorkerReady:
-    """The worker has started: `Worker.is_ready` is true from now on."""
+    """The worker has started: `Worker.is_ready` is true from now on. `device`: that it has; empty: its slot's."""
+
+    device: str = ""
 
 
 Event = WorkerReady | EpochDone | TrialEnded | OutOfMemory | NodeFault | WorkerExited

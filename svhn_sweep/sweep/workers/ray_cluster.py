@@ -10,8 +10,8 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -30,9 +30,8 @@ from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.sweep.workers.local import LocalMachine, worker_environment
 from svhn_sweep.sweep.workers.protocol import CPU, EvaluateRequest, EvaluateResult, Slot, Worker
 from svhn_sweep.sweep.workers.ray_actor import TrialActor
-from svhn_sweep.sweep.workers.ray_nodes import CONNECT_SECONDS, RayNodes, last_line
-from svhn_sweep.sweep.workers.ray_worker import RayWorker
-from svhn_sweep.tracking import store
+from svhn_sweep.sweep.workers.ray_nodes import CONNECT_SECONDS, RayNodes
+from svhn_sweep.sweep.workers.ray_worker import RayWorker, calls_of_ray, last_line
 
 LOOK_SECONDS = 1.0  # between two looks at the nodes
 SHUTDOWN_SECONDS = 10.0  # of a cluster whose head may be gone
@@ -60,12 +59,17 @@ class RayCluster:
         self._stack = ExitStack()
         log.parent.mkdir(exist_ok=True)
         self._stack.enter_context(native_messages_to(log))  # Ray's C++ speaks of lost nodes, too
-        _connect(settings.cluster)
-        self.nodes = RayNodes(ray.get_runtime_context().gcs_address, settings)
         try:
-            self.nodes.wait_for_first()
+            _connect(settings.cluster)
+            self.nodes = RayNodes(ray.get_runtime_context().gcs_address, settings)
+            with calls_of_ray():
+                self.nodes.wait_for_first()
         except SweepInterruptedError as error:
+            self.close()
             raise ConfigError(str(error)) from error
+        except BaseException:
+            self.close()
+            raise
         self.nodes.notices.clear()
         self.threads = min(node.threads for node in self.nodes.present.values())
         self._looked = time.monotonic()
@@ -86,7 +90,7 @@ class RayCluster:
             splits = data.load(plan.config.data, test=False)
             try:
                 self._digits[plan.data_sha256] = ray.put(splits)
-            except ray.exceptions.RayError as error:
+            except (OSError, ray.exceptions.RayError) as error:
                 raise SweepInterruptedError(
                     f"Ray's object store cannot hold the digits ({splits.x_train.nbytes / 2**20:.0f} MiB): "
                     f"{last_line(error)}; start Ray with a larger --object-store-memory."
@@ -94,20 +98,19 @@ class RayCluster:
 
     def slots(self) -> Sequence[Slot]:
         if time.monotonic() - self._looked > LOOK_SECONDS:
-            with _calls_of_ray():
+            with calls_of_ray():
                 self.nodes.look()
             self._looked = time.monotonic()
-        found = [slot for node in self.nodes.present.values() for slot in node.slots]
-        if self.settings.workers == "auto":
-            return found
-        return sorted(found, key=lambda slot: slot.index)[: int(self.settings.workers)]  # spread over the nodes
+        return [slot for node in self.nodes.present.values() for slot in node.slots]
 
     def notices(self) -> list[str]:
         notices, self.nodes.notices = self.nodes.notices, []
         return notices
 
     def describe(self) -> str:
-        slots = self.slots()
+        slots = sorted(self.slots(), key=lambda slot: slot.index)  # the scheduler's order, which spreads them
+        if self.settings.workers != "auto":
+            slots = slots[: int(self.settings.workers)]
         nodes = len({slot.node for slot in slots})
         gpus = len({(slot.node, slot.device) for slot in slots if slot.device != CPU})
         workers = f"{len(slots)} worker{'' if len(slots) == 1 else 's'}"
@@ -124,7 +127,7 @@ class RayCluster:
             max_task_retries=0,
         )
         visible = {} if node.gpus else {"CUDA_VISIBLE_DEVICES": "-1"}
-        with _calls_of_ray():
+        with calls_of_ray():
             actor = actor_class.remote(worker_environment() | visible)
             return RayWorker(actor, node.name, self._digits, self.settings.trials_per_worker, self._look_soon)
 
@@ -136,21 +139,25 @@ class RayCluster:
         if not waiting:
             time.sleep(timeout)
             return []
-        with _calls_of_ray():
+        with calls_of_ray():
             ray.wait(list(waiting), num_returns=1, timeout=timeout)
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         return [waiting[reference] for reference in ready]
 
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
+        self._leave()  # nothing is trained any more, and Ray would end this process if its head went meanwhile
         return self._evaluator.evaluate(request)
 
     def close(self) -> None:
         """Leave the cluster: its actors end with that."""
         self._evaluator.close()
+        self._leave()
+        self._stack.close()
+
+    def _leave(self) -> None:
         thread = threading.Thread(target=ray.shutdown, daemon=True)
         thread.start()
         thread.join(SHUTDOWN_SECONDS)
-        self._stack.close()
 
 
 def _connect(address: str) -> None:
@@ -184,15 +191,3 @@ def _reach(address: str) -> None:
     host, _, port = address.rpartition(":")
     if port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
-
-
-@contextmanager
-def _calls_of_ray() -> Iterator[None]:
-    """Within, the loss of this machine's own raylet ends the sweep with one sentence."""
-    try:
-        yield
-    except (OSError, ray.exceptions.LocalRayletDiedError, ray.exceptions.RaySystemError) as error:
-        raise SweepInterruptedError(
-            f"Ray's node on this machine does not answer any more ({store.reason(error)}); every finished epoch is "
-            "kept, and the same command continues, on another cluster as well."
-        ) from error

@@ -12,11 +12,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from svhn_sweep.config import Precision
 from svhn_sweep.errors import ConfigError, SweepInterruptedError
+from svhn_sweep.report import console
 from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.sweep.workers import node_facts
 from svhn_sweep.sweep.workers.local import workers_per_gpu
 from svhn_sweep.sweep.workers.protocol import CPU, Slot
-from svhn_sweep.tracking import store
+from svhn_sweep.sweep.workers.ray_worker import last_line
 
 PROBE_SECONDS = 60.0  # for which the sweep's start waits for the facts of a node
 WITHOUT_NODES_SECONDS = 300.0  # after which a sweep without a node ends: the cluster may still be starting
@@ -66,7 +67,7 @@ class RayNodes:
         self._probes: dict[str, ray.ObjectRef] = {}  # of nodes that were asked for their facts
         self._refused: set[str] = set()
         self._precision = Precision.auto
-        self._reached = self._had_nodes = time.monotonic()
+        self._without_since: float | None = None  # of `time.monotonic`, while there is no node
 
     def wait_for_first(self) -> None:
         """Until all nodes that are there now have told their facts, and there is one to use.
@@ -79,6 +80,9 @@ class RayNodes:
         while self._probes and time.monotonic() - started < PROBE_SECONDS:
             time.sleep(0.1)
             self.look()
+        if not self.present:
+            self._raise_if_all_refused()
+            console.print(f"waiting for nodes of the Ray cluster at {self.address}")
         while not self.present:
             self._raise_if_all_refused()
             time.sleep(1)
@@ -114,8 +118,10 @@ class RayNodes:
                 self._probes[node_id] = _probe(node_id)
         self._use_answers(alive)
         if self.present:
-            self._had_nodes = time.monotonic()
-        elif time.monotonic() - self._had_nodes > WITHOUT_NODES_SECONDS:
+            self._without_since = None
+            return
+        self._without_since = self._without_since or time.monotonic()
+        if time.monotonic() - self._without_since > WITHOUT_NODES_SECONDS:
             raise SweepInterruptedError(
                 f"the Ray cluster at {self.address} has had no node with CPUs or GPUs for {WITHOUT_NODES_SECONDS:.0f} "
                 "s; the same command continues once it has."
@@ -124,18 +130,18 @@ class RayNodes:
     def _check_head(self) -> None:
         """Ray's own calls wait a minute for a head that is gone, and then end the process."""
         host, _, port = self.address.rpartition(":")
+        began = time.monotonic()
         while True:
             try:
                 socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
             except OSError as error:
-                if time.monotonic() - self._reached > HEAD_SECONDS:
+                if time.monotonic() - began > HEAD_SECONDS:
                     raise SweepInterruptedError(
                         f"Ray's head at {self.address} does not answer any more ({error}); every finished epoch is "
                         "kept, and the same command continues, on another cluster as well."
                     ) from error
                 time.sleep(1)
             else:
-                self._reached = time.monotonic()
                 return
 
     def _use_answers(self, alive: Mapping[str, Info]) -> None:
@@ -151,8 +157,10 @@ class RayNodes:
         node_id, name = info["NodeID"], self._name(info)
         try:
             facts: node_facts.NodeFacts = ray.get(reference)
-        except ray.exceptions.RayError as error:
+        except ray.exceptions.RayTaskError as error:
             self._refuse(node_id, name, f"svhn_sweep does not run there: {last_line(error)}")
+            return
+        except ray.exceptions.RayError:  # its worker could not start, or was killed: it is asked again
             return
         if reason := self._facts.difference(facts) or self._lacks_precision(facts.precision):
             self._refuse(node_id, name, reason)
@@ -206,9 +214,3 @@ def _node(name: str, info: Info, precision: Precision, settings: SweeperConfig) 
         threads=max(1, math.floor(share)),
         precision=precision,
     )
-
-
-def last_line(error: BaseException) -> str:
-    """The last line of an error's text, which in Ray's errors is the one that says it; without credentials."""
-    lines = [line.strip() for line in store.redacted(str(error)).splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(error).__name__

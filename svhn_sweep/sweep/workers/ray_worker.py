@@ -1,12 +1,14 @@
 """A worker on a node of a Ray cluster, as the driver sees it."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from svhn_sweep.errors import SweepInterruptedError
+from svhn_sweep.errors import SweepInterruptedError, Terminated
 from svhn_sweep.sweep.workers.folder_copy import TrialFolder
 from svhn_sweep.sweep.workers.protocol import (
     EpochDone,
@@ -18,6 +20,13 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerReady,
 )
 from svhn_sweep.tracking import store
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of an error's text, which in Ray's errors is the one that says it; without credentials."""
+    text = re.sub(r"\x1b\[\d*m", "", store.redacted(str(error)))  # Ray colours its errors
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
 
 
 class RayWorker:
@@ -57,32 +66,35 @@ class RayWorker:
 
     def train(self, request: TrainRequest, threads: int) -> None:
         self.trials, self.threads = self.trials + 1, threads
-        self._folder = TrialFolder(request.folder, request.run_info)
-        configs = {folder: _files(Path(folder)) for folder in request.config_dirs}
-        digits = self.digits[request.data_sha256]
-        self.pending = self.actor.train.remote(request, self._folder.state(), configs, digits)
+        with _writes_of_folder():
+            self._folder = TrialFolder(request.folder, request.run_info)
+            state = self._folder.state()
+            configs = {folder: _files(Path(folder)) for folder in request.config_dirs}
+        with calls_of_ray():
+            self.pending = self.actor.train.remote(request, state, configs, self.digits[request.data_sha256])
 
     def answer(self, *, stop: bool) -> None:
-        self.pending = self.actor.answer.remote(stop)
+        with calls_of_ray():
+            self.pending = self.actor.answer.remote(stop)
 
     def next_event(self) -> Event:
         reference, self.pending = self.pending, None
         try:
             reply: Any = ray.get(reference)
+        except (OSError, ray.exceptions.LocalRayletDiedError) as error:
+            if isinstance(error, ray.exceptions.RayTaskError):  # the actor's own OSError
+                return self._failed(error)
+            with calls_of_ray():
+                raise
         except ray.exceptions.RayError as error:
             return self._failed(error)
         if not self.is_ready:
             self.is_ready = True
-            return WorkerReady()
+            return WorkerReady("" if reply in ("", "-1") else f"GPU {reply}")
         changes, event = reply
         assert self._folder is not None
-        try:
+        with _writes_of_folder():
             self._folder.apply(changes)
-        except OSError as error:
-            raise SweepInterruptedError(
-                f"a trial's folder cannot be written: {error}; every finished epoch is kept, and the same command "
-                "continues."
-            ) from error
         if not isinstance(event, EpochDone):
             self._close_folder()
         if isinstance(event, NodeFault):
@@ -90,8 +102,11 @@ class RayWorker:
         return event  # type: ignore[no-any-return]
 
     def terminate(self) -> None:
-        """Nothing is asked of the actor: all its finished epochs are here."""
-        ray.kill(self.actor)
+        """Nothing is asked of the actor: of what it has finished, only a reply under way is lost."""
+        if not ray.is_initialized():  # `ray.kill` would start a cluster
+            return
+        with suppress(OSError, RuntimeError, ray.exceptions.RayError):  # Ray is gone, and the actor with it
+            ray.kill(self.actor)
 
     def close(self, timeout: float) -> None:
         self._close_folder()
@@ -101,21 +116,56 @@ class RayWorker:
         self.on_exit()
         text = str(error)
         if not self.is_ready:
-            return WorkerExited(True, f"no worker starts on node {self.node}: {store.reason(error)}")
+            lost = isinstance(error, ray.exceptions.ActorUnavailableError) or _is_of_node(text)
+            return WorkerExited(True, f"no worker starts on node {self.node}: {last_line(error)}", node_lost=lost)
         if isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in text:
             return OutOfMemory(f"node {self.node} had too little memory", whole_node=True)
-        if "node has died" in text or "node was terminated" in text:
-            return WorkerExited(True, f"node {self.node} is gone")
+        if _is_of_node(text):
+            return WorkerExited(True, f"node {self.node} is gone", node_lost=True)
         if isinstance(error, ray.exceptions.ActorUnavailableError | ray.exceptions.ObjectLostError):
-            return WorkerExited(True, f"the connection to node {self.node} broke")
+            return WorkerExited(True, f"the connection to node {self.node} broke", node_lost=True)
         if isinstance(error, ray.exceptions.RayActorError) and not error.actor_init_failed:
             return WorkerExited(True, f"the worker on node {self.node} ended unexpectedly")
-        return NodeFault(f"on node {self.node}: {store.reason(error).splitlines()[0]}")
+        return NodeFault(f"on node {self.node}: {last_line(error)}")
 
     def _close_folder(self) -> None:
-        if self._folder is not None:
-            self._folder.close()
-            self._folder = None
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            with suppress(OSError):  # a full disk, which was told when it was written to
+                folder.close()
+
+
+def _is_of_node(text: str) -> bool:
+    """Whether Ray says that an actor ended with its node, as ray 2.60's messages put it."""
+    return "node has died" in text or "node was terminated" in text
+
+
+@contextmanager
+def calls_of_ray() -> Iterator[None]:
+    """Within, the loss of Ray's own process on this machine ends the sweep with one sentence."""
+    try:
+        yield
+    except SystemError as error:
+        # Ray's C++ waits through a signal whose handler raised anything but KeyboardInterrupt (Cython's check_signals).
+        if isinstance(error.__cause__, Terminated):
+            raise error.__cause__ from None
+        raise
+    except (OSError, ray.exceptions.RayError) as error:
+        raise SweepInterruptedError(
+            f"Ray's node on this machine does not answer any more ({store.reason(error)}); every finished epoch is "
+            "kept, and the same command continues, on another cluster as well."
+        ) from error
+
+
+@contextmanager
+def _writes_of_folder() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SweepInterruptedError(
+            f"a trial's folder cannot be written: {error}; every finished epoch is kept, and the same command "
+            "continues."
+        ) from error
 
 
 def _files(root: Path) -> dict[str, bytes]:

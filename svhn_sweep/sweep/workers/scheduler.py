@@ -32,6 +32,8 @@ POLL_SECONDS = 1.0
 SECONDS_TO_STOP = 4.0
 MAX_EXITS_WITHOUT_PROGRESS = 3  # of workers under one trial, before the trial is thought to be the reason
 MAX_FAULTS_WITHOUT_PROGRESS = 3  # of a node, before it gets no more trials
+FAULT_SECONDS = 5.0  # within which the faults of a node are one: all its workers meet the same
+START_SECONDS = 300.0  # in which a worker must start: TensorFlow's import, or other jobs, may take a while
 
 
 class Scheduler:
@@ -43,8 +45,10 @@ class Scheduler:
         self.config_dirs = tuple(config_dirs)
         self.slots = WorkerSlots(cluster.slots())
         self._exits: dict[Path, tuple[int, int]] = {}  # by trial: in which epoch, how often in a row
-        self._faults: dict[str, int] = {}  # by node: how often in a row
+        self._faults: dict[str, tuple[int, float]] = {}  # by node: how often in a row, when last
+        self._excluded: set[str] = set()  # nodes that get no more trials
         self._last_fault = ""
+        self._limit = math.inf if settings.workers == "auto" else int(settings.workers)
 
     def run_until_done(
         self,
@@ -85,10 +89,11 @@ class Scheduler:
         end = time.monotonic() + SECONDS_TO_STOP
         for worker in workers:
             worker.close(end - time.monotonic())
-        with suppress(*DATABASE_ERRORS):  # what it is not told now, the next start finds out
-            for state in self.slots:
-                state.worker = None
-                if state.trial is not None:
+        for state in self.slots:
+            state.worker = None
+        for state in self.slots:
+            if state.trial is not None:
+                with suppress(*DATABASE_ERRORS):  # what Optuna is not told now, the next start finds out
                     self._interrupt_or_tell(state)
 
     def _interrupt_or_tell(self, state: SlotState) -> None:
@@ -99,38 +104,46 @@ class Scheduler:
         if (ended := ending(folder)) is not None:
             self.endings.tell(study, assignment, ended)
             return
-        if (folder / journal.JOURNAL).exists():
-            journal.has_ended(folder)
+        self._end_run(folder)
         self.endings.interrupted(study, assignment, "")
 
     def _hand_out(self, studies: Sequence[Study]) -> bool:
         """Give every idle worker a trial; returns whether anything is being trained."""
         self._look_at_cluster()
         for state in self.slots.open():
-            while state.trial is None and (study := next((each for each in studies if each.has_next()), None)):
-                if state.worker is not None and not state.worker.can_train(study.threads):
-                    self._end_worker(state)
-                if state.worker is None:
-                    state.worker = self.cluster.start(state.slot)
-                if not state.worker.is_ready:
+            while state.trial is None and (study := next((each for each in studies if each.left()), None)):
+                if not self._has_worker(state, study, sum(each.left() for each in studies)):
                     break
                 assignment = study.next()
                 assert assignment is not None
                 self._start(state, study, assignment)
-        return any(state.trial is not None for state in self.slots) or any(study.has_next() for study in studies)
+        return any(state.trial is not None for state in self.slots) or any(study.left() for study in studies)
+
+    def _has_worker(self, state: SlotState, study: Study, left: int) -> bool:
+        """Whether a worker is ready there; starts one, if there are trials for it."""
+        if state.worker is not None and not state.worker.can_train(study.threads):
+            self._end_worker(state)
+        if state.worker is None:
+            busy = sum(each.trial is not None for each in self.slots)
+            idle = sum(each.worker is not None for each in self.slots) - busy
+            if busy + idle >= self._limit or idle >= left:
+                return False
+            state.worker, state.busy_since = self.cluster.start(state.slot), time.monotonic()
+        return state.worker.is_ready
 
     def _look_at_cluster(self) -> None:
         """Nodes may have come or gone."""
-        before = len(self.slots.open())
-        faulty = {node for node, times in self._faults.items() if times >= MAX_FAULTS_WITHOUT_PROGRESS}
-        for state in self.slots.update(slot for slot in self.cluster.slots() if slot.node not in faulty):
-            self._faults.pop(state.slot.node, None)
+        before, slots = self._capacity(), self.cluster.slots()
+        for node in self._faults.keys() - {slot.node for slot in slots}:  # it is gone, and may come back mended
+            del self._faults[node]
+            self._excluded.discard(node)
+        for state in self.slots.update(slot for slot in slots if slot.node not in self._excluded):
             if state.worker is not None:
                 self._end_worker(state)
         for notice in self.cluster.notices():
             self.view.say(notice)
         self._show_open(before)
-        if not self.slots.open() and not any(state.trial for state in self.slots) and faulty:
+        if self._excluded and not self.slots.open() and not any(state.trial for state in self.slots):
             raise SweepInterruptedError(f"no worker can go on: {self._last_fault}; the same command continues.")
 
     def _start(self, state: SlotState, study: Study, assignment: Assignment) -> None:
@@ -161,8 +174,8 @@ class Scheduler:
 
     def _handle(self, state: SlotState, event: Event) -> None:
         match event:
-            case WorkerReady():
-                pass  # it is handed a trial with the next look
+            case WorkerReady():  # it is handed a trial with the next look
+                state.device = event.device or state.slot.device
             case EpochDone():
                 self._answer(state, event)
             case TrialEnded():
@@ -192,18 +205,28 @@ class Scheduler:
         self.endings.ended(study, assignment, ended)
 
     def _interrupted(self, state: SlotState, reason: str) -> None:
+        """The trial, whose worker has let go of its folder, goes on later."""
         assert state.trial is not None
         study, assignment = state.trial
         state.trial = None
+        self._end_run(study.folder(assignment.number))
         self.endings.interrupted(study, assignment, reason)
+
+    def _end_run(self, folder: Path) -> None:
+        """No run is shown as running that nobody trains."""
+        if (folder / journal.JOURNAL).exists():
+            journal.has_ended(folder)
 
     def _exited(self, state: SlotState, event: WorkerExited) -> None:
         """A worker is gone: its trial goes on in another one, unless the trial was the reason."""
         started = state.worker is not None and state.worker.is_ready
         self._end_worker(state)
         if state.trial is None:
-            if not started:
+            if not started and not event.node_lost:
                 self._count_fault(state.slot.node, event.reason)
+            return
+        if event.node_lost:
+            self._interrupted(state, event.reason)
             return
         study, assignment = state.trial
         folder = study.folder(assignment.number)
@@ -222,7 +245,7 @@ class Scheduler:
     def _out_of_memory(self, state: SlotState, event: OutOfMemory) -> None:
         """The trial goes on when there is room for it, unless it had the memory to itself."""
         self._end_worker(state)
-        before = len(self.slots.open())
+        before = self._capacity()
         if self.slots.out_of_memory(state, whole_node=event.whole_node):
             self._ended(state, TrialEnded("failed", event.reason))
         else:
@@ -236,24 +259,38 @@ class Scheduler:
         self._interrupted(state, reason)
 
     def _count_fault(self, node: str, reason: str) -> None:
-        self._faults[node] = self._faults.get(node, 0) + 1
-        self._last_fault = reason
-        if self._faults[node] == MAX_FAULTS_WITHOUT_PROGRESS and node:
-            self.view.say(f"node {node} gets no more trials: {reason}")
+        now, (times, last) = time.monotonic(), self._faults.get(node, (0, -math.inf))
+        if now - last < FAULT_SECONDS:
+            return
+        self._faults[node], self._last_fault = (times + 1, now), reason
+        if times + 1 >= MAX_FAULTS_WITHOUT_PROGRESS:
+            self._excluded.add(node)
+            if node:
+                self.view.say(f"node {node} gets no more trials: {reason}")
 
     def _show_open(self, before: int) -> None:
-        self.view.workers = len(self.slots.open())
-        if self.view.workers != before:
-            self.view.say(f"{self.view.workers} of {sum(1 for _ in self.slots)} workers from now on")
+        self.view.workers = self._capacity()
+        if self.view.workers == before:
+            return
+        total = int(min(self._limit, sum(not state.is_gone for state in self.slots)))
+        words = f"{self.view.workers} of {total} workers from now on"
+        self.view.say(words if self.view.workers else "no worker is left; waiting for one")
 
     def _end_overdue(self) -> None:
-        limit = self.settings.trial_timeout
-        if limit is None:
-            return
+        limit = self.settings.trial_timeout or math.inf
         for state in self.slots:
-            if state.trial is not None and time.monotonic() - state.busy_since > limit:
+            seconds = time.monotonic() - state.busy_since
+            if state.trial is not None and seconds > limit:
                 self._end_worker(state, timeout=0)
                 self._ended(state, TrialEnded("failed", f"it took longer than trial_timeout={limit:g} seconds"))
+            elif state.worker is not None and not state.worker.is_ready and seconds > START_SECONDS:
+                self._end_worker(state)
+                reason = f"no worker starts on node {state.slot.node} within {START_SECONDS:.0f} s"
+                self._count_fault(state.slot.node, reason)
+
+    def _capacity(self) -> int:
+        """How many trials can be trained at the same time."""
+        return int(min(self._limit, len(self.slots.open())))
 
     def _end_worker(self, state: SlotState, timeout: float = SECONDS_TO_STOP) -> None:
         worker, state.worker = state.worker, None

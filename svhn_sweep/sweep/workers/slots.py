@@ -15,13 +15,15 @@ class SlotState:
         slot: it.
         worker: that runs there, if one does.
         trial: that the worker trains.
-        busy_since: of `time.monotonic`, when the worker was handed the trial.
+        device: of the worker; Ray may choose another than the slot's.
+        busy_since: of `time.monotonic`, when the worker was started or handed the trial.
         is_closed: no trial begins here any more: the memory is too small for another one.
         is_gone: the cluster does not have it any more.
         had_device, had_node: whether the trial began with the device, the node, to itself.
     """
 
     slot: Slot
+    device: str = ""
     worker: Worker | None = None
     trial: tuple[Study, Assignment] | None = None
     busy_since: float = 0.0
@@ -43,9 +45,9 @@ class WorkerSlots:
 
     def update(self, slots: Iterable[Slot]) -> list[SlotState]:
         """Add new slots and forget those that are gone, once no trial is there; returns the forgotten ones."""
-        there = list(slots)
+        there = dict.fromkeys(slots)
         for slot in there:
-            self._states.setdefault(slot, SlotState(slot))
+            self._states.setdefault(slot, SlotState(slot, slot.device))
         for state in self:
             state.is_gone = state.slot not in there
         forgotten = [state for state in self if state.is_gone and state.trial is None]
@@ -54,8 +56,9 @@ class WorkerSlots:
         return forgotten
 
     def open(self) -> list[SlotState]:
-        """Those where trials may begin."""
-        return [state for state in self if not state.is_closed and not state.is_gone]
+        """Those where trials may begin, in an order that spreads them over nodes and devices."""
+        found = [state for state in self if not state.is_closed and not state.is_gone]
+        return sorted(found, key=lambda state: state.slot.index)
 
     def of(self, worker: Worker) -> SlotState:
         """The slot in which a worker runs."""
@@ -75,20 +78,21 @@ class WorkerSlots:
         shares = _same_node if whole_node else _same_device
         if state.had_node if whole_node else state.had_device:
             for other in self:
-                if shares(state.slot, other.slot):
+                if shares(state, other):
                     other.is_closed = False
             return True
         if self._beside(state, shares):
             state.is_closed = True
         return False
 
-    def _beside(self, state: SlotState, shares: Callable[[Slot, Slot], bool]) -> bool:
-        return any(other is not state and shares(other.slot, state.slot) for other in self.open())
+    def _beside(self, state: SlotState, shares: Callable[[SlotState, SlotState], bool]) -> bool:
+        others = (other for other in self if other is not state and (other.trial is not None or not other.is_closed))
+        return any(shares(other, state) for other in others)
 
 
-def _same_device(one: Slot, other: Slot) -> bool:
-    return (one.node, one.device) == (other.node, other.device)
+def _same_device(one: SlotState, other: SlotState) -> bool:
+    return _same_node(one, other) and one.device == other.device
 
 
-def _same_node(one: Slot, other: Slot) -> bool:
-    return one.node == other.node
+def _same_node(one: SlotState, other: SlotState) -> bool:
+    return one.slot.node == other.slot.node

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from svhn_sweep import data, provenance
 from svhn_sweep.config import CONFIG, Config, conf_dir, from_composed, register_schema
 from svhn_sweep.data.splits import Splits
-from svhn_sweep.errors import OutOfMemoryError
+from svhn_sweep.errors import DataError, OutOfMemoryError
 from svhn_sweep.provenance import quoted
 from svhn_sweep.sweep.settings import LOG_FORMAT
 from svhn_sweep.sweep.workers.protocol import (
@@ -42,17 +42,31 @@ def train_trial(
     """
     try:
         config = _compose(request.overrides, request.config_dirs if config_dirs is None else config_dirs)
-        splits = load_digits(config)
+        splits = _load(config, request.data_sha256, load_digits)
         command = provenance.command(request.overrides, request.config_dirs)
         with _log_in(folder):
             outcome = run_trial(config, splits, folder, command, request.run_info, should_stop)
     except (OutOfMemoryError, MemoryError) as error:
         return OutOfMemory(str(error) or "MemoryError")
-    except OSError as error:  # a full disk, a lost mount: no trial's own doing
-        return NodeFault(f"{type(error).__name__}: {error}")
+    except (OSError, _DigitsError) as error:  # a full disk, a data file that is away: no trial's own doing
+        return NodeFault(f"{type(error).__name__}: {error}".removeprefix("_DigitsError: "))
     except Exception as error:  # noqa: BLE001  # one trial has failed; the sweep goes on
         return TrialEnded("failed", f"{type(error).__name__}: {error}")
     return TrialEnded(outcome.state, outcome.reason)
+
+
+class _DigitsError(Exception):
+    """The digits cannot be read here, or are others."""
+
+
+def _load(config: Config, sha256: str, load_digits: Callable[[Config], Splits]) -> Splits:
+    try:
+        splits = load_digits(config)
+    except DataError as error:
+        raise _DigitsError(str(error)) from error
+    if splits.sha256 != sha256:
+        raise _DigitsError(f"{splits.path} must not change during a sweep but has another SHA-256 now.")
+    return splits
 
 
 def evaluate_models(request: EvaluateRequest) -> EvaluateResult | TrialEnded:
