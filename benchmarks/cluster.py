@@ -67,7 +67,11 @@ class Sweep:
 
     def wait(self) -> int:
         assert self.process is not None
-        return self.process.wait(LONGEST)
+        try:
+            return self.process.wait(LONGEST)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            return self.process.wait()
 
     def epochs(self) -> int:
         """How many there are in all journals."""
@@ -263,8 +267,6 @@ def local(arguments: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as path, _cluster(kind, Path(path)) as nodes:
             began, peak = time.monotonic(), _Peak(nodes)
             sweep = Sweep(nodes, Path(path) / "work", settings)
-            if kind == "local":
-                sweep.nodes.port = 0
             sweep.start() if kind == "ray" else _start_local(sweep)
             assert sweep.process is not None
             peak.watch(sweep.process.pid)

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +17,8 @@ import pytest
 from folder import Folder
 from hydra import compose, initialize_config_dir
 from mlflow import MlflowClient
+from ray_nodes import RayNodes, namespaces_allowed, ray_nodes
+from ray_sweeps import PRETENDING, Cluster
 from studies import Studies
 
 from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
@@ -128,3 +131,40 @@ def client(tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(new_store, tmp_path)
     return store.connect()
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """Ray's sockets must have short names, pytest's folders have long ones."""
+    with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="module")
+def ray_head(plain_environment: dict[str, str]) -> Iterator[RayNodes]:
+    """A head whose nodes have workers that sleep instead of training, 0.5 s an epoch."""
+    with (
+        tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as name,
+        ray_nodes(Path(name), plain_environment | PRETENDING) as nodes,
+    ):
+        yield nodes
+
+
+@pytest.fixture
+def ray_cluster(ray_head: RayNodes, folder: Folder, small_h5: Path) -> Iterator[Cluster]:
+    """A cluster without a node yet."""
+    yield Cluster(ray_head, folder, small_h5)
+    for node in ray_head.nodes[1:]:
+        node.kill()
+    del ray_head.nodes[1:]
+
+
+@pytest.fixture
+def ray_networks(
+    short_path: Path, folder: Folder, plain_environment: dict[str, str], small_h5: Path
+) -> Iterator[Cluster]:
+    """The same, each node in a network of its own."""
+    if not namespaces_allowed():
+        pytest.skip("needs network namespaces: root and iproute2")
+    with ray_nodes(short_path, plain_environment | PRETENDING, networks=True) as nodes:
+        yield Cluster(nodes, folder, small_h5)

@@ -139,13 +139,14 @@ def test_the_second_driver_of_a_study_is_refused_wherever_its_folder_is(
     pretending: Folder, servers: Servers, small_h5: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     other = Folder(tmp_path_factory.mktemp("other"), pretending.environment)
-    command = sweep(servers, small_h5, "one")
+    command = sweep(servers, small_h5, "one", "training.epochs=1000")
     process = pretending.start(*command)
     wait_until(lambda: epochs_of(pretending, "one") >= 1)
     result = other.run(*command)
     assert result.returncode == 2
     assert "the study one must have one driver at a time, but another one on this database works on it" in result.stderr
-    finish(process)
+    process.terminate()
+    process.communicate(timeout=60)
     result = other.run(*command)  # the lock is free, but the study's folder is not this one
     assert result.returncode == 2
     assert "must belong to the study of that name in the database" in result.stderr

@@ -1,0 +1,93 @@
+"""Sweeps on a real Ray cluster: how they are started, waited for, and looked at."""
+
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+from folder import PRETEND, Folder
+from optuna.trial import FrozenTrial, TrialState
+from ray_nodes import RayNodes
+
+from svhn_sweep.tracking import journal
+
+EPOCHS = 4
+DRY_RUN = "hydra.sweeper.dry_run=true"
+PRETENDING = {"PYTHONPATH": os.pathsep.join([str(PRETEND), str(PRETEND.parents[1])]), "PRETEND_SECONDS": "0.5"}
+
+
+class Cluster:
+    """A cluster, and the folder in which sweeps on it are started."""
+
+    def __init__(self, nodes: RayNodes, folder: Folder, digits: Path) -> None:
+        self.nodes, self.folder, self.digits = nodes, folder, digits
+        folder.environment = nodes.environment
+
+    def sweep(self, *more: str, n_trials: int = 4, epochs: int = EPOCHS) -> tuple[str, ...]:
+        """The command's arguments."""
+        small = ("model=model1", "model.filters.conv1=2", "model.filters.conv2=2", f"training.epochs={epochs}")
+        plain = ("hydra.sweeper.confirm=null", "hydra.sweeper.pruner.name=none", "hydra.sweeper.study_name=study")
+        where = (f"hydra.sweeper.cluster={self.nodes.address}", f"hydra.sweeper.n_trials={n_trials}")
+        return ("-m", "optuna", "data=svhn", f"data.path={self.digits}", *small, *plain, *where, *more)
+
+    def start(self, *more: str, n_trials: int = 4, epochs: int = EPOCHS) -> "subprocess.Popen[str]":
+        return self.folder.start(*self.sweep(*more, n_trials=n_trials, epochs=epochs))
+
+    def trial_folder(self, number: int) -> Path:
+        return self.folder.path / "multirun" / "study" / f"trial-{number:04d}"
+
+    def epochs_of(self, number: int) -> int:
+        return max(journal.history(self.trial_folder(number)), default=0)
+
+
+def finish(process: "subprocess.Popen[str]", seconds: float = 240) -> str:
+    out, err = process.communicate(timeout=seconds)
+    assert process.returncode == 0, out + err
+    assert err == ""
+    return out
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 120) -> None:
+    for _ in range(int(seconds * 10)):
+        if condition():
+            return
+        time.sleep(0.1)
+    raise TimeoutError
+
+
+def trials(folder: Folder) -> list[FrozenTrial]:
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder.path}/optuna.db")
+    try:
+        return list(optuna.load_study(study_name="study", storage=storage).trials)
+    finally:
+        storage.engine.dispose()
+
+
+def assert_whole(cluster: Cluster, n_trials: int, epochs: int = EPOCHS) -> None:
+    """Exactly the budget, each trial once in Optuna and once in MLflow, with a curve that has no gap; one parent."""
+    found = trials(cluster.folder)
+    assert Counter(trial.state for trial in found) == {TrialState.COMPLETE: n_trials}
+    runs = cluster.folder.runs()
+    (parent,) = [run for run in runs if run.data.tags["role"] == "sweep"]
+    children = {int(run.data.tags["trial.number"]): run for run in runs if run is not parent}
+    assert len(runs) == n_trials + 1
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    for trial in found:
+        assert sorted(trial.intermediate_values) == list(range(1, epochs + 1))
+        steps = [step for step, _ in cluster.folder.history(children[trial.number], "val/accuracy")]
+        assert steps == list(range(1, epochs + 1))
+
+
+def tags_of(cluster: Cluster) -> list[dict[str, str]]:
+    return [run.data.tags for run in cluster.folder.runs() if run.data.tags["role"] != "sweep"]
+
+
+def wait_for_nodes(cluster: Cluster, count: int) -> None:
+    started = "Ray runtime started"
+    logs = cluster.nodes.folder
+    names = [node.name for node in cluster.nodes.nodes if node.name != "head"]
+    assert len(names) == count
+    wait_until(lambda: all(started in (logs / f"{name}.log").read_text() for name in names))
