@@ -19,6 +19,7 @@ from svhn_sweep.sweep.plan import Plan
 from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.sweep.workers.protocol import (
     CPU,
+    SECONDS_TO_STOP,
     EvaluateRequest,
     EvaluateResult,
     Event,
@@ -32,7 +33,6 @@ from svhn_sweep.sweep.workers.protocol import (
 STOPPED_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 MAX_WORKERS_PER_GPU = 4  # one of these small networks leaves a GPU waiting for its process most of the time
 MAX_EVALUATIONS = 3  # attempts, if the worker dies
-SECONDS_TO_STOP = 4.0
 
 
 class LocalWorker:

@@ -10,6 +10,7 @@ from svhn_sweep.sweep.plan import Plan
 from svhn_sweep.trial import RunInfo
 
 CPU = "cpu"
+SECONDS_TO_STOP = 4.0  # that a worker is given to end
 
 
 @dataclass(frozen=True)

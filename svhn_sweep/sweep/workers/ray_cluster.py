@@ -7,7 +7,6 @@ once to each node through Ray's object store, epochs and files to the driver wit
 import logging
 import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Collection, Sequence
@@ -30,7 +29,7 @@ from svhn_sweep.sweep.settings import SweeperConfig
 from svhn_sweep.sweep.workers.local import LocalMachine, worker_environment
 from svhn_sweep.sweep.workers.protocol import CPU, EvaluateRequest, EvaluateResult, Slot, Worker
 from svhn_sweep.sweep.workers.ray_actor import TrialActor
-from svhn_sweep.sweep.workers.ray_nodes import CONNECT_SECONDS, RayNodes
+from svhn_sweep.sweep.workers.ray_nodes import RayNodes, reach
 from svhn_sweep.sweep.workers.ray_worker import RayWorker, calls_of_ray, last_line
 
 LOOK_SECONDS = 1.0  # between two looks at the nodes
@@ -168,7 +167,7 @@ def _connect(address: str) -> None:
     """
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        _reach(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+        reach(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ConfigError(
@@ -180,14 +179,3 @@ def _connect(address: str) -> None:
     # Ray prints what its raylets report over the sweep's lines, whatever `log_to_driver` is (ray/_private/worker.py,
     # listen_error_messages); the scheduler says the same in one line.
     ray._private.worker._worker_logs_enabled = False
-
-
-def _reach(address: str) -> None:
-    """Ray itself waits for minutes for a head that is not there.
-
-    Raises:
-        OSError: nothing answers at HOST:PORT.
-    """
-    host, _, port = address.rpartition(":")
-    if port.isdecimal():
-        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()

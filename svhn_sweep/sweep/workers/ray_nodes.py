@@ -129,11 +129,10 @@ class RayNodes:
 
     def _check_head(self) -> None:
         """Ray's own calls wait a minute for a head that is gone, and then end the process."""
-        host, _, port = self.address.rpartition(":")
         began = time.monotonic()
         while True:
             try:
-                socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+                reach(self.address)
             except OSError as error:
                 if time.monotonic() - began > HEAD_SECONDS:
                     raise SweepInterruptedError(
@@ -188,6 +187,17 @@ class RayNodes:
         name = str(info["NodeName"] if own else info["NodeManagerHostname"])
         taken = {node.name for node in self.present.values()}
         return name if name not in taken else f"{name}-{info['NodeID'][:6]}"
+
+
+def reach(address: str) -> None:
+    """Try the address of Ray's head, for which Ray itself would wait for minutes.
+
+    Raises:
+        OSError: nothing answers at HOST:PORT.
+    """
+    host, _, port = address.rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def _probe(node_id: str) -> "ray.ObjectRef":

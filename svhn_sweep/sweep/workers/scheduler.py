@@ -14,6 +14,7 @@ from svhn_sweep.sweep.storage import DATABASE_ERRORS
 from svhn_sweep.sweep.study import Assignment, Study
 from svhn_sweep.sweep.view import View
 from svhn_sweep.sweep.workers.protocol import (
+    SECONDS_TO_STOP,
     Cluster,
     EpochDone,
     Event,
@@ -29,7 +30,6 @@ from svhn_sweep.tracking import journal
 from svhn_sweep.tracking.live import Live
 
 POLL_SECONDS = 1.0
-SECONDS_TO_STOP = 4.0
 MAX_EXITS_WITHOUT_PROGRESS = 3  # of workers under one trial, before the trial is thought to be the reason
 MAX_FAULTS_WITHOUT_PROGRESS = 3  # of a node, before it gets no more trials
 FAULT_SECONDS = 5.0  # within which the faults of a node are one: all its workers meet the same
