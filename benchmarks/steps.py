@@ -42,12 +42,12 @@ OPERATION = r"[^:]:\w+$"  # scope/name:Type; with two colons it is about operati
 BATCHES = {"PrefetchProduce", "MakeIterator::RootDataset"}  # tf.data, in threads of its own
 
 
-def composed(model: str, path: str, precision: str, threads: int, epochs: int) -> Config:
+def composed(model: str, path: str, precision: str, epochs: int, *overrides: str) -> Config:
     """A baseline of conf/ on the digits of a file."""
     register_schema()
     chosen = [f"model={model}", "data=svhn", f"data.path={path}", f"training.precision={precision}"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return from_composed(compose("config", [*chosen, f"training.threads={threads}", f"training.epochs={epochs}"]))
+        return from_composed(compose("config", [*chosen, f"training.epochs={epochs}", *overrides]))
 
 
 def flop(model: keras.Model) -> tuple[float, float]:
@@ -129,7 +129,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=4)
     parser.add_argument("--profile", action="store_true", help="also where the time of the last epoch went")
     options = parser.parse_args()
-    config = composed(options.model, options.file, options.precision, options.threads, options.epochs)
+    config = composed(
+        options.model, options.file, options.precision, options.epochs, f"training.threads={options.threads}"
+    )
     with tempfile.TemporaryDirectory() as folder:
         found = ours(config, Path(folder) if options.profile else None)
         print(json.dumps(found | ({"parts": shares(Path(folder))} if options.profile else {})))

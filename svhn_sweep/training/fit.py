@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 import keras
 import numpy as np
@@ -22,6 +23,7 @@ Metrics = dict[str, float]
 Log = Callable[[int, Metrics], None]
 ShouldStop = Callable[[int, Metrics], bool]
 
+JIT_COMPILE: bool | Literal["auto"] = "auto"  # by XLA: Keras' own choice, which is yes on a GPU
 STEPS_PER_CALL = 16  # of TensorFlow, at most: fewer cost more time in Python (one: 14 % of model1's),
 IMAGES_PER_CALL = 512  # and more images have whoever stops a wide model wait for seconds
 
@@ -111,7 +113,7 @@ def _compile(model: keras.Model, config: TrainingConfig) -> None:
     if config.precision == Precision.mixed_float16:
         # Small gradients are 0 in float16. Keras would see to it by itself if the precision were the whole model's.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model.compile(optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
+    model.compile(optimizer, loss="categorical_crossentropy", metrics=["accuracy"], jit_compile=JIT_COMPILE)
     # Variables that the first step has to make would have TensorFlow trace it a second time, for 0.8 s.
     optimizer.build(model.trainable_variables)
     model.compute_metrics(None, tf.one_hot([0], 10), tf.one_hot([0], 10))
