@@ -3,9 +3,9 @@
 python benchmarks/gpu.py FILE [--json benchmarks/gpu.json] [--limit 480] [--parts alone_model2 sweep ...] [--short]
 
 machine         the GPU, its driver, TensorFlow and its CUDA
-alone_MODEL     one training: `model.fit` with its defaults, then ours in float32 and bfloat16, with and without XLA,
-                and with TensorFlow's deterministic operations
-equal           one seed twice, at the same time, with and without deterministic operations: equal weights or not
+alone_MODEL     one training: `model.fit` with its defaults, then ours in float32 and bfloat16, each with deterministic
+                operations as the program takes them, with any that TensorFlow has, and compiled by XLA
+equal           one seed twice, at the same time, in each of these ways: equal weights or not
 sweep           a small sweep of model2 to its end, and whether MLflow has all curves and matrices of it
 at_once_MODEL   1, 2, 4 and 8 trainings at once: epochs a second, utilisation and memory by nvidia-smi
 memory          a sweep with a trial that asks for more memory than there is
@@ -37,8 +37,10 @@ GPU_FACTS = "name,driver_version,memory.total,compute_cap"
 SAMPLED = "utilization.gpu,memory.used"
 Found = dict[str, object]
 PRECISIONS = ("float32", "mixed_bfloat16")
+OPERATIONS = ("deterministic", "any", "xla")
 COUNTS = (1, 2, 4, 8)
 SECONDS_AT_MOST = 120  # of one training
+SECONDS_AT_LEAST = 60  # of a part: XLA compiles for 30 to 40 s
 TOO_WIDE = "model.filters.conv1=choice(16,1024)"  # 15,000 images of 32 x 32 x 1024 numbers: 63 GB, several times
 
 
@@ -89,24 +91,22 @@ def alone(bench: Bench, model: str) -> Found:
     plain = [sys.executable, str(HERE / "plain_steps.py"), str(bench.file), "--model", model]
     found: Found = {"model.fit": _Training(bench, [*plain, "--epochs", str(min(6, bench.epochs))]).result()}
     for precision in PRECISIONS:
-        for flags in ((), ("--xla",), ("--deterministic",)):
-            name = " ".join([precision, *(flag.removeprefix("--") for flag in flags)])
-            found[name] = _Training(bench, _training(bench, model, precision, *flags)).result()
+        for kind in OPERATIONS:
+            training = _Training(bench, _training(bench, model, precision, "--operations", kind))
+            found[f"{precision} {kind}"] = training.result()
     return found
 
 
 def at_once(bench: Bench, model: str) -> Found:
     """Several trainings, which begin to train when all of them are ready."""
-    return {str(count): _together(bench, model, count) for count in bench.counts}
+    found = {str(count): _together(bench, model, count) for count in bench.counts if bench.left > SECONDS_AT_LEAST}
+    return {"operations": "deterministic", **found}
 
 
 def equal(bench: Bench) -> Found:
     """Trainings of one seed: how many different weights come out of each kind."""
-    kinds: dict[str, tuple[str, ...]] = {
-        "float32": ("float32",),
-        "float32 deterministic": ("float32", "--deterministic"),
-        "mixed_bfloat16": ("mixed_bfloat16",),
-        "mixed_bfloat16 xla": ("mixed_bfloat16", "--xla"),
+    kinds = {
+        f"{precision} {kind}": (precision, "--operations", kind) for precision in PRECISIONS for kind in OPERATIONS
     }
     epochs = str(min(3, bench.epochs))
     running = {
@@ -140,9 +140,9 @@ def memory(bench: Bench) -> Found:
 
 PARTS: dict[str, Callable[[Bench], Found]] = {
     "machine": about_machine,
-    "alone_model2": lambda bench: alone(bench, "model2"),
     "sweep": sweep,
     "at_once_model2": lambda bench: at_once(bench, "model2"),
+    "alone_model2": lambda bench: alone(bench, "model2"),
     "equal": equal,
     "memory": memory,
     "at_once_model1": lambda bench: at_once(bench, "model1"),
@@ -264,7 +264,7 @@ def main() -> None:
     parser.add_argument("--short", action="store_true")
     options = parser.parse_args()
     small = ("model=model2", "hydra.sweeper.confirm=null")
-    sizes = ("hydra.sweeper.n_trials=2", "training.epochs=1") if options.short else ("hydra.sweeper.n_trials=8",)
+    sizes = ("hydra.sweeper.n_trials=2", "training.epochs=1") if options.short else ("hydra.sweeper.n_trials=4",)
     bench = Bench(
         options.file.resolve(),
         seconds=0.1 if options.short else 6,
@@ -275,6 +275,9 @@ def main() -> None:
     )
     results: dict[str, object] = {}
     for name in options.parts:
+        if bench.left < SECONDS_AT_LEAST:
+            results[name] = {"failed": "no time left"}
+            continue
         began = time.monotonic()
         try:
             results[name] = PARTS[name](bench)

@@ -1,6 +1,6 @@
 """One training on this machine's GPU (or CPU), as the program does it, with what docs/speed.md asks about GPUs.
 
-python benchmarks/gpu_trial.py FILE [--model model2] [--precision float32] [--xla] [--deterministic] [--wait]
+python benchmarks/gpu_trial.py FILE [--model model2] [--precision float32] [--operations any] [--wait]
 
 Prints one line of JSON. With `--wait` it first trains an epoch, prints `ready` and waits for a line on its standard
 input: so several of them begin to train at the same time. It ends after `--epochs`, or after the first epoch that
@@ -23,8 +23,10 @@ from speed_results import MODELS
 
 from svhn_sweep import data
 from svhn_sweep.training import fit
-from svhn_sweep.training.device import current_device, use_threads
+from svhn_sweep.training.device import current_device, use_deterministic_operations, use_threads
 from svhn_sweep.training.model import build_model
+
+OPERATIONS = ("deterministic", "any", "xla")  # as the program takes them, any that TensorFlow has, compiled by XLA
 
 
 def digest(model: keras.Model) -> str:
@@ -77,16 +79,15 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("--model", choices=MODELS, default="model2")
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--xla", action="store_true", help="compile the training step with XLA")
-    parser.add_argument("--deterministic", action="store_true", help="TensorFlow's deterministic operations only")
+    parser.add_argument("--operations", choices=OPERATIONS, default="deterministic", help="on a GPU")
     parser.add_argument("--epochs", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--wait", action="store_true")
     parser.add_argument("--overrides", nargs="*", default=[], help="of the config")
     options = parser.parse_args()
-    fit.JIT_COMPILE = options.xla
-    if options.deterministic:
-        tf.config.experimental.enable_op_determinism()
+    fit.JIT_COMPILE = options.operations == "xla"
+    if options.operations == "deterministic":
+        use_deterministic_operations()
     print(json.dumps(train(options)), flush=True)
 
 

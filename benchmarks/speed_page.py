@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean, median
 
+import gpu_page
 from scipy import stats
 from speed_figure import figure
 from speed_results import MODELS, Found, Results, per_hour, plain_found, precision_of, values_of
@@ -21,7 +22,9 @@ SETTINGS = {
 def write(everywhere: dict[str, Results], folder: Path) -> None:
     """Write speed.md and a picture for each machine below `folder`, with what has been measured so far."""
     parts = [part for machine, results in everywhere.items() for part in _machine(machine, results, folder)]
-    (folder / "speed.md").write_text("\n\n".join([_introduction(), *parts]) + "\n", encoding="utf-8")
+    (folder / "speed.md").write_text(
+        "\n\n".join([_introduction(), *parts, *gpu_page.section()]) + "\n", encoding="utf-8"
+    )
 
 
 def _machine(name: str, results: Results, folder: Path) -> list[str]:

@@ -126,12 +126,13 @@ def _train_and_judge(
     should_stop: "ShouldStop | None",
 ) -> Outcome:
     from svhn_sweep.training import figures
-    from svhn_sweep.training.device import use_threads
+    from svhn_sweep.training.device import use_deterministic_operations, use_threads
     from svhn_sweep.training.fit import State, fit
     from svhn_sweep.training.model import build_model
 
     training = config.training
     use_threads(training.threads)
+    use_deterministic_operations()
     model = build_model(config.model, training.augmentation, training.precision, config.seed)
     _describe(config, splits, model, journal, command)
     _save(journal, "figures/samples.png", figures.samples(*parts.train))

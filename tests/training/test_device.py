@@ -3,7 +3,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from PIL import Image
+
+from svhn_sweep.training.device import use_deterministic_operations
 
 PROGRAM = """
 import tensorflow as tf
@@ -64,3 +67,14 @@ def test_threads_are_within_an_operation_and_operations_at_once_and_cannot_chang
         "3 3",
         "training.threads must be the same for all runs of one command but got 2.",
     ]
+
+
+@pytest.mark.parametrize(("devices", "deterministic"), [(["GPU:0"], True), ([], False)])
+def test_operations_are_deterministic_on_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, devices: list[str], deterministic: bool
+) -> None:
+    called: list[bool] = []
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: devices)
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: called.append(True))
+    use_deterministic_operations()
+    assert called == [True] * deterministic
