@@ -1,12 +1,14 @@
 """Does a sweep that is killed and typed again end as one that was not?
 
-python benchmarks/chaos.py --rounds 30 [--seed N] [--folder DIR]     random kills, several in each sweep
-python benchmarks/chaos.py --short                                   one sweep, six kills at chosen moments
-python benchmarks/chaos.py --scenes                                  kills that chance rarely brings together
+python benchmarks/chaos.py --rounds 30 [--seed N] [--folder DIR]     random kills, several in each
+sweep python benchmarks/chaos.py --short                                   one sweep, six kills at
+chosen moments python benchmarks/chaos.py --scenes                                  kills that
+chance rarely brings together
 
-Each round is a sweep in a folder of its own. SIGKILL hits a worker, the driver, or both with all others, at a named
-moment (between Optuna's answer and the trial's values, in the middle of a checkpoint, ...) or after some seconds; the
-same command is started until it exits with 0. Then promises.py looks at what is left.
+Each round is a sweep in a folder of its own. SIGKILL hits a worker, the driver, or both with all
+others, at a named moment (between Optuna's answer and the trial's values, in the middle of a
+checkpoint, ...) or after some seconds; the same command is started until it exits with 0. Then
+promises.py looks at what is left.
 """
 
 import argparse
@@ -24,7 +26,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"  # the sweeps are on the CPU, and so must be what they are compared with
+os.environ["CUDA_VISIBLE_DEVICES"] = (
+    "-1"  # the sweeps are on the CPU, and so must be what they are compared with
+)
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 
 import promises
@@ -33,7 +37,13 @@ KILL = Path(__file__).parent / "kill"  # its sitecustomize.py does what a Kill s
 GONE_WITHIN = 5.0  # seconds, for workers whose driver is dead
 LONGEST = 240.0  # seconds of one start
 MOST_STARTS = 20
-TINY = ("data=synthetic", "data.train_size=200", "data.test_size=40", "training.epochs=6", "training.batch_size=16")
+TINY = (
+    "data=synthetic",
+    "data.train_size=200",
+    "data.test_size=40",
+    "training.epochs=6",
+    "training.batch_size=16",
+)
 SWEEPER = (
     "hydra.sweeper.workers=2",
     "hydra.sweeper.pruner.startup_trials=1",
@@ -59,20 +69,33 @@ class Variant:
         confirm = "confirm=null" if self.seeds is None else f"confirm.seeds={self.seeds}"
         return [
             *(sys.executable, "-m", "svhn_sweep", "-m", "optuna", f"data.folder={folder}/digits"),
-            *(*self.arguments, *SWEEPER, f"hydra.sweeper.n_trials={self.n_trials}", f"hydra.sweeper.{confirm}"),
+            *(
+                *self.arguments,
+                *SWEEPER,
+                f"hydra.sweeper.n_trials={self.n_trials}",
+                f"hydra.sweeper.{confirm}",
+            ),
         ]
 
 
 MODEL1, MODEL2 = ("model=model1", *TINY, *FILTERS), ("model=model2", *TINY, *FILTERS, *MORE_FILTERS)
 DIVERGING = (*MODEL1, "training.learning_rate=choice(1e-3,1e-4,1e30)")
-LONG = ("model=model2", "data=synthetic", "data.train_size=2000", "data.test_size=40", "training.epochs=2")
+LONG = (
+    "model=model2",
+    "data=synthetic",
+    "data.train_size=2000",
+    "data.test_size=40",
+    "training.epochs=2",
+)
 VARIANTS = {
     "model1": Variant(MODEL1, 6, 6, 2),
     "model1 alone": Variant(MODEL1, 6, 6, None),
     "model2": Variant((*MODEL2, "training.augmentation.enabled=true"), 6, 6, 2),
     "both": Variant(("model=model1,model2", *TINY, *FILTERS), 4, 6, 2, models=2),
     "diverging": Variant(DIVERGING, 6, 6, 2),
-    "long epochs": Variant((*LONG, "training.batch_size=4", "training.reduce_on_plateau.enabled=true"), 3, 2, None),
+    "long epochs": Variant(
+        (*LONG, "training.batch_size=4", "training.reduce_on_plateau.enabled=true"), 3, 2, None
+    ),
 }
 
 
@@ -90,44 +113,48 @@ class Kill:
     def __str__(self) -> str:
         if not self.moment:
             return f"{self.victim} after {self.seconds:.1f} s"
-        return f"{self.victim} {self.side} {self.moment.partition(':')[2]} in the {self.process}, time {self.nth}"
+        return (
+            f"{self.victim} {self.side} {self.moment.partition(':')[2]} "
+            f"in the {self.process}, time {self.nth}"
+        )
 
 
-# In the order in which a sweep comes to them; how often each happens at least in a search of 6 trials.
+# In the order in which a sweep comes to them; how often each happens at least in a search of 6
+# trials.
 DRIVER = {
     "svhn_sweep.data.synthetic:build": 1,
     "optuna.storages._rdb.storage:RDBStorage.__init__": 1,
-    "svhn_sweep.sweep.storage:connect": 1,
+    "svhn_sweep.sweep.study.study_storage:connect": 1,
     "optuna.study.study:create_study": 1,
     "optuna.study.study:Study.set_user_attr": 2,
     "optuna.study.study:Study.enqueue_trial": 1,
-    "svhn_sweep.sweep.parent_run:ParentRun.__init__": 1,
+    "svhn_sweep.sweep.report.study_run:StudyRun.__init__": 1,
     "svhn_sweep.tracking.journal:Journal.start": 1,
     "optuna.study.study:Study.ask": 4,
     "optuna.trial._trial:Trial.suggest_float": 8,
-    "svhn_sweep.tracking.store:create_whole": 2,
+    "svhn_sweep.tracking.tracking_uri:create_whole": 2,
     "mlflow.tracking.client:MlflowClient.create_experiment": 1,
     "mlflow.tracking.client:MlflowClient.create_run": 4,
     "mlflow.tracking.client:MlflowClient.log_batch": 20,
     "mlflow.tracking.client:MlflowClient.update_run": 1,
-    "svhn_sweep.tracking.memory:remember": 30,
-    "svhn_sweep.sweep.study:Study.report": 10,
+    "svhn_sweep.tracking.upload_state:remember": 30,
+    "svhn_sweep.sweep.study.study:Study.report": 10,
     "optuna.trial._trial:Trial.report": 10,
-    "svhn_sweep.sweep.study:Study.tell": 4,
+    "svhn_sweep.sweep.study.study:Study.tell": 4,
     "optuna.trial._trial:Trial.set_user_attr": 8,
     "optuna.study.study:Study.tell": 4,
-    "svhn_sweep.sweep.parent_run:ParentRun.update": 4,
+    "svhn_sweep.sweep.report.study_run:StudyRun.update": 4,
     "mlflow.tracking.client:MlflowClient.log_artifact": 10,
     "mlflow.tracking.client:MlflowClient.set_terminated": 3,
-    "svhn_sweep.sweep.parent_run:ParentRun.report": 1,
-    "svhn_sweep.sweep.confirmation:plan": 1,
+    "svhn_sweep.sweep.report.study_run:StudyRun.report": 1,
+    "svhn_sweep.sweep.selection.confirmation:plan": 1,
     "mlflow.tracking.client:MlflowClient.create_logged_model": 1,
     "mlflow.tracking.client:MlflowClient.finalize_logged_model": 1,
     "svhn_sweep.sweep.workers.local:LocalMachine.evaluate": 1,
     "svhn_sweep.tracking.registry:register": 1,
     "mlflow.tracking.client:MlflowClient.create_model_version": 1,
     "mlflow.tracking.client:MlflowClient.set_registered_model_alias": 1,
-    "svhn_sweep.sweep.parent_run:ParentRun.end": 1,
+    "svhn_sweep.sweep.report.study_run:StudyRun.end": 1,
 }
 WORKER = {
     "svhn_sweep.tracking.journal:Journal.start": 4,
@@ -138,9 +165,9 @@ WORKER = {
     "numpy:savez": 15,  # in the middle of saving: the file is open, or not yet in its place
     "svhn_sweep.tracking.journal:Journal.metrics": 15,
     "multiprocessing.connection:Connection.send": 15,
-    "svhn_sweep.tracking.model:save_model": 1,
+    "svhn_sweep.tracking.saved_model:save_model": 1,
     "svhn_sweep.tracking.journal:Journal.end": 4,
-    "svhn_sweep.tracking.model:load_model": 1,
+    "svhn_sweep.tracking.saved_model:load_model": 1,
 }
 FIRST_WITH_WORKERS = "optuna.trial._trial:Trial.report"
 ORDER = [*DRIVER, *(moment for moment in WORKER if moment not in DRIVER)]
@@ -152,7 +179,9 @@ def deck(chance: random.Random) -> list[Kill]:
     for process, moments in (("driver", DRIVER), ("worker", WORKER)):
         for moment, most in moments.items():
             for side in ("before", "after"):
-                alone = process == "driver" and ORDER.index(moment) < ORDER.index(FIRST_WITH_WORKERS)
+                alone = process == "driver" and ORDER.index(moment) < ORDER.index(
+                    FIRST_WITH_WORKERS
+                )
                 victim = chance.choice(FATAL if alone else ("worker", *FATAL))
                 kills.append(Kill(victim, process, side, moment, chance.randint(1, most)))
     chance.shuffle(kills)
@@ -162,17 +191,21 @@ def deck(chance: random.Random) -> list[Kill]:
 SHORT = [
     Kill("all", "driver", "after", "optuna.study.study:Study.ask"),
     Kill("worker", "worker", "before", "svhn_sweep.tracking.journal:Journal.start"),
-    Kill("driver", "worker", "after", "svhn_sweep.training.progress:Progress.on_train_batch_end", 3),
+    Kill(
+        "driver", "worker", "after", "svhn_sweep.training.progress:Progress.on_train_batch_end", 3
+    ),
     Kill("worker", "worker", "after", "numpy:savez", 5),
     Kill("all", "driver", "before", "optuna.study.study:Study.tell", 2),
-    Kill("driver", "driver", "before", "svhn_sweep.sweep.parent_run:ParentRun.report"),
+    Kill("driver", "driver", "before", "svhn_sweep.sweep.report.study_run:StudyRun.report"),
 ]
 SCENES = {  # what random kills rarely meet
     "the baseline is late": [
         Kill("worker", "worker", "before", "svhn_sweep.tracking.journal:Journal.start"),
         Kill("all", "driver", "after", "optuna.study.study:Study.tell"),
     ],
-    "nothing is left to do": [Kill("driver", "driver", "after", "optuna.study.study:Study.tell", 6)],
+    "nothing is left to do": [
+        Kill("driver", "driver", "after", "optuna.study.study:Study.tell", 6)
+    ],
 }
 
 
@@ -185,7 +218,9 @@ class Round:
     waiting: list[Kill]
     happened: list[Kill] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)
-    orphans: list[float] = field(default_factory=list)  # how many seconds workers outlived their driver
+    orphans: list[float] = field(
+        default_factory=list
+    )  # how many seconds workers outlived their driver
     starts: int = 0
 
     def __post_init__(self) -> None:
@@ -206,9 +241,14 @@ class Round:
             if code == 0:
                 return
             killed = code == -signal.SIGKILL and any(kill.victim in FATAL for kill in happened)
-            judging = code == 1 and any("evaluate" in kill.moment or "load_model" in kill.moment for kill in happened)
+            judging = code == 1 and any(
+                "evaluate" in kill.moment or "load_model" in kill.moment for kill in happened
+            )
             if not killed and not judging:
-                self.broken.append(f"start {self.starts} exited with {code} after {[str(kill) for kill in happened]}")
+                self.broken.append(
+                    f"start {self.starts} exited with {code} after "
+                    f"{[str(kill) for kill in happened]}"
+                )
                 return
         self.broken.append(f"not through after {MOST_STARTS} starts")
 
@@ -217,13 +257,22 @@ class Round:
         self.starts += 1
         told = self.folder / f"told-{self.starts}.jsonl"
         kills = [
-            asdict(kill) | {"count": str(self.folder / f"count-{self.starts}-{index}"), "told": str(told)}
+            asdict(kill)
+            | {"count": str(self.folder / f"count-{self.starts}-{index}"), "told": str(told)}
             for index, kill in enumerate(armed)
             if kill.moment
         ]
-        plain = {key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_", "CUDA_"))}
+        plain = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("MLFLOW_", "HYDRA_", "CUDA_"))
+        }
         path = os.pathsep.join([str(KILL), *filter(None, [os.environ.get("PYTHONPATH")])])
-        hook = {"PYTHONPATH": path, "CHAOS_KILLS": json.dumps(kills), "CHAOS_FOLDER": str(self.folder)}
+        hook = {
+            "PYTHONPATH": path,
+            "CHAOS_KILLS": json.dumps(kills),
+            "CHAOS_FOLDER": str(self.folder),
+        }
         with (self.folder / "log.txt").open("a") as log:
             log.write(f"\n--- start {self.starts}: {'; '.join(map(str, armed)) or 'no kill'}\n")
             log.flush()
@@ -237,7 +286,9 @@ class Round:
             )
             code = self.watch(process, [kill for kill in armed if not kill.moment])
         names = {(each["moment"], each["side"], each["victim"]) for each in promises.told(told)}
-        self.happened += [kill for kill in armed if kill.moment and (kill.moment, kill.side, kill.victim) in names]
+        self.happened += [
+            kill for kill in armed if kill.moment and (kill.moment, kill.side, kill.victim) in names
+        ]
         return code
 
     def watch(self, process: subprocess.Popen[bytes], timed: Sequence[Kill]) -> int:
@@ -283,19 +334,29 @@ class Round:
 
     def judge(self, known: dict[str, promises.History]) -> None:
         variant = self.variant
-        result = promises.Result(self.work, variant.epochs, variant.n_trials, variant.seeds, variant.models)
+        result = promises.Result(
+            self.work, variant.epochs, variant.n_trials, variant.seeds, variant.models
+        )
         self.broken += promises.broken(result, known)
 
 
 def drawn(chance: random.Random, cards: list[Kill], variant: str, kills: int) -> list[Kill]:
     """So many kills for one sweep, in the order in which they can happen."""
     named = 0 if variant == "long epochs" else kills - chance.randint(0, 1)
-    timed = [Kill(chance.choice(("worker", *FATAL)), seconds=chance.uniform(0.5, 20)) for _ in range(kills - named)]
-    named_ones = sorted((cards.pop() for _ in range(min(named, len(cards)))), key=lambda kill: ORDER.index(kill.moment))
+    timed = [
+        Kill(chance.choice(("worker", *FATAL)), seconds=chance.uniform(0.5, 20))
+        for _ in range(kills - named)
+    ]
+    named_ones = sorted(
+        (cards.pop() for _ in range(min(named, len(cards)))),
+        key=lambda kill: ORDER.index(kill.moment),
+    )
     return [*named_ones, *timed]
 
 
-def play(folder: Path, variant: str, kills: list[Kill], known: dict[str, promises.History]) -> Round:
+def play(
+    folder: Path, variant: str, kills: list[Kill], known: dict[str, promises.History]
+) -> Round:
     began = time.monotonic()
     played = Round(folder, VARIANTS[variant], kills)
     played.play()
@@ -303,7 +364,10 @@ def play(folder: Path, variant: str, kills: list[Kill], known: dict[str, promise
     if not played.broken:
         played.judge(known)
     looked = time.monotonic() - began - through
-    print(f"{folder.name} {variant}: {played.starts} starts in {through:.0f} s, {looked:.0f} s to look")
+    print(
+        f"{folder.name} {variant}: {played.starts} starts in "
+        f"{through:.0f} s, {looked:.0f} s to look"
+    )
     print(f"    workers outlived their driver by {max(played.orphans):.1f} s at most")
     for kill in played.happened:
         print(f"    killed: {kill}")
@@ -318,7 +382,9 @@ def play(folder: Path, variant: str, kills: list[Kill], known: dict[str, promise
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--kills", type=int, default=3, help="in each sweep")
     parser.add_argument("--seed", type=int, default=0)
@@ -344,7 +410,10 @@ def main() -> int:
         kills = drawn(chance, cards, variant, options.kills)
         rounds.append(play(folder / f"round-{number + 1}", variant, kills, known))
     happened = [kill for played in rounds for kill in played.happened]
-    print(f"{len(rounds)} sweeps, {len(happened)} kills: {dict(Counter(kill.victim for kill in happened))}")
+    print(
+        f"{len(rounds)} sweeps, {len(happened)} kills: "
+        f"{dict(Counter(kill.victim for kill in happened))}"
+    )
     print(f"{len(known)} interrupted trials compared with one trained in one go")
     return int(any(played.broken or (options.short and played.waiting) for played in rounds))
 

@@ -1,9 +1,11 @@
-"""What a sweep on a Ray cluster does when parts of it fail, and what it costs. Needs root, iproute2, the extra `ray`.
+"""What a sweep on a Ray cluster does when parts of it fail, and what it costs. Needs root,
+iproute2, the extra `ray`.
 
-python benchmarks/cluster.py failures --rounds 20 [--seed N]   something fails in each round; promises.py looks after it
-python benchmarks/cluster.py speed                             4 nodes with 2 workers against 1: trials that sleep 20 s
-python benchmarks/cluster.py scale                             8, 32, 128 workers: trials that sleep 1 s
-python benchmarks/cluster.py local FILE                        the same sweep by local processes and by actors
+python benchmarks/cluster.py failures --rounds 20 [--seed N]   something fails in each round;
+promises.py looks after it python benchmarks/cluster.py speed                             4 nodes
+with 2 workers against 1: trials that sleep 20 s python benchmarks/cluster.py scale
+8, 32, 128 workers: trials that sleep 1 s python benchmarks/cluster.py local FILE
+the same sweep by local processes and by actors
 
 Results are appended to --out (benchmarks/cluster.jsonl) as they come.
 """
@@ -36,7 +38,13 @@ from ray_nodes import RayNodes, descendants, ray_nodes
 from svhn_sweep.provenance import git_commit
 from svhn_sweep.tracking import journal
 
-TINY = ("data=synthetic", "data.train_size=300", "data.test_size=60", "model=model1", "training.batch_size=16")
+TINY = (
+    "data=synthetic",
+    "data.train_size=300",
+    "data.test_size=60",
+    "model=model1",
+    "training.batch_size=16",
+)
 NARROW = ("model.filters.conv1=2", "model.filters.conv2=2")
 EPOCHS, TRIALS, SEEDS = 12, 8, 2
 LONGEST = 300.0  # seconds of one start
@@ -46,7 +54,9 @@ GONE_WITHIN = 10.0  # seconds, for actors whose driver was killed
 class Sweep:
     """One command, started again until it is through."""
 
-    def __init__(self, nodes: RayNodes, folder: Path, arguments: tuple[str, ...], **environment: str) -> None:
+    def __init__(
+        self, nodes: RayNodes, folder: Path, arguments: tuple[str, ...], **environment: str
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.nodes, self.folder, self.environment = nodes, folder, environment
         self.arguments = ("-m", "svhn_sweep", "-m", "optuna", *arguments)
@@ -54,7 +64,9 @@ class Sweep:
 
     def start(self) -> None:
         plain = {
-            key: value for key, value in self.nodes.environment.items() if not key.startswith(("MLFLOW_", "HYDRA_"))
+            key: value
+            for key, value in self.nodes.environment.items()
+            if not key.startswith(("MLFLOW_", "HYDRA_"))
         }
         with (self.folder / "out.txt").open("ab") as out:
             self.process = subprocess.Popen(
@@ -75,7 +87,9 @@ class Sweep:
 
     def epochs(self) -> int:
         """How many there are in all journals."""
-        folders = [path.parent for path in (self.folder / "multirun").glob(f"*/trial-*/{journal.JOURNAL}")]
+        folders = [
+            path.parent for path in (self.folder / "multirun").glob(f"*/trial-*/{journal.JOURNAL}")
+        ]
         return sum(len(journal.history(folder).keys() - {0}) for folder in folders)
 
     def wait_for_epochs(self, epochs: int) -> None:
@@ -94,7 +108,15 @@ def failures(arguments: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as path:
             began = time.monotonic()
             found = _round(Path(path), name, chance.randint(1, EPOCHS * TRIALS // 2), known)
-            note(arguments, {"part": "failures", "failure": name, "seconds": time.monotonic() - began, "broken": found})
+            note(
+                arguments,
+                {
+                    "part": "failures",
+                    "failure": name,
+                    "seconds": time.monotonic() - began,
+                    "broken": found,
+                },
+            )
             broken += bool(found)
             if found:
                 shutil.copytree(Path(path) / "work", f"/tmp/broken-{number}", dirs_exist_ok=True)
@@ -131,7 +153,9 @@ def _round(folder: Path, name: str, epochs: int, known: dict[str, promises.Histo
 
 def _on_a_new_cluster(nodes: RayNodes, sweep: Sweep) -> list[str]:
     said = (sweep.folder / "out.txt").read_text()
-    found = [] if "the same command continues, on another cluster as well" in said else ["no sentence"]
+    found = (
+        [] if "the same command continues, on another cluster as well" in said else ["no sentence"]
+    )
     found += ["a traceback"] if "Traceback" in said else []
     nodes.stop()
     nodes.start()
@@ -170,7 +194,10 @@ def _driver_dies(nodes: RayNodes, sweep: Sweep) -> list[str]:
     sweep.process.kill()
     sweep.process.wait()
     killed, nodes_with_workers = time.monotonic(), nodes.nodes
-    while any(node.workers() for node in nodes_with_workers) and time.monotonic() - killed < GONE_WITHIN:
+    while (
+        any(node.workers() for node in nodes_with_workers)
+        and time.monotonic() - killed < GONE_WITHIN
+    ):
         time.sleep(0.1)
     found = [f"left: {node.name}" for node in nodes_with_workers if node.workers()]
     sweep.start()
@@ -209,7 +236,9 @@ def scale(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _sleeping(count: int, workers: int, trials: int, epochs: int, pause: float) -> tuple[float, dict[str, object]]:
+def _sleeping(
+    count: int, workers: int, trials: int, epochs: int, pause: float
+) -> tuple[float, dict[str, object]]:
     """The time from the first trial's start to the last one's end, and what else was seen."""
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as path:
         pretend = {
@@ -240,10 +269,18 @@ def _sleeping(count: int, workers: int, trials: int, epochs: int, pause: float) 
 
 
 def _times(folder: Path, trials: int, times: Path) -> tuple[float, dict[str, object]]:
-    journals = [list(journal.read(path.parent)) for path in folder.glob(f"multirun/*/trial-*/{journal.JOURNAL}")]
+    journals = [
+        list(journal.read(path.parent))
+        for path in folder.glob(f"multirun/*/trial-*/{journal.JOURNAL}")
+    ]
     begun = min(event["time"] for events in journals for event, _ in events)
-    over = max(event["time"] for events in journals for event, _ in events if event["kind"] == "end")
-    steps = [[e["time"] for e, _ in events if e["kind"] == "metrics" and e["step"]] for events in journals]
+    over = max(
+        event["time"] for events in journals for event, _ in events if event["kind"] == "end"
+    )
+    steps = [
+        [e["time"] for e, _ in events if e["kind"] == "metrics" and e["step"]]
+        for events in journals
+    ]
     gaps = sorted(later - earlier for each in steps for earlier, later in pairwise(each))
     seconds = (over - begun) / 1000
     driver = [json.loads(line) for line in times.read_text().splitlines()][-1]
@@ -260,11 +297,23 @@ def _times(folder: Path, trials: int, times: Path) -> tuple[float, dict[str, obj
 def local(arguments: argparse.Namespace) -> int:
     """The same sweep, by local processes and by actors, in turn."""
     settings = (
-        *("model=model1", "data=svhn", f"data.path={Path(arguments.file).absolute()}", "training.epochs=5"),
-        *("hydra.sweeper.n_trials=6", "hydra.sweeper.confirm=null", "hydra.sweeper.pruner.name=none"),
+        *(
+            "model=model1",
+            "data=svhn",
+            f"data.path={Path(arguments.file).absolute()}",
+            "training.epochs=5",
+        ),
+        *(
+            "hydra.sweeper.n_trials=6",
+            "hydra.sweeper.confirm=null",
+            "hydra.sweeper.pruner.name=none",
+        ),
     )
     for kind in ("local", "ray", "local", "ray", "local", "ray"):
-        with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as path, _cluster(kind, Path(path)) as nodes:
+        with (
+            tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as path,
+            _cluster(kind, Path(path)) as nodes,
+        ):
             began, peak = time.monotonic(), _Peak(nodes)
             sweep = Sweep(nodes, Path(path) / "work", settings)
             sweep.start() if kind == "ray" else _start_local(sweep)
@@ -273,14 +322,21 @@ def local(arguments: argparse.Namespace) -> int:
             code = sweep.wait()
             seconds = time.monotonic() - began
             assert code == 0, (sweep.folder / "out.txt").read_text()
-            note(arguments, {"part": "local", "kind": kind, "seconds": seconds, "peak_mib": peak.mib()})
+            note(
+                arguments,
+                {"part": "local", "kind": kind, "seconds": seconds, "peak_mib": peak.mib()},
+            )
     return 0
 
 
 def _start_local(sweep: Sweep) -> None:
     with (sweep.folder / "out.txt").open("ab") as out:
         sweep.process = subprocess.Popen(
-            [sys.executable, *sweep.arguments], cwd=sweep.folder, env=dict(os.environ), stdout=out, stderr=out
+            [sys.executable, *sweep.arguments],
+            cwd=sweep.folder,
+            env=dict(os.environ),
+            stdout=out,
+            stderr=out,
         )
 
 
@@ -294,7 +350,9 @@ def _cluster(kind: str, path: Path) -> Iterator[RayNodes]:
 
 
 class _Peak:
-    """The most memory that a sweep and its cluster take together: proportional set sizes, once a second."""
+    """The most memory that a sweep and its cluster take together: proportional set sizes, once a
+    second.
+    """
 
     def __init__(self, nodes: RayNodes) -> None:
         self.nodes, self.most = nodes, 0
@@ -315,7 +373,11 @@ class _Peak:
 
 def _pss(pid: int) -> int:
     try:
-        return int(re.findall(r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)[0])
+        return int(
+            re.findall(
+                r"^Pss:\s+(\d+)", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE
+            )[0]
+        )
     except (OSError, IndexError):
         return 0
 
@@ -328,7 +390,9 @@ def note(arguments: argparse.Namespace, result: dict[str, object]) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("cluster.jsonl"))
     parts = parser.add_subparsers(required=True)
     for part in (failures, speed, scale, local):

@@ -7,7 +7,11 @@ from statistics import median
 from typing import Any
 
 RESULTS = Path(__file__).parent / "gpu.json"
-WAYS = {"deterministic": "deterministic operations (as the program trains)", "any": "any", "xla": "XLA"}
+WAYS = {
+    "deterministic": "deterministic operations (as the program trains)",
+    "any": "any",
+    "xla": "XLA",
+}
 PRECISIONS = {"float32": "float32", "mixed_bfloat16": "bfloat16"}
 Part = Mapping[str, Any]
 
@@ -21,10 +25,14 @@ def section() -> list[str]:
     name, driver, _, _ = machine["gpu"].split(", ")
     return [
         f"## {name}",
-        f"Written by `benchmarks/gpu.py`, each figure from one run. Driver {driver}, {machine['cores']} CPU cores,"
-        f" Python {machine['python']}, TensorFlow {machine['tensorflow']} (built for CUDA {machine['built_for_cuda']}),"
-        f" Keras {machine['keras']}; 15,110 real digits to train on, in batches of 128. What is not listed has not been"
-        " measured: a sweep to its end, more than four at once, model1, a trial that asks for too much memory.",
+        f"Written by `benchmarks/gpu.py`, each figure from one run. Driver {driver}, "
+        f"{machine['cores']} CPU cores,"
+        f" Python {machine['python']}, TensorFlow {machine['tensorflow']} (built for "
+        f"CUDA {machine['built_for_cuda']}),"
+        f" Keras {machine['keras']}; 15,110 real digits to train on, in batches of "
+        "128. What is not listed has not been"
+        " measured: a sweep to its end, more than four at once, model1, a trial "
+        "that asks for too much memory.",
         "### One training of model2",
         _alone(results["alone_model2"]),
         "### Several trainings of model2 at once",
@@ -36,15 +44,35 @@ def _alone(part: Part) -> str:
     plain = part["model.fit"]
     rate, epochs = median(plain["images_per_second"]), len(plain["images_per_second"]) + 1
     rows = [
-        ["`model.fit` with its defaults (float32, XLA)", "", f"{rate:,.0f}", f"{plain['accuracy']:.3f} after {epochs}"]
+        [
+            "`model.fit` with its defaults (float32, XLA)",
+            "",
+            f"{rate:,.0f}",
+            f"{plain['accuracy']:.3f} after {epochs}",
+        ]
     ]
     for precision, known in PRECISIONS.items():
         for way, text in WAYS.items():
             run = part[f"{precision} {way}"]
             rate = run["images"] * run["epochs"] / run["seconds"]
             accuracy = f"{run['accuracies'][5]:.3f} after 6"
-            rows.append([f"{known}, {text}", f"{run['first_epoch_seconds']:.0f} s", f"{rate:,.0f}", accuracy])
-    return _table(["", "first epoch, with tracing or compiling", "images per second then", "validation accuracy"], rows)
+            rows.append(
+                [
+                    f"{known}, {text}",
+                    f"{run['first_epoch_seconds']:.0f} s",
+                    f"{rate:,.0f}",
+                    accuracy,
+                ]
+            )
+    return _table(
+        [
+            "",
+            "first epoch, with tracing or compiling",
+            "images per second then",
+            "validation accuracy",
+        ],
+        rows,
+    )
 
 
 def _at_once(part: Part) -> str:
@@ -61,7 +89,12 @@ def _at_once(part: Part) -> str:
                     f"{max(sample[1] for sample in busy):,} MiB",
                 ]
             )
-    header = ["trainings at once", "epochs per second, together", "GPU busy (nvidia-smi)", "GPU memory"]
+    header = [
+        "trainings at once",
+        "epochs per second, together",
+        "GPU busy (nvidia-smi)",
+        "GPU memory",
+    ]
     return f"bfloat16, operations: {part['operations']}.\n\n" + _table(header, rows)
 
 

@@ -1,10 +1,13 @@
-"""One training on this machine's GPU (or CPU), as the program does it, with what docs/speed.md asks about GPUs.
+"""One training on this machine's GPU (or CPU), as the program does it, with what docs/speed.md asks
+about GPUs.
 
-python benchmarks/gpu_trial.py FILE [--model model2] [--precision float32] [--operations any] [--wait]
+python benchmarks/gpu_trial.py FILE [--model model2] [--precision float32] [--operations any]
+[--wait]
 
-Prints one line of JSON. With `--wait` it first trains an epoch, prints `ready` and waits for a line on its standard
-input: so several of them begin to train at the same time. It ends after `--epochs`, or after the first epoch that
-ends later than `--seconds` after the first epoch (of those that count).
+Prints one line of JSON. With `--wait` it first trains an epoch, prints `ready` and waits for a line
+on its standard input: so several of them begin to train at the same time. It ends after `--epochs`,
+or after the first epoch that ends later than `--seconds` after the first epoch (of those that
+count).
 """
 
 import svhn_sweep.training  # noqa: F401  # before TensorFlow, which reads on import what this sets
@@ -26,7 +29,11 @@ from svhn_sweep.training import fit
 from svhn_sweep.training.device import current_device, use_deterministic_operations, use_threads
 from svhn_sweep.training.model import build_model
 
-OPERATIONS = ("deterministic", "any", "xla")  # as the program takes them, any that TensorFlow has, compiled by XLA
+OPERATIONS = (
+    "deterministic",
+    "any",
+    "xla",
+)  # as the program takes them, any that TensorFlow has, compiled by XLA
 
 
 def digest(model: keras.Model) -> str:
@@ -45,10 +52,16 @@ def peak_memory() -> int | None:
 
 
 def train(options: argparse.Namespace) -> dict[str, object]:
-    config = steps.composed(options.model, options.file, options.precision, options.epochs, *options.overrides)
+    config = steps.composed(
+        options.model, options.file, options.precision, options.epochs, *options.overrides
+    )
     use_threads(config.training.threads)
-    parts = data.split_validation(data.load(config.data, test=False), config.training.validation_split)
-    model = build_model(config.model, config.training.augmentation, config.training.precision, config.seed)
+    parts = data.split_validation(
+        data.load(config.data, test=False), config.training.validation_split
+    )
+    model = build_model(
+        config.model, config.training.augmentation, config.training.precision, config.seed
+    )
     ends = [time.perf_counter()]
 
     def log(epoch: int, metrics: dict[str, float]) -> None:
@@ -61,7 +74,9 @@ def train(options: argparse.Namespace) -> dict[str, object]:
             ends[-1] = time.perf_counter()
         return bool(ends[-1] - ends[1] > options.seconds)
 
-    result = fit.fit(model, parts.train, parts.validation, config.training, config.seed, log, should_stop)
+    result = fit.fit(
+        model, parts.train, parts.validation, config.training, config.seed, log, should_stop
+    )
     return {
         "device": current_device(),
         "images": len(parts.train[0]),
@@ -75,11 +90,15 @@ def train(options: argparse.Namespace) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file")
     parser.add_argument("--model", choices=MODELS, default="model2")
     parser.add_argument("--precision", default="float32")
-    parser.add_argument("--operations", choices=OPERATIONS, default="deterministic", help="on a GPU")
+    parser.add_argument(
+        "--operations", choices=OPERATIONS, default="deterministic", help="on a GPU"
+    )
     parser.add_argument("--epochs", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--wait", action="store_true")

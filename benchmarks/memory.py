@@ -8,13 +8,18 @@ from pathlib import Path
 PAUSE_SECONDS = 0.5  # adding up a process's pages takes the kernel milliseconds
 
 
-def most_held_by_children(command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> list[dict[str, int]]:
-    """Run the command in a folder; what each of its children held, in MiB, when together they held most.
+def most_held_by_children(
+    command: Sequence[str], folder: Path, environment: Mapping[str, str]
+) -> list[dict[str, int]]:
+    """Run the command in a folder; what each of its children held, in MiB, when together they held
+    most.
 
     `private`; `proportional`: with its part of what is shared; `resident`: with all of it.
     """
     with (folder / "printed").open("w") as printed:
-        process = subprocess.Popen(command, cwd=folder, env=environment, stdout=printed, stderr=printed)
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=printed, stderr=printed
+        )
     most: list[dict[str, int]] = []
     while process.poll() is None:
         now = [held for pid in _children(process.pid) if (held := _held(pid))]

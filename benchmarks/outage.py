@@ -1,4 +1,5 @@
-"""The tracking server is killed for a minute in the middle of a sweep: what that costs, and what is missing.
+"""The tracking server is killed for a minute in the middle of a sweep: what that costs, and what is
+missing.
 
 python benchmarks/outage.py [--seconds 60]
 """
@@ -15,8 +16,19 @@ import time
 import urllib.request
 from pathlib import Path
 
-SWEEP = ("-m", "optuna", "model=model1", "data=synthetic", "data.train_size=1000", "data.test_size=100")
-SETTINGS = ("hydra.sweeper.n_trials=2", "hydra.sweeper.confirm=null", "hydra.sweeper.pruner.name=none")
+SWEEP = (
+    "-m",
+    "optuna",
+    "model=model1",
+    "data=synthetic",
+    "data.train_size=1000",
+    "data.test_size=100",
+)
+SETTINGS = (
+    "hydra.sweeper.n_trials=2",
+    "hydra.sweeper.confirm=null",
+    "hydra.sweeper.pruner.name=none",
+)
 
 
 def main() -> None:
@@ -30,7 +42,9 @@ def main() -> None:
         environment = os.environ | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}
         epochs = f"training.epochs={8 * seconds}"
         sweep = subprocess.Popen(
-            [sys.executable, "-m", "svhn_sweep", *SWEEP, *SETTINGS, epochs], cwd=folder, env=environment
+            [sys.executable, "-m", "svhn_sweep", *SWEEP, *SETTINGS, epochs],
+            cwd=folder,
+            env=environment,
         )
         while len(epoch_times(folder)) < 10:
             time.sleep(0.5)
@@ -52,9 +66,19 @@ def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
     light = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     with (folder / "server.log").open("a") as log:
         server = subprocess.Popen(
-            [*command, "--backend-store-uri", store, "--default-artifact-root", str(folder / "artifacts")],
-            cwd=folder, env=os.environ | light, stdout=log, stderr=log, start_new_session=True,
-        )  # fmt: skip
+            [
+                *command,
+                "--backend-store-uri",
+                store,
+                "--default-artifact-root",
+                f"{folder}/artifacts",
+            ],
+            cwd=folder,
+            env=os.environ | light,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
     for _ in range(600):
         try:
             urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1).close()
@@ -66,16 +90,22 @@ def serve(folder: Path, port: int) -> subprocess.Popen[bytes]:
 
 def epoch_times(folder: Path) -> list[float]:
     """When each epoch of each trial was over."""
-    lines = [line for path in folder.glob("multirun/*/trial-*/journal.jsonl") for line in path.open()]
+    lines = [
+        line for path in folder.glob("multirun/*/trial-*/journal.jsonl") for line in path.open()
+    ]
     events = [json.loads(line) for line in lines if line.endswith("\n")]
-    return [event["time"] / 1000 for event in events if event["kind"] == "metrics" and event["step"] > 0]
+    return [
+        event["time"] / 1000 for event in events if event["kind"] == "metrics" and event["step"] > 0
+    ]
 
 
 def report(folder: Path, down: float, up: float, seconds: int, port: int) -> None:
     times = epoch_times(folder)
     before = sum(down - seconds < at <= down for at in times) / seconds
     during = sum(down < at <= up for at in times) / (up - down)
-    print(f"epochs per second: {before:.2f} before, {during:.2f} in the outage of {up - down:.0f} s")
+    print(
+        f"epochs per second: {before:.2f} before, {during:.2f} in the outage of {up - down:.0f} s"
+    )
 
     from mlflow import MlflowClient
 

@@ -1,4 +1,5 @@
-"""How fast `model.fit` trains without any setting, on all cores: images per CPU second, as steps.py has it of ours.
+"""How fast `model.fit` trains without any setting, on all cores: images per CPU second, as steps.py
+has it of ours.
 
 python benchmarks/plain_steps.py FILE [--model model2] [--epochs 4]
 
@@ -20,8 +21,14 @@ def by_defaults(model: str, path: str, epochs: int) -> dict[str, object]:
     with h5py.File(path) as file:
         x, y = file["X_train"][:].reshape(-1, 32, 32, 1).astype("float32"), file["y_train"][:]
     explored = plain.BASELINES[model]
-    network = plain.build([int(value) for key, value in explored.items() if "conv" in key], explored["dropout"])
-    network.compile(keras.optimizers.Adam(explored["learning_rate"]), "categorical_crossentropy", metrics=["accuracy"])
+    network = plain.build(
+        [int(value) for key, value in explored.items() if "conv" in key], explored["dropout"]
+    )
+    network.compile(
+        keras.optimizers.Adam(explored["learning_rate"]),
+        "categorical_crossentropy",
+        metrics=["accuracy"],
+    )
     ends = [(time.perf_counter(), time.process_time())]
     clock = keras.callbacks.LambdaCallback(
         on_epoch_end=lambda epoch, logs: ends.append((time.perf_counter(), time.process_time()))
@@ -34,7 +41,9 @@ def by_defaults(model: str, path: str, epochs: int) -> dict[str, object]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file")
     parser.add_argument("--model", choices=MODELS, default="model2")
     parser.add_argument("--epochs", type=int, default=4)

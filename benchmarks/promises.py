@@ -1,4 +1,6 @@
-"""What must hold when a sweep is through, however often it was killed; what does not is told in words."""
+"""What must hold when a sweep is through, however often it was killed; what does not is told in
+words.
+"""
 
 import json
 import logging
@@ -21,13 +23,26 @@ from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep import data
-from svhn_sweep.config import conf_dir, from_composed, register_schema
+from svhn_sweep.config.schema import conf_dir, from_composed, register_schema
 from svhn_sweep.tracking import journal
 from svhn_sweep.trial import RunInfo, run_trial
 
-PER_EPOCH = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "learning_rate", "epoch_seconds")
+PER_EPOCH = (
+    "train/loss",
+    "train/accuracy",
+    "val/loss",
+    "val/accuracy",
+    "learning_rate",
+    "epoch_seconds",
+)
 REPEATABLE = PER_EPOCH[:-1]
-FINALS = ("val/best_accuracy", "val/best_epoch", "val/final_accuracy", "val/lowest_loss", "val/macro_f1")
+FINALS = (
+    "val/best_accuracy",
+    "val/best_epoch",
+    "val/final_accuracy",
+    "val/lowest_loss",
+    "val/macro_f1",
+)
 STATES = {
     TrialState.COMPLETE: {("FINISHED", "complete")},
     TrialState.PRUNED: {("KILLED", "pruned")},
@@ -57,14 +72,18 @@ class Result:
             for name in optuna.study.get_all_study_names(self.storage)
         }
         experiments = [each.experiment_id for each in self.client.search_experiments(ViewType.ALL)]
-        self.runs: list[Run] = list(self.client.search_runs(experiments, run_view_type=ViewType.ALL))
+        self.runs: list[Run] = list(
+            self.client.search_runs(experiments, run_view_type=ViewType.ALL)
+        )
 
     def check(self, holds: bool, otherwise: str) -> None:
         if not holds:
             self.broken.append(otherwise)
 
     def history(self, run: Run, key: str) -> list[Metric]:
-        return sorted(self.client.get_metric_history(run.info.run_id, key), key=lambda metric: metric.step)
+        return sorted(
+            self.client.get_metric_history(run.info.run_id, key), key=lambda metric: metric.step
+        )
 
     def trial_folder(self, study: str, number: int) -> Path:
         search, confirming, _ = study.partition("-confirm")
@@ -97,11 +116,18 @@ def _studies(result: Result) -> dict[str, Run]:
         budget = 2 * (result.seeds or 0) if confirming else result.n_trials
         states = Counter(trial.state.name for trial in study.get_trials(deepcopy=False))
         finished = sum(states[state.name] for state in STATES)
-        result.check(finished == states.total() == budget, f"{name}: {dict(states)}, but the budget is {budget}")
+        result.check(
+            finished == states.total() == budget,
+            f"{name}: {dict(states)}, but the budget is {budget}",
+        )
         if confirming:
             result.check(states["COMPLETE"] == budget, f"{name}: {dict(states)}, not all complete")
             continue
-        own = [run for run in result.runs if (run.data.tags["role"], run.data.tags["study"]) == ("sweep", name)]
+        own = [
+            run
+            for run in result.runs
+            if (run.data.tags["role"], run.data.tags["study"]) == ("sweep", name)
+        ]
         result.check(len(own) == 1, f"{name}: {len(own)} runs of its own")
         for run in own:
             parents[name] = run
@@ -109,9 +135,14 @@ def _studies(result: Result) -> dict[str, Run]:
             result.check(ended == ("FINISHED", "complete"), f"{name}: its own run is {ended}")
         confirmations = [other for other in result.studies if other == f"{name}-confirm"]
         best, first = study.best_value, study.get_trials(deepcopy=False)[0]
-        beaten = first.state == TrialState.COMPLETE and first.value is not None and best > first.value
+        beaten = (
+            first.state == TrialState.COMPLETE and first.value is not None and best > first.value
+        )
         wanted = int(result.seeds is not None and beaten)
-        result.check(len(confirmations) == wanted, f"{name}: confirmed in {confirmations}, should be {wanted}")
+        result.check(
+            len(confirmations) == wanted,
+            f"{name}: confirmed in {confirmations}, should be {wanted}",
+        )
     return parents
 
 
@@ -124,7 +155,9 @@ def _rows(result: Result, parents: dict[str, Run]) -> None:
             key = run.data.tags["study"], int(run.data.tags["trial.number"])
             runs.setdefault(key, []).append(run)
     trials = {
-        (name, trial.number): trial for name, study in result.studies.items() for trial in study.get_trials(False)
+        (name, trial.number): trial
+        for name, study in result.studies.items()
+        for trial in study.get_trials(False)
     }
     for key in sorted(trials.keys() | runs.keys()):
         found = runs.get(key, [])
@@ -134,20 +167,30 @@ def _rows(result: Result, parents: dict[str, Run]) -> None:
             _row(result, key, trials[key], found[0], parents)
 
 
-def _row(result: Result, key: tuple[str, int], trial: FrozenTrial, run: Run, parents: dict[str, Run]) -> None:
+def _row(
+    result: Result, key: tuple[str, int], trial: FrozenTrial, run: Run, parents: dict[str, Run]
+) -> None:
     name = key[0]
     role = "confirmation" if "-confirm" in name else "trial" if trial.number else "baseline"
     ended = run.info.status, run.data.tags["trial.state"]
     result.check(run.data.tags["role"] == role, f"{key}: its role is {run.data.tags['role']}")
-    result.check(ended in STATES[trial.state], f"{key}: {trial.state.name} in Optuna, {ended} in MLflow")
+    result.check(
+        ended in STATES[trial.state], f"{key}: {trial.state.name} in Optuna, {ended} in MLflow"
+    )
     result.check(run.info.end_time is not None, f"{key}: no end")
     parent = parents.get(name.partition("-confirm")[0])
     inside = run.data.tags.get("mlflow.parentRunId")
-    result.check(parent is not None and inside == parent.info.run_id, f"{key}: its parent is {inside}")
+    result.check(
+        parent is not None and inside == parent.info.run_id, f"{key}: its parent is {inside}"
+    )
     for param, value in trial.params.items():
         told = run.data.params.get("seed" if param == "seed" else param)
-        same = told is not None and (told == str(value) or abs(float(told) - value) <= 1e-9 * abs(value))
-        result.check(param == "trial" or same, f"{key}: {param} is {value} in Optuna, {told} in MLflow")
+        same = told is not None and (
+            told == str(value) or abs(float(told) - value) <= 1e-9 * abs(value)
+        )
+        result.check(
+            param == "trial" or same, f"{key}: {param} is {value} in Optuna, {told} in MLflow"
+        )
     _numbers(result, key, trial, run)
     _journal(result, key, run)
 
@@ -155,17 +198,28 @@ def _row(result: Result, key: tuple[str, int], trial: FrozenTrial, run: Run, par
 def _numbers(result: Result, key: tuple[str, int], trial: FrozenTrial, run: Run) -> None:
     """Each epoch once, without a gap; finals once; Optuna has the same."""
     epochs = len(trial.intermediate_values)
-    complete, diverged = trial.state == TrialState.COMPLETE, run.data.tags["trial.state"] == "diverged"
+    complete, diverged = (
+        trial.state == TrialState.COMPLETE,
+        run.data.tags["trial.state"] == "diverged",
+    )
     enough = epochs == result.epochs if complete else diverged or 1 <= epochs <= result.epochs
     result.check(enough, f"{key}: {epochs} epochs in Optuna")
     steps = list(range(1, epochs + 1))
-    result.check(sorted(trial.intermediate_values) == steps, f"{key}: {trial.intermediate_values} in Optuna")
+    result.check(
+        sorted(trial.intermediate_values) == steps, f"{key}: {trial.intermediate_values} in Optuna"
+    )
     for metric in PER_EPOCH:
         history = result.history(run, metric)
-        result.check([each.step for each in history] == steps, f"{key}: {metric} {[each.step for each in history]}")
+        result.check(
+            [each.step for each in history] == steps,
+            f"{key}: {metric} {[each.step for each in history]}",
+        )
         if metric == "val/accuracy":
             values = {each.step: each.value for each in history}
-            result.check(values == trial.intermediate_values, f"{key}: {values} but {trial.intermediate_values}")
+            result.check(
+                values == trial.intermediate_values,
+                f"{key}: {values} but {trial.intermediate_values}",
+            )
             best = max(values.values(), default=None)
             result.check(not complete or best == trial.value, f"{key}: {best} but {trial.value}")
     finals = [metric for metric in run.data.metrics if metric not in PER_EPOCH]
@@ -189,8 +243,11 @@ def _journal(result: Result, key: tuple[str, int], run: Run) -> None:
     written = Counter((name, event["step"]) for event in metrics for name in event["values"])
     twice = [each for each, times in written.items() if times > 1]
     result.check(not twice, f"{key}: twice in the journal: {twice}")
-    ended = journal.ending(folder)
-    result.check(ended is not None and ended["trial.state"] == run.data.tags["trial.state"], f"{key}: ended {ended}")
+    ended = journal.end_tags(folder)
+    result.check(
+        ended is not None and ended["trial.state"] == run.data.tags["trial.state"],
+        f"{key}: ended {ended}",
+    )
 
 
 def _artifacts(result: Result, run: Run) -> None:
@@ -202,13 +259,17 @@ def _artifacts(result: Result, run: Run) -> None:
     for path in {event["path"] for event, _ in journal.read(folder) if event["kind"] == "artifact"}:
         there = store / path
         same = there.exists() and there.read_bytes() == (folder / path).read_bytes()
-        result.check(same, f"{folder.name}/{path}: {'another' if there.exists() else 'not'} in MLflow")
+        result.check(
+            same, f"{folder.name}/{path}: {'another' if there.exists() else 'not'} in MLflow"
+        )
 
 
 def _models(result: Result) -> None:
     """One logged model for each run that has one, and one registered champion."""
     experiments = sorted({run.info.experiment_id for run in result.runs})
-    logged = Counter(model.source_run_id for model in result.client.search_logged_models(experiments))
+    logged = Counter(
+        model.source_run_id for model in result.client.search_logged_models(experiments)
+    )
     for run in result.runs:
         if run.data.tags["role"] == "sweep":
             continue
@@ -251,26 +312,33 @@ def _as_if_uninterrupted(result: Result, folder: Path, known: dict[str, History]
     if text not in known:
         known[text] = uninterrupted(shlex.split(text)[3:])
     mine = journal.history(folder)
-    complete = (journal.ending(folder) or {})["trial.state"] == "complete"
+    complete = (journal.end_tags(folder) or {})["trial.state"] == "complete"
     for step, metrics in mine.items():
         keys = REPEATABLE if step else FINALS if complete else ()
         for key in keys:
             other = known[text].get(step, {}).get(key)
             result.check(
                 metrics.get(key) == other,
-                f"{folder.parent.name}/{folder.name} epoch {step}: {key} is {metrics.get(key)}, in one go {other}",
+                f"{folder.parent.name}/{folder.name} epoch {step}: {key} is "
+                f"{metrics.get(key)}, in one go {other}",
             )
 
 
 def uninterrupted(overrides: list[str]) -> History:
     """The numbers of a trial that was trained in one go."""
     register_schema()
-    logging.getLogger("tensorflow").setLevel(logging.ERROR)  # it warns of many models in one process
+    logging.getLogger("tensorflow").setLevel(
+        logging.ERROR
+    )  # it warns of many models in one process
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         config = from_composed(compose("config", [*overrides, "tracking.log_model=false"]))
     with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         run_trial(
-            config, data.load(config.data, test=False), Path(folder), "", RunInfo("in one go", "in one go", "", {})
+            config,
+            data.load(config.data, test=False),
+            Path(folder),
+            "",
+            RunInfo("in one go", "in one go", "", {}),
         )
         return journal.history(Path(folder))
 

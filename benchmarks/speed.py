@@ -1,19 +1,22 @@
-"""How fast svhn_sweep is, next to the script that most people would write (plain.py), on one machine in one run.
+"""How fast svhn_sweep is, next to the script that most people would write (plain.py), on one
+machine in one run.
 
 python benchmarks/speed.py FILE [--parts steps trials1 ...] [--into docs]
 
-steps             images per CPU second in float32, and in bfloat16 where the processor computes in it; the faster of
-                  them side by side, too; the share of the core's own matrix products
-trials1, trials2  a model's full-length baseline, six times: whole programs, CPU seconds, how many an hour
-overhead          until the first epoch, between two trials, between two epochs
-memory            of one worker, and of four
-sweep1, sweep2    24 trials of a model with the defaults, but for the confirmation
-plain1            plain.py trains the same 24 settings of model1 in the same order, to their ends
-plain2            of model2 it trains four, from cheap to dear, to be multiplied by six
+steps             images per CPU second in float32, and in bfloat16 where the processor computes in
+                  it; the faster of them side by side, too; the share of the core's own matrix
+                  products trials1, trials2  a model's full-length baseline, six times: whole
+                  programs, CPU seconds, how many an hour overhead          until the first epoch,
+                  between two trials, between two epochs memory            of one worker, and of
+                  four sweep1, sweep2    24 trials of a model with the defaults, but for the
+                  confirmation plain1            plain.py trains the same 24 settings of model1 in
+                  the same order, to their ends plain2            of model2 it trains four, from
+                  cheap to dear, to be multiplied by six
 
-Nothing else should run meanwhile: all of it takes some four hours on two cores. Each part is kept in
-benchmarks/speed.json when it is done, below the machine's name and with the commit of the code; so parts can be
-measured one at a time (plain1 after sweep1, plain2 after sweep2). Page and figures are written from what is there.
+Nothing else should run meanwhile: all of it takes some four hours on two cores. Each part is kept
+in benchmarks/speed.json when it is done, below the machine's name and with the commit of the code;
+so parts can be measured one at a time (plain1 after sweep1, plain2 after sweep2). Page and figures
+are written from what is there.
 """
 
 import argparse
@@ -39,7 +42,7 @@ from omegaconf import OmegaConf
 from speed_results import MODELS
 
 from svhn_sweep import machine
-from svhn_sweep.config import Precision
+from svhn_sweep.config.schema import Precision
 from svhn_sweep.tracking import journal
 
 HERE = Path(__file__).parent
@@ -71,7 +74,9 @@ class Ran:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file", type=Path)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--into", type=Path, default=HERE.parent / "docs")
@@ -94,16 +99,30 @@ def everywhere() -> dict[str, dict[str, Part]]:
 
 def this_machine() -> str:
     """Its cores, device and widest instructions, which differ between processors of one name."""
-    # In a process of its own: this one keeps away from TensorFlow, whose pages it would share with those it measures.
-    device = subprocess.run([sys.executable, "-c", DEVICE], capture_output=True, text=True, check=True).stdout.strip()
-    return ", ".join([f"{machine.cores()} cores", device, *[each for each in WIDEST if each in machine.flags()][:1]])
+    # In a process of its own: this one keeps away from TensorFlow, whose pages it would share with
+    # those it measures.
+    device = subprocess.run(
+        [sys.executable, "-c", DEVICE], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    return ", ".join(
+        [
+            f"{machine.cores()} cores",
+            device,
+            *[each for each in WIDEST if each in machine.flags()][:1],
+        ]
+    )
 
 
 def circumstances(file: Path) -> str:
     """What else the figures depend on."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow", "keras", "mlflow", "optuna"))
+    versions = ", ".join(
+        f"{name} {version(name)}" for name in ("tensorflow", "keras", "mlflow", "optuna")
+    )
     with h5py.File(file) as digits:
-        data = f"the {len(digits['y_train']):,} training digits of {file.name}, a fifth of them for validation"
+        data = (
+            f"the {len(digits['y_train']):,} training digits of "
+            f"{file.name}, a fifth of them for validation"
+        )
     return f"Python {platform.python_version()}, {versions}; {data}; commit {code_commit()}"
 
 
@@ -143,7 +162,9 @@ def _next_over(begun: float, folders: dict[int, Path]) -> tuple[int, Ran]:
     wall, own_cpu, folder = time.perf_counter() - begun, _own_cpu(pid), folders[pid]
     _, status, usage = os.wait4(pid, 0)
     assert status == 0, (folder / "errors").read_text()
-    return pid, Ran(folder, wall, usage.ru_utime + usage.ru_stime, own_cpu, (folder / "printed").read_text())
+    return pid, Ran(
+        folder, wall, usage.ru_utime + usage.ru_stime, own_cpu, (folder / "printed").read_text()
+    )
 
 
 def _own_cpu(pid: int) -> float:
@@ -153,30 +174,43 @@ def _own_cpu(pid: int) -> float:
 
 
 def steps(file: Path, folder: Path) -> Part:
-    """Three epochs of each setting after the first, twice, the second time the other way round; one more profiled."""
+    """Three epochs of each setting after the first, twice, the second time the other way round;
+    one more profiled.
+    """
     precision = machine.precision(Precision.auto, machine.gpus())
-    settings = {"plain": (["plain_steps.py"], 1), "float32": (["steps.py", "--precision=float32"], 1)} | {
+    settings = {
+        "plain": (["plain_steps.py"], 1),
+        "float32": (["steps.py", "--precision=float32"], 1),
+    } | {
         precision: (["steps.py", f"--precision={precision}", "--profile", "--epochs=5"], 1),
         f"{precision}, two at once": (["steps.py", f"--precision={precision}"], 2),
     }
-    found: dict[str, dict[str, list[Part]]] = {model: {name: [] for name in settings} for model in MODELS}
+    found: dict[str, dict[str, list[Part]]] = {
+        model: {name: [] for name in settings} for model in MODELS
+    }
     for turn in (list(settings), list(reversed(settings))):
         for model in MODELS:
             for name in turn:
                 (script, *arguments), at_once = settings[name]
                 command = [str(HERE / script), str(file), f"--model={model}", *arguments]
-                found[model][name] += [_last_json(ran.printed) for ran in together([command] * at_once, folder)]
+                found[model][name] += [
+                    _last_json(ran.printed) for ran in together([command] * at_once, folder)
+                ]
     return dict(found)
 
 
 def trials(model: str, file: Path, folder: Path) -> Part:
-    """The baseline, some times: the plain script's one after the other, ours two at a time, one thread each."""
+    """The baseline, some times: the plain script's one after the other, ours two at a time, one
+    thread each.
+    """
     found: dict[str, list[Part]] = {"plain": [], "ours": []}
     for pair in (SEEDS[at : at + 2] for at in range(0, len(SEEDS), 2)):
         both = together([our_command(file, model, f"seed={seed}") for seed in pair], folder)
         for seed, ran in zip(pair, both, strict=True):
             (written,) = ran.folder.rglob("journal.jsonl")
-            best = max(accuracy for _, accuracy in timeline.found([timeline.trial(written.parent)], 0))
+            best = max(
+                accuracy for _, accuracy in timeline.found([timeline.trial(written.parent)], 0)
+            )
             found["ours"].append(_told(ran, seed, best))
         for seed in pair:
             baseline = explored(written.with_name("config.yaml"))
@@ -188,11 +222,21 @@ def trials(model: str, file: Path, folder: Path) -> Part:
 def overhead(file: Path, folder: Path) -> Part:
     """A sweep of four short trials in one worker: what is not training."""
     quick = {"help": ["-m", "svhn_sweep", "--help"], "config": ["-m", "svhn_sweep", "--cfg", "job"]}
-    found: Part = {name: [together([command], folder)[0].wall for _ in range(5)] for name, command in quick.items()}
+    found: Part = {
+        name: [together([command], folder)[0].wall for _ in range(5)]
+        for name, command in quick.items()
+    }
     for model in MODELS:
         begun = time.time()
-        options = ["hydra.sweeper.n_trials=4", "hydra.sweeper.workers=1", "training.threads=1", "training.epochs=4"]
-        (ran,) = together([our_sweep(file, model, *options, "hydra.sweeper.pruner.name=none")], folder)
+        options = [
+            "hydra.sweeper.n_trials=4",
+            "hydra.sweeper.workers=1",
+            "training.threads=1",
+            "training.epochs=4",
+        ]
+        (ran,) = together(
+            [our_sweep(file, model, *options, "hydra.sweeper.pruner.name=none")], folder
+        )
         trained = trials_in(ran.folder)
         found[model] = {
             "first_epoch_after": min(trial.first_epoch for trial in trained) - begun,
@@ -208,7 +252,11 @@ def held(file: Path, folder: Path) -> Part:
     found: Part = {}
     for workers in (1, 4):
         own = Path(tempfile.mkdtemp(dir=folder))
-        options = [f"hydra.sweeper.n_trials={4 * workers}", f"hydra.sweeper.workers={workers}", "training.threads=1"]
+        options = [
+            f"hydra.sweeper.n_trials={4 * workers}",
+            f"hydra.sweeper.workers={workers}",
+            "training.threads=1",
+        ]
         command = [sys.executable, *our_sweep(file, "model2", *options, "training.epochs=1")]
         found[str(workers)] = memory.most_held_by_children(command, own, ENVIRONMENT)
     return found
@@ -220,7 +268,7 @@ def sweep(model: str, file: Path, folder: Path) -> Part:
     (ran,) = together([our_sweep(file, model)], folder)
     folders = sorted(path.parent for path in ran.folder.glob("multirun/*/trial-*/config.yaml"))
     for trial in folders:
-        ending = journal.ending(trial)
+        ending = journal.end_tags(trial)
         assert ending is not None, trial
         assert ending["trial.state"] in ("complete", "pruned"), ending
     trained, cores = trials_in(ran.folder), machine.cores()
@@ -247,23 +295,41 @@ def plain_sweep(model: str, file: Path, folder: Path) -> Part:
 
 def _products(params: dict[str, float]) -> float:
     """Multiplications of model2's convolutions, but for the first one's and a factor."""
-    return params["conv1"] * params["conv2"] * 4 + (params["conv2"] + params["conv4"]) * params["conv3"]
+    return (
+        params["conv1"] * params["conv2"] * 4
+        + (params["conv2"] + params["conv4"]) * params["conv3"]
+    )
 
 
 def explored(path: Path) -> dict[str, float]:
     """Of a trial's config.yaml."""
     config = OmegaConf.load(path)
-    return {"learning_rate": config.training.learning_rate, "dropout": config.model.dropout, **config.model.filters}
+    return {
+        "learning_rate": config.training.learning_rate,
+        "dropout": config.model.dropout,
+        **config.model.filters,
+    }
 
 
 def trials_in(folder: Path) -> list[timeline.Trial]:
     """Of the sweep in a folder, in their order."""
-    return [timeline.trial(path.parent) for path in sorted(folder.glob("multirun/*/trial-*/journal.jsonl"))]
+    return [
+        timeline.trial(path.parent)
+        for path in sorted(folder.glob("multirun/*/trial-*/journal.jsonl"))
+    ]
 
 
 def our_command(file: Path, model: str, *options: str) -> list[str]:
     as_trial = ["training.precision=auto", "training.threads=1", "evaluation.test=false"]
-    return ["-m", "svhn_sweep", f"model={model}", "data=svhn", f"data.path={file}", *as_trial, *options]
+    return [
+        "-m",
+        "svhn_sweep",
+        f"model={model}",
+        "data=svhn",
+        f"data.path={file}",
+        *as_trial,
+        *options,
+    ]
 
 
 def our_sweep(file: Path, model: str, *options: str) -> list[str]:
@@ -271,7 +337,9 @@ def our_sweep(file: Path, model: str, *options: str) -> list[str]:
     return [*start, "hydra.sweeper.confirm=null", *options]
 
 
-def plain_command(file: Path, model: str, params: list[dict[str, float]], *options: str) -> list[str]:
+def plain_command(
+    file: Path, model: str, params: list[dict[str, float]], *options: str
+) -> list[str]:
     given = [f"--trials={len(params)}", f"--first={json.dumps(params)}"]
     return [str(HERE / "plain.py"), str(file), f"--model={model}", *given, *options]
 

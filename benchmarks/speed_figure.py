@@ -24,16 +24,26 @@ def figure(results: Results) -> Figure:
     ]
     _bars(steps, "training images per CPU second", *images)
     hours = [per_hour(results[part]) for part in ("trials1", "trials2")]
-    _bars(trials, "full-length trials per hour", [each[0] for each in hours], [each[1] for each in hours])
+    _bars(
+        trials,
+        "full-length trials per hour",
+        [each[0] for each in hours],
+        [each[1] for each in hours],
+    )
     for name, color, found in (
         ("plain script", PLAIN, plain_found(results["plain1"])),
         ("svhn_sweep", OURS, results["sweep1"]["found"]),
     ):
-        minutes, accuracies = [entry[0] / 60 for entry in found], np.maximum.accumulate([entry[1] for entry in found])
+        minutes, accuracies = (
+            [entry[0] / 60 for entry in found],
+            np.maximum.accumulate([entry[1] for entry in found]),
+        )
         sweep.step(minutes, accuracies, where="post", color=color, label=name, linewidth=1.8)
     highest = max(line.get_ydata().max() for line in sweep.lines)
     sweep.set(
-        title="the same 24 trials of model1: best so far", xlabel="minutes", ylim=(highest - 0.04, highest + 0.004)
+        title="the same 24 trials of model1: best so far",
+        xlabel="minutes",
+        ylim=(highest - 0.04, highest + 0.004),
     )
     sweep.yaxis.set_major_locator(MultipleLocator(0.01))
     sweep.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
@@ -43,8 +53,16 @@ def figure(results: Results) -> Figure:
 
 
 def _bars(axes: Any, title: str, plain: Sequence[float], ours: Sequence[float]) -> None:
-    for at, (name, color, values) in enumerate((("plain script", PLAIN, plain), ("svhn_sweep", OURS, ours))):
-        bars = axes.bar([index + 0.4 * at for index in range(len(values))], values, 0.38, color=color, label=name)
+    for at, (name, color, values) in enumerate(
+        (("plain script", PLAIN, plain), ("svhn_sweep", OURS, ours))
+    ):
+        bars = axes.bar(
+            [index + 0.4 * at for index in range(len(values))],
+            values,
+            0.38,
+            color=color,
+            label=name,
+        )
         axes.bar_label(bars, fmt="{:,.0f}", fontsize=9)
     axes.set_xticks([index + 0.2 for index in range(len(MODELS))], MODELS)
     axes.set_title(title)

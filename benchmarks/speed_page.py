@@ -20,8 +20,14 @@ SETTINGS = {
 
 
 def write(everywhere: dict[str, Results], folder: Path) -> None:
-    """Write speed.md and a picture for each machine below `folder`, with what has been measured so far."""
-    parts = [part for machine, results in everywhere.items() for part in _machine(machine, results, folder)]
+    """Write speed.md and a picture for each machine below `folder`, with what has been measured
+    so far.
+    """
+    parts = [
+        part
+        for machine, results in everywhere.items()
+        for part in _machine(machine, results, folder)
+    ]
     (folder / "speed.md").write_text(
         "\n\n".join([_introduction(), *parts, *gpu_page.section()]) + "\n", encoding="utf-8"
     )
@@ -41,15 +47,20 @@ def _machine(name: str, results: Results, folder: Path) -> list[str]:
         picture.parent.mkdir(parents=True, exist_ok=True)
         figure(results).savefig(picture)
         parts.append(f"![Images per CPU second, trials per hour, a sweep](images/{picture.name})")
-    return parts + [section(results) for section, names in sections.items() if names & results.keys()]
+    return parts + [
+        section(results) for section, names in sections.items() if names & results.keys()
+    ]
 
 
 def _introduction() -> str:
     return (
         "# Speed\n\n"
-        "Written by `benchmarks/speed.py FILE`, which measures svhn_sweep and the script that most people would write"
-        " (`benchmarks/plain.py`: Optuna, `model.fit` with its defaults, MLflow by hand, one trial at a time) next to"
-        " each other, in parts, each of them in one run. Where there are several values, the median, with the smallest"
+        "Written by `benchmarks/speed.py FILE`, which measures svhn_sweep and the "
+        "script that most people would write"
+        " (`benchmarks/plain.py`: Optuna, `model.fit` with its defaults, MLflow by "
+        "hand, one trial at a time) next to"
+        " each other, in parts, each of them in one run. Where there are several "
+        "values, the median, with the smallest"
         " and the largest in brackets."
     )
 
@@ -64,15 +75,22 @@ def _circumstances(results: Results) -> str:
 def _steps(results: Results) -> str:
     measured, precision = results["steps"]["model1"], precision_of(results)
     rows = []
-    for setting, text in ((setting, text) for setting, text in SETTINGS.items() if setting in measured):
+    for setting, text in (
+        (setting, text) for setting, text in SETTINGS.items() if setting in measured
+    ):
         cells = []
         for model in MODELS:
             values = values_of(results["steps"][model][setting], "images_per_cpu_second")
-            ratio = median(values) / median(values_of(results["steps"][model]["plain"], "images_per_cpu_second"))
+            ratio = median(values) / median(
+                values_of(results["steps"][model]["plain"], "images_per_cpu_second")
+            )
             cells.append(f"{_spread(values, '{:,.0f}')}, {ratio:.2f} times")
         rows.append([text, *cells])
     for setting in sorted({"float32", precision}):
-        shares = [_spread(values_of(results["steps"][model][setting], "share"), "{:.0%}") for model in MODELS]
+        shares = [
+            _spread(values_of(results["steps"][model][setting], "share"), "{:.0%}")
+            for model in MODELS
+        ]
         rows.append([f"{SETTINGS[setting]}: share of the core's own matrix products", *shares])
     parts = {model: results["steps"][model][precision][0]["parts"] for model in MODELS}
     names = sorted(set().union(*parts.values()), key=lambda name: -parts["model2"].get(name, 0))
@@ -82,7 +100,8 @@ def _steps(results: Results) -> str:
             "### Steps",
             "Training images per CPU second; validation is part of the time.",
             _table(["", *MODELS], rows),
-            f"Where the time of the operations goes in {precision.removeprefix('mixed_')}, in one epoch:",
+            "Where the time of the operations goes in "
+            f"{precision.removeprefix('mixed_')}, in one epoch:",
             _table(["", *MODELS], profile),
         ]
     )
@@ -95,19 +114,36 @@ def _trials(results: Results) -> str:
             continue
         plain, ours = results[part]["plain"], results[part]["ours"]
         cpu = [median(run["cpu"] for run in runs) for runs in (plain, ours)]
-        rows.append([f"{model}: CPU seconds", *_both(plain, ours, "cpu", "{:.0f}"), f"{cpu[1] / cpu[0]:.2f} times"])
+        rows.append(
+            [
+                f"{model}: CPU seconds",
+                *_both(plain, ours, "cpu", "{:.0f}"),
+                f"{cpu[1] / cpu[0]:.2f} times",
+            ]
+        )
         hours = per_hour(results[part])
         rows.append(
-            [f"{model}: trials per hour", *(f"{hour:.1f}" for hour in hours), f"{hours[1] / hours[0]:.2f} times"]
+            [
+                f"{model}: trials per hour",
+                *(f"{hour:.1f}" for hour in hours),
+                f"{hours[1] / hours[0]:.2f} times",
+            ]
         )
-        rows.append([f"{model}: best validation accuracy, mean of {len(ours)}", *_compared(plain, ours)])
+        rows.append(
+            [f"{model}: best validation accuracy, mean of {len(ours)}", *_compared(plain, ours)]
+        )
     note = (
-        "The whole program each time, from its start to its end. The plain script has all cores for one trial; of ours"
-        " two run at once, in a thread each, in the precision of a sweep on this machine, and a pair has ended when"
-        " both have. None opens the test split. Ours also save the model and draw four figures, the script one. Ours"
+        "The whole program each time, from its start to its end. The plain script "
+        "has all cores for one trial; of ours"
+        " two run at once, in a thread each, in the precision of a sweep on this "
+        "machine, and a pair has ended when"
+        " both have. None opens the test split. Ours also save the model and draw "
+        "four figures, the script one. Ours"
         " are seeded, each with another number; the script's are not."
     )
-    return "\n\n".join(["### Full-length trials", note, _table(["", "plain script", "svhn_sweep", ""], rows)])
+    return "\n\n".join(
+        ["### Full-length trials", note, _table(["", "plain script", "svhn_sweep", ""], rows)]
+    )
 
 
 def _compared(plain: Sequence[Results], ours: Sequence[Results]) -> list[str]:
@@ -115,7 +151,10 @@ def _compared(plain: Sequence[Results], ours: Sequence[Results]) -> list[str]:
     theirs, found = ([run["accuracy"] for run in runs] for runs in (plain, ours))
     interval = stats.ttest_ind(found, theirs, equal_var=False).confidence_interval(0.95)
     difference = 100 * (mean(found) - mean(theirs))
-    told = f"{difference:+.2f} points, 95 % interval {100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
+    told = (
+        f"{difference:+.2f} points, 95 % interval "
+        f"{100 * interval.low:+.2f} to {100 * interval.high:+.2f}"
+    )
     return [*(f"{mean(each):.4f} ({_range(each, '{:.3f}')})" for each in (theirs, found)), told]
 
 
@@ -124,23 +163,48 @@ def _sweeps(results: Results) -> str:
     for number, model in enumerate(MODELS, start=1):
         if f"sweep{number}" in results:
             rows += _sweep(model, results[f"sweep{number}"], results.get(f"plain{number}"))
-    note = "One sweep of 24 trials, drawn by TPE and pruned, not confirmed, on as many workers as there are cores."
+    note = (
+        "One sweep of 24 trials, drawn by TPE and pruned, not confirmed, on as many "
+        "workers as there are cores."
+    )
     if {"plain1", "plain2"} & results.keys():
         note += " The script trains the same settings in the same order, each to its end"
-        note += "; of model2 four of them, from cheap to dear, times six." if "plain2" in results else "."
-    return "\n\n".join(["### Sweeps", note, _table(["", "plain script", "svhn_sweep", ""], rows), _time_of(results)])
+        note += (
+            "; of model2 four of them, from cheap to dear, times six."
+            if "plain2" in results
+            else "."
+        )
+    return "\n\n".join(
+        [
+            "### Sweeps",
+            note,
+            _table(["", "plain script", "svhn_sweep", ""], rows),
+            _time_of(results),
+        ]
+    )
 
 
 def _time_of(results: Results) -> str:
     """What the workers' time went to."""
-    shown = {model: results[part] for model, part in zip(MODELS, ("sweep1", "sweep2"), strict=True) if part in results}
+    shown = {
+        model: results[part]
+        for model, part in zip(MODELS, ("sweep1", "sweep2"), strict=True)
+        if part in results
+    }
     parts = {part: None for sweep in shown.values() for part in sweep["shares"]}
-    rows = [[part, *(f"{sweep['shares'].get(part, 0):.1%}" for sweep in shown.values())] for part in parts]
+    rows = [
+        [part, *(f"{sweep['shares'].get(part, 0):.1%}" for sweep in shown.values())]
+        for part in parts
+    ]
     if all("driver" in sweep for sweep in shown.values()):
-        rows.append(["the driver, of all cores", *(f"{sweep['driver']:.1%}" for sweep in shown.values())])
+        rows.append(
+            ["the driver, of all cores", *(f"{sweep['driver']:.1%}" for sweep in shown.values())]
+        )
     note = (
-        "What the workers' time went to. Bookkeeping is what a trial takes before, between and after its epochs, which"
-        " include validation: the study's answer, building the model, journal, checkpoints, figures, files. The driver"
+        "What the workers' time went to. Bookkeeping is what a trial takes before, "
+        "between and after its epochs, which"
+        " include validation: the study's answer, building the model, journal, "
+        "checkpoints, figures, files. The driver"
         " talks to Optuna and MLflow beside them."
     )
     return f"{note}\n\n{_table(['', *shown], rows)}"
@@ -173,7 +237,10 @@ def _sweep(model: str, ours: Results, plain: Results | None) -> list[list[str]]:
 def _reached(model: str, below: float, plain: Found, ours: Found) -> list[str]:
     """A row: when both had found an accuracy a little below the worse of their two best."""
     goal = min(max(accuracy for _, accuracy in each) for each in (plain, ours)) - below
-    minutes = [next(seconds for seconds, accuracy in each if accuracy >= goal) / 60 for each in (plain, ours)]
+    minutes = [
+        next(seconds for seconds, accuracy in each if accuracy >= goal) / 60
+        for each in (plain, ours)
+    ]
     times = f"{minutes[0] / minutes[1]:.1f} times sooner"
     return [f"{model}: minutes until {goal:.4f}", *(f"{each:.1f}" for each in minutes), times]
 
@@ -181,7 +248,8 @@ def _reached(model: str, below: float, plain: Found, ours: Found) -> list[str]:
 def _overhead(results: Results) -> str:
     found = results["overhead"]
     commands = [
-        [f"`{text}`", _spread(found[name], "{:.1f} s")] for name, text in (("help", "--help"), ("config", "--cfg job"))
+        [f"`{text}`", _spread(found[name], "{:.1f} s")]
+        for name, text in (("help", "--help"), ("config", "--cfg job"))
     ]
     rows = []
     for text, key in (
@@ -191,13 +259,27 @@ def _overhead(results: Results) -> str:
         ("between two epochs: journal, checkpoint, pruner", "between_epochs"),
     ):
         values = [found[model][key] for model in MODELS]
-        rows.append([text, *(_spread(each if isinstance(each, list) else [each], "{:.2f} s") for each in values)])
+        rows.append(
+            [
+                text,
+                *(
+                    _spread(each if isinstance(each, list) else [each], "{:.2f} s")
+                    for each in values
+                ),
+            ]
+        )
     note = (
-        "One worker with one thread, four trials of four epochs, nothing beside it. Tracing is what the first epoch"
+        "One worker with one thread, four trials of four epochs, nothing beside it. "
+        "Tracing is what the first epoch"
         " took longer than the later ones, which vary, so it may come out below 0."
     )
     return "\n\n".join(
-        ["### What is not training", _table(["command", "takes"], commands), note, _table(["", *MODELS], rows)]
+        [
+            "### What is not training",
+            _table(["command", "takes"], commands),
+            note,
+            _table(["", *MODELS], rows),
+        ]
     )
 
 
@@ -211,9 +293,12 @@ def _memory(results: Results) -> str:
             ("resident", "resident"),
         )
     ]
-    ratio = sum(worker["proportional"] for worker in four) / sum(worker["proportional"] for worker in one)
+    ratio = sum(worker["proportional"] for worker in four) / sum(
+        worker["proportional"] for worker in one
+    )
     note = (
-        f"The workers of a sweep of model2, one thread each, at their most. Four hold {ratio:.1f} times what one holds."
+        "The workers of a sweep of model2, one thread each, at their most. Four "
+        f"hold {ratio:.1f} times what one holds."
     )
     return "\n\n".join(["### Memory", note, _table(["", "one worker", "four workers"], rows)])
 
@@ -223,7 +308,11 @@ def _both(plain: Sequence[Results], ours: Sequence[Results], key: str, form: str
 
 
 def _spread(values: Sequence[float], form: str) -> str:
-    return f"{form.format(median(values))} ({_range(values, form)})" if len(values) > 1 else form.format(values[0])
+    return (
+        f"{form.format(median(values))} ({_range(values, form)})"
+        if len(values) > 1
+        else form.format(values[0])
+    )
 
 
 def _range(values: Sequence[float], form: str) -> str:

@@ -6,7 +6,9 @@ from statistics import median
 from typing import Any
 
 Results = dict[str, Any]  # the parts that were measured, by name
-Found = Sequence[tuple[float, float]]  # when, in seconds after the start, which validation accuracy was seen
+Found = Sequence[
+    tuple[float, float]
+]  # when, in seconds after the start, which validation accuracy was seen
 MODELS = ("model1", "model2")
 
 
@@ -28,7 +30,9 @@ def plain_found(part: Results) -> Found:
     before = part["wall"] - sum(trial["seconds"] for trial in part["trials"])
     for trial in part["trials"]:
         each = trial["seconds"] / len(trial["accuracies"])
-        found += [(before + each * (at + 1), accuracy) for at, accuracy in enumerate(trial["accuracies"])]
+        found += [
+            (before + each * (at + 1), accuracy) for at, accuracy in enumerate(trial["accuracies"])
+        ]
         before += trial["seconds"]
     return found
 
@@ -40,7 +44,10 @@ def values_of(runs: Sequence[Results], key: str) -> list[float]:
 def rates(ends: list[tuple[float, float]], images: int) -> dict[str, list[float]]:
     """Seconds of clock and CPU of each epoch but the first, and training images in each."""
     pairs = list(itertools.pairwise(ends[1:]))
-    walls, cpus = [after[0] - before[0] for before, after in pairs], [after[1] - before[1] for before, after in pairs]
+    walls, cpus = (
+        [after[0] - before[0] for before, after in pairs],
+        [after[1] - before[1] for before, after in pairs],
+    )
     return {
         "cpu_seconds": cpus,
         "images_per_second": [images / seconds for seconds in walls],

@@ -1,9 +1,11 @@
-"""How fast one setting trains: images per CPU second, and the share of the core's own matrix products.
+"""How fast one setting trains: images per CPU second, and the share of the core's own matrix
+products.
 
-python benchmarks/steps.py FILE [--model model2] [--precision mixed_bfloat16] [--threads 1] [--epochs 4]
+python benchmarks/steps.py FILE [--model model2] [--precision mixed_bfloat16] [--threads 1]
+[--epochs 4]
 
-Prints one line of JSON, as plain_steps.py does of `model.fit` with its defaults. Validation is part of the time, the
-first epoch is not: TensorFlow traces the model in it.
+Prints one line of JSON, as plain_steps.py does of `model.fit` with its defaults. Validation is part
+of the time, the first epoch is not: TensorFlow traces the model in it.
 """
 
 import svhn_sweep.training  # noqa: F401  # before TensorFlow, which reads on import what this sets
@@ -23,7 +25,7 @@ from hydra import compose, initialize_config_dir
 from speed_results import MODELS, rates
 
 from svhn_sweep import data
-from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
+from svhn_sweep.config.schema import Config, conf_dir, from_composed, register_schema
 from svhn_sweep.training.device import use_threads
 from svhn_sweep.training.fit import fit
 from svhn_sweep.training.model import build_model
@@ -51,11 +53,18 @@ def composed(model: str, path: str, precision: str, epochs: int, *overrides: str
 
 
 def flop(model: keras.Model) -> tuple[float, float]:
-    """Floating-point operations per image of convolutions and dense layers: forward alone, and with all gradients."""
+    """Floating-point operations per image of convolutions and dense layers: forward alone, and
+    with all gradients.
+    """
     forward = []
     for layer in model.layers:
         if isinstance(layer, keras.layers.Conv2D):
-            forward.append(2.0 * layer.kernel.shape.num_elements() * layer.output.shape[1] * layer.output.shape[2])
+            forward.append(
+                2.0
+                * layer.kernel.shape.num_elements()
+                * layer.output.shape[1]
+                * layer.output.shape[2]
+            )
         elif isinstance(layer, keras.layers.Dense):
             forward.append(2.0 * layer.kernel.shape.num_elements())
     return sum(forward), 3 * sum(forward) - forward[0]  # nobody asks for the gradient of the pixels
@@ -78,8 +87,12 @@ def ours(config: Config, profile: Path | None = None) -> dict[str, object]:
     use_threads(config.training.threads)
     dtype = "bfloat16" if config.training.precision == "mixed_bfloat16" else "float32"
     rate = matrix_products(dtype)
-    parts = data.split_validation(data.load(config.data, test=False), config.training.validation_split)
-    model = build_model(config.model, config.training.augmentation, config.training.precision, config.seed)
+    parts = data.split_validation(
+        data.load(config.data, test=False), config.training.validation_split
+    )
+    model = build_model(
+        config.model, config.training.augmentation, config.training.precision, config.seed
+    )
     ends = [(time.perf_counter(), time.process_time())]
 
     def log(epoch: int, metrics: dict[str, float]) -> None:
@@ -114,23 +127,34 @@ def shares(profile: Path) -> dict[str, float]:
             if name in BATCHES:
                 seconds["batches"] += duration
             elif line.name.startswith("tf_Compute") and re.search(OPERATION, name):
-                seconds[next((part for part, pattern in PARTS.items() if re.search(pattern, name)), "other")] += (
-                    duration
-                )
+                seconds[
+                    next(
+                        (part for part, pattern in PARTS.items() if re.search(pattern, name)),
+                        "other",
+                    )
+                ] += duration
     return {part: value / seconds.total() for part, value in seconds.most_common()}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("file")
     parser.add_argument("--model", choices=MODELS, default="model2")
     parser.add_argument("--precision", default="mixed_bfloat16")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--profile", action="store_true", help="also where the time of the last epoch went")
+    parser.add_argument(
+        "--profile", action="store_true", help="also where the time of the last epoch went"
+    )
     options = parser.parse_args()
     config = composed(
-        options.model, options.file, options.precision, options.epochs, f"training.threads={options.threads}"
+        options.model,
+        options.file,
+        options.precision,
+        options.epochs,
+        f"training.threads={options.threads}",
     )
     with tempfile.TemporaryDirectory() as folder:
         found = ours(config, Path(folder) if options.profile else None)

@@ -1,6 +1,7 @@
 """Are the synthetic digits worth anything? Train on them alone, test on them and on real ones.
 
-python benchmarks/synthetic_to_real.py FILE.h5 [SEED...]     both baselines, seeds 42 43 44 unless given
+python benchmarks/synthetic_to_real.py FILE.h5 [SEED...]     both baselines, seeds 42 43 44 unless
+given
 """
 
 import os
@@ -12,7 +13,7 @@ from hydra import compose, initialize_config_dir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from svhn_sweep.config import SyntheticConfig, conf_dir, from_composed, register_schema
+from svhn_sweep.config.schema import SyntheticConfig, conf_dir, from_composed, register_schema
 from svhn_sweep.data import Images, Labels, Splits, hdf5, load, split_validation
 from svhn_sweep.training.evaluation import evaluate, predictor
 from svhn_sweep.training.fit import fit
@@ -22,7 +23,9 @@ from svhn_sweep.training.model import build_model
 def accuracies(model_name: str, seed: int, tests: list[tuple[Images, Labels]]) -> list[float]:
     """Train one baseline on the default synthetic digits; its accuracy on each test set."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = from_composed(compose("config", [f"model={model_name}", f"seed={seed}", "data=synthetic"]))
+        config = from_composed(
+            compose("config", [f"model={model_name}", f"seed={seed}", "data=synthetic"])
+        )
     training = config.training
     digits = load(config.data, test=False)
     parts = split_validation(digits, training.validation_split)
@@ -44,12 +47,18 @@ def main() -> None:
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         synthetic = from_composed(compose("config", ["data=synthetic"])).data
     assert isinstance(synthetic, SyntheticConfig)
-    tests = [test_split(load(synthetic, test=True)), test_split(hdf5.read(Path(sys.argv[1]), "svhn", test=True))]
+    tests = [
+        test_split(load(synthetic, test=True)),
+        test_split(hdf5.read(Path(sys.argv[1]), "svhn", test=True)),
+    ]
     for model in ("model1", "model2"):
         results = np.array([accuracies(model, seed, tests) for seed in seeds])
         for name, column in zip(("synthetic", "real"), results.T, strict=True):
             listed = ", ".join(f"{value:.4f}" for value in column)
-            print(f"{model} on {name:9} test: mean {column.mean():.4f} of seeds {seeds}: {listed}", flush=True)
+            print(
+                f"{model} on {name:9} test: mean {column.mean():.4f} of seeds {seeds}: {listed}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from svhn_sweep.tracking import journal
 
 @dataclass(frozen=True)
 class Trial:
-    """When its worker took it up and let go of it, and its epochs, validation included; all times in seconds.
+    """When its worker took it up and let go of it, and its epochs, validation included; all times
+    in seconds.
 
     Attributes:
         epochs: the metrics of each, from 1, and when it had `ended`, since 1970.
@@ -40,39 +41,54 @@ def trial(folder: Path) -> Trial:
         time = event["time"] / 1000
         times[event["kind"]] = time
         if event["kind"] == "metrics" and event["step"] > 0:
-            epochs[event["step"]] = {key: float(value) for key, value in event["values"].items()} | {"ended": time}
+            epochs[event["step"]] = {
+                key: float(value) for key, value in event["values"].items()
+            } | {"ended": time}
     return Trial(times["start"], times["end"], epochs)
 
 
 def shares(trials: list[Trial], begun: float, ended: float, workers: int) -> dict[str, float]:
-    """Of the workers' time from the command's start to its end, by what it went to; all of them together are 1."""
+    """Of the workers' time from the command's start to its end, by what it went to; all of them
+    together are 1.
+    """
     first, last = min(trial.began for trial in trials), max(trial.ended for trial in trials)
     parts = {
         "epochs": sum(trial.training for trial in trials),
         "start and report": workers * ((first - begun) + (ended - last)),
-        "waiting for the last trial": sum(last - end for end in sorted(trial.ended for trial in trials)[-workers:]),
+        "waiting for the last trial": sum(
+            last - end for end in sorted(trial.ended for trial in trials)[-workers:]
+        ),
     }
     whole = workers * (ended - begun)
-    return {part: seconds / whole for part, seconds in parts.items()} | {"bookkeeping": 1 - sum(parts.values()) / whole}
+    return {part: seconds / whole for part, seconds in parts.items()} | {
+        "bookkeeping": 1 - sum(parts.values()) / whole
+    }
 
 
 def found(trials: Iterable[Trial], begun: float) -> list[tuple[float, float]]:
     """When, in seconds after the command's start, which validation accuracy was seen."""
     return sorted(
-        (epoch["ended"] - begun, epoch["val/accuracy"]) for trial in trials for epoch in trial.epochs.values()
+        (epoch["ended"] - begun, epoch["val/accuracy"])
+        for trial in trials
+        for epoch in trial.epochs.values()
     )
 
 
 def between_epochs(trials: Iterable[Trial]) -> float:
     """The median of the seconds between the end of an epoch and the beginning of the next."""
     pairs = [pair for trial in trials for pair in pairwise(trial.epochs.values())]
-    return statistics.median(after["ended"] - after["epoch_seconds"] - before["ended"] for before, after in pairs)
+    return statistics.median(
+        after["ended"] - after["epoch_seconds"] - before["ended"] for before, after in pairs
+    )
 
 
 def between_trials(trials: Iterable[Trial]) -> list[float]:
     """Seconds between the last epoch of a trial and the first of the next, in one worker."""
     ordered = sorted(trials, key=lambda trial: trial.began)
-    return [after.first_epoch - before.epochs[max(before.epochs)]["ended"] for before, after in pairwise(ordered)]
+    return [
+        after.first_epoch - before.epochs[max(before.epochs)]["ended"]
+        for before, after in pairwise(ordered)
+    ]
 
 
 def tracing(trial: Trial) -> float:

@@ -1,6 +1,8 @@
-"""MLflow's UI on a sweep of many trials: how long it takes to answer and to show each view, and its memory.
+"""MLflow's UI on a sweep of many trials: how long it takes to answer and to show each view, and its
+memory.
 
-python benchmarks/ui.py [--trials 24 1000 5000]    each store with `svhn_sweep ui`, then with plain `mlflow ui`
+python benchmarks/ui.py [--trials 24 1000 5000]    each store with `svhn_sweep ui`, then with plain
+`mlflow ui`
 """
 
 import argparse
@@ -21,11 +23,13 @@ from mlflow.entities import Metric, Param, RunTag
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from svhn_sweep.tracking import store, views
+from svhn_sweep.tracking import saved_views, tracking_uri
 
 EPOCHS = 30
 PARAMS = ("training.learning_rate", "model.dropout", "model.filters.conv1", "model.filters.conv2")
-ABOUT = views.About("model2-abc", "0" * 64, "val/accuracy", maximize=True, params=PARAMS, columns=PARAMS)
+ABOUT = saved_views.About(
+    "model2-abc", "0" * 64, "val/accuracy", maximize=True, params=PARAMS, columns=PARAMS
+)
 FIRST_ROW = "[row-index='0'] [col-id='metrics.`val/best_accuracy`']"
 SHOWN = {
     "leaderboard": FIRST_ROW,
@@ -45,32 +49,44 @@ def main() -> None:
             best = invent(trials)
             print(f"{trials} trials")
             measure(["svhn_sweep", "ui"], best)
-            measure(["mlflow", "ui", "--backend-store-uri", store.store_uri()], best)
+            measure(["mlflow", "ui", "--backend-store-uri", tracking_uri.store_uri()], best)
             os.chdir("/")
 
 
 def invent(trials: int) -> str:
     """A store with so many trials; returns the best accuracy as the leaderboard shows it."""
-    client = store.connect()
+    client = tracking_uri.connect()
     experiment = client.create_experiment("svhn")
-    for key, (name, state) in views.views(ABOUT).items():
-        client.set_experiment_tag(experiment, views.TAG + key, views.encoded(name, json.dumps(state), 0))
+    for key, (name, state) in saved_views.views(ABOUT).items():
+        client.set_experiment_tag(
+            experiment, saved_views.TAG + key, saved_views.encoded(name, json.dumps(state), 0)
+        )
     random.seed(0)
     accuracies = dict(invent_trial(client, experiment, number) for number in range(trials))
     matrix = Image.effect_noise((640, 640), 40).convert("RGB")  # about as large as a real one
     for run_id in sorted(accuracies, key=accuracies.__getitem__)[-10:]:  # those that the view shows
-        client.log_image(run_id, matrix, key=views.MATRIX, step=0, synchronous=True)
+        client.log_image(run_id, matrix, key=saved_views.MATRIX, step=0, synchronous=True)
     return str(max(accuracies.values()))
 
 
 def invent_trial(client: MlflowClient, experiment: str, number: int) -> tuple[str, float]:
     top = round(random.uniform(0.7, 0.9), 7)
     curve = [top * (1 - 0.8**epoch) for epoch in range(1, EPOCHS + 1)]
-    tags = {"role": "trial", "study": ABOUT.study, "data.sha256": ABOUT.data_sha256, "trial.state": "complete"}
+    tags = {
+        "role": "trial",
+        "study": ABOUT.study,
+        "data.sha256": ABOUT.data_sha256,
+        "trial.state": "complete",
+    }
     run = client.create_run(experiment, run_name=f"trial {number}", tags=tags)
     metrics = [Metric("val/accuracy", value, number, epoch) for epoch, value in enumerate(curve, 1)]
-    metrics += [Metric("val/loss", 1 - value, number, epoch) for epoch, value in enumerate(curve, 1)]
-    metrics += [Metric("val/best_accuracy", top, number, 0), Metric("delta_to_baseline", top - 0.8, number, 0)]
+    metrics += [
+        Metric("val/loss", 1 - value, number, epoch) for epoch, value in enumerate(curve, 1)
+    ]
+    metrics += [
+        Metric("val/best_accuracy", top, number, 0),
+        Metric("delta_to_baseline", top - 0.8, number, 0),
+    ]
     params = [Param(key, str(random.random())) for key in PARAMS]
     client.log_batch(run.info.run_id, metrics, params, [RunTag("device", "CPU")])
     client.set_terminated(run.info.run_id)
@@ -91,14 +107,22 @@ def measure(module: list[str], best: str) -> None:
     try:
         wait_for(f"http://127.0.0.1:{port}/health")
         answers, memory = time.monotonic() - began, megabytes(server.pid)
-        print(f"  {module[0]} ui answers after {answers:.1f} s; {len(memory)} processes, {sum(memory):.0f} MB")
+        print(
+            f"  {module[0]} ui answers after {answers:.1f} s; "
+            f"{len(memory)} processes, {sum(memory):.0f} MB"
+        )
         with sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            browser = playwright.chromium.launch(
+                executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+            )
             page = browser.new_page(viewport={"width": 1600, "height": 1000})
-            for key, (name, _) in views.views(ABOUT).items():
+            for key, (name, _) in saved_views.views(ABOUT).items():
                 show(page, f"http://127.0.0.1:{port}", key, name)
                 if key.startswith("leaderboard"):
-                    print(f"      begins with {page.locator(FIRST_ROW).text_content()}, the best is {best}")
+                    print(
+                        "      begins with "
+                        f"{page.locator(FIRST_ROW).text_content()}, the best is {best}"
+                    )
             browser.close()
         print(f"    afterwards {sum(megabytes(server.pid)):.0f} MB", flush=True)
     finally:
@@ -108,7 +132,7 @@ def measure(module: list[str], best: str) -> None:
 def show(page: Page, server: str, key: str, name: str) -> None:
     page.goto("about:blank")
     began = time.monotonic()
-    page.goto(f"{server}/{views.page(key, '1')}")
+    page.goto(f"{server}/{saved_views.page(key, '1')}")
     page.locator(SHOWN[key.partition("-")[0]]).first.wait_for(timeout=300_000)
     print(f"    {name}: {time.monotonic() - began:.1f} s")
 
@@ -126,7 +150,9 @@ def wait_for(address: str) -> None:
 
 def megabytes(group: int) -> list[float]:
     """Resident memory of each process of the server."""
-    listed = subprocess.run(["ps", "-o", "rss=", "-g", str(group)], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(
+        ["ps", "-o", "rss=", "-g", str(group)], capture_output=True, text=True, check=True
+    ).stdout
     return [int(line) / 1024 for line in listed.split()]
 
 

@@ -14,7 +14,9 @@ class DataError(UserError):
 
 
 class FailedError(Exception):
-    """What was asked for cannot be done, whoever is at fault; the command prints the message and exits with 1."""
+    """What was asked for cannot be done, whoever is at fault; the command prints the message and
+    exits with 1.
+    """
 
 
 class OutOfMemoryError(FailedError):
@@ -30,7 +32,10 @@ class SweepInterruptedError(SweepError):
 
 
 class RefusedError(BaseException):
-    """A job was refused, for `reason`. Not an Exception: of those Hydra's callbacks make warnings."""
+    """A job was refused, for `reason`.
+
+    Not an Exception: of those Hydra's callbacks make warnings.
+    """
 
     def __init__(self, reason: Exception) -> None:
         super().__init__(reason)
@@ -38,4 +43,6 @@ class RefusedError(BaseException):
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Like KeyboardInterrupt, not an Exception: only what ends a run catches it."""
+    """SIGTERM arrived. Like KeyboardInterrupt, not an Exception: only what ends a run catches
+    it.
+    """

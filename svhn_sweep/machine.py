@@ -6,14 +6,16 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from svhn_sweep.config import Precision
+from svhn_sweep.config.schema import Precision
 
 BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # flags of x86 processors; others have not been measured
 BFLOAT16_CAPABILITY = 8  # NVIDIA's compute capability from which tensor cores know bfloat16
 
 
 def cores() -> int:
-    """The cores that this process may use: of its affinity, and of its container's quota, rounded up."""
+    """The cores that this process may use: of its affinity, and of its container's quota,
+    rounded up.
+    """
     from joblib import cpu_count  # imports numpy
 
     return int(cpu_count())
@@ -44,7 +46,9 @@ def precision(wanted: Precision, gpus: Sequence[str]) -> Precision:
     if gpus:
         capabilities = _nvidia("compute_cap", *gpus)
         majors = [each.partition(".")[0] for each in capabilities]
-        known = bool(majors) and all(each.isdecimal() and int(each) >= BFLOAT16_CAPABILITY for each in majors)
+        known = bool(majors) and all(
+            each.isdecimal() and int(each) >= BFLOAT16_CAPABILITY for each in majors
+        )
     else:
         known = not BFLOAT16.isdisjoint(flags())
     return Precision.mixed_bfloat16 if known else Precision.float32
@@ -59,7 +63,9 @@ def _nvidia(fact: str, *gpus: str) -> list[str]:
         *([f"--id={','.join(gpus)}"] if gpus else []),
     ]
     try:
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.split()
+        return subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=30
+        ).stdout.split()
     except (OSError, subprocess.SubprocessError):
         return []
 
@@ -68,4 +74,9 @@ def flags() -> set[str]:
     """What the processor can do, in Linux' words."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    return {flag for line in lines if line.startswith("flags") for flag in line.partition(":")[2].split()}
+    return {
+        flag
+        for line in lines
+        if line.startswith("flags")
+        for flag in line.partition(":")[2].split()
+    }

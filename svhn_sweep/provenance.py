@@ -10,11 +10,13 @@ from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from svhn_sweep import __version__
-from svhn_sweep.config import Config, conf_dir, flatten, source_of
+from svhn_sweep.config.schema import Config, conf_dir, flatten, source_of
 
 
 def git_commit() -> str | None:
-    """The commit of the checkout that this package runs from, `-changed` if files differ; None outside a checkout."""
+    """The commit of the checkout that this package runs from, `-changed` if files differ; None
+    outside a checkout.
+    """
     checkout = Path(__file__).parent.parent
     if not (checkout / ".git").exists():
         return None
@@ -37,27 +39,51 @@ def code() -> dict[str, str | int | float | bool]:
 
 
 def explicit(typed: Sequence[str], config: Config) -> list[str]:
-    """What the user typed, with everything spelt out that was left open and may turn out otherwise elsewhere.
+    """What the user typed, with everything spelt out that was left open and may turn out otherwise
+    elsewhere.
 
     Args:
         typed: overrides.
         config: what they mean, resolved.
     """
     training, test = config.training, config.evaluation.test
-    kept = [o for o in typed if not re.match(r"[+~]*(data[.=]|evaluation\.test=|training\.(threads|precision)=)", o)]
+    kept = [
+        o
+        for o in typed
+        if not re.match(r"[+~]*(data[.=]|evaluation\.test=|training\.(threads|precision)=)", o)
+    ]
     data = [f"data.{key}={quoted(value)}" for key, value in flatten(config.data)]
-    machine = [f"training.precision={training.precision}", f"training.threads={quoted(training.threads)}"]
-    return [*kept, f"data={source_of(config.data)}", *data, *machine, f"evaluation.test={quoted(test)}"]
+    machine = [
+        f"training.precision={training.precision}",
+        f"training.threads={quoted(training.threads)}",
+    ]
+    return [
+        *kept,
+        f"data={source_of(config.data)}",
+        *data,
+        *machine,
+        f"evaluation.test={quoted(test)}",
+    ]
 
 
 def config_dirs(job: HydraConf) -> list[str]:
     """The user's own folders of configs: --config-dir."""
-    return [source.path for source in job.runtime.config_sources if source.provider == "command-line"]
+    return [
+        source.path for source in job.runtime.config_sources if source.provider == "command-line"
+    ]
 
 
 def command(overrides: Sequence[str], folders: Sequence[str]) -> str:
     """The shell command for one trial."""
-    return shlex.join(["python", "-m", "svhn_sweep", *(f"--config-dir={folder}" for folder in folders), *overrides])
+    return shlex.join(
+        [
+            "python",
+            "-m",
+            "svhn_sweep",
+            *(f"--config-dir={folder}" for folder in folders),
+            *overrides,
+        ]
+    )
 
 
 def names_file(overrides: Sequence[str]) -> bool:
@@ -72,9 +98,13 @@ def role(overrides: Sequence[str], choices: Mapping[str, str]) -> str:
 
     Args:
         overrides: what the user typed.
-        choices: of files by group, as Hydra made them; where conf/ and a folder of the user's have one, conf/'s counts.
+        choices: of files by group, as Hydra made them; where conf/ and a folder of the user's have
+            one, conf/'s counts.
     """
-    own = any(not (conf_dir() / group / f"{choices[group]}.yaml").exists() for group in ("model", "training"))
+    own = any(
+        not (conf_dir() / group / f"{choices[group]}.yaml").exists()
+        for group in ("model", "training")
+    )
     changed = own or any(
         re.match(r"[+~]*(model\.|training\.(?!threads=|precision=float32$)|training[=@])", override)
         for override in overrides
@@ -92,5 +122,7 @@ def quoted(value: str | int | float | bool | None) -> str:
     plain = r"(?!(null|true|false|inf|nan)$)[a-z_/][\w./:+-]*"
     if not isinstance(value, str) or re.fullmatch(plain, value, re.ASCII | re.IGNORECASE):
         return str(value)
-    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)  # for OmegaConf; a backslash before would undo it
+    escaped = re.sub(
+        r"(\\*)\$\{", r"\1\1\\${", value
+    )  # for OmegaConf; a backslash before would undo it
     return QuotedString(escaped, Quote.single).with_quotes()

@@ -1,4 +1,6 @@
-"""The story of one trial: a model is fitted on the digits, the fit is judged, and everything is written down."""
+"""The story of one trial: a model is fitted on the digits, the fit is judged, and everything is
+written down.
+"""
 
 import logging
 import traceback
@@ -11,12 +13,12 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from svhn_sweep import data
-from svhn_sweep.config import Config, flatten, source_of
+from svhn_sweep.config.schema import Config, flatten, source_of
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import OutOfMemoryError, Terminated
-from svhn_sweep.native_messages import native_messages_to
+from svhn_sweep.native_output import native_messages_to
 from svhn_sweep.provenance import code
-from svhn_sweep.tracking import description, views
+from svhn_sweep.tracking import markdown, saved_views
 from svhn_sweep.tracking.journal import Journal, Scalar
 
 if TYPE_CHECKING:  # these import TensorFlow, which takes 5 s: bad data is reported before
@@ -28,7 +30,8 @@ if TYPE_CHECKING:  # these import TensorFlow, which takes 5 s: bad data is repor
 logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.npz"
-WITHOUT_MEMORY = (  # what CUDA's libraries, who take memory beside TensorFlow's, say when there is none left for them
+# what CUDA's libraries, who take memory beside TensorFlow's, say when there is none left for them
+WITHOUT_MEMORY = (
     "alloc failed",
     "dnn library initialization failed",
     "cublas status not initialized",
@@ -45,7 +48,8 @@ class RunInfo:
         experiment: that it belongs to.
         store: the address of the MLflow store, without a password.
         tags: role (baseline, trial or confirmation); in a sweep also study and trial.number.
-        parent: the folder of the run that it is shown in, relative to its own; empty if there is none.
+        parent: the folder of the run that it is shown in, relative to its own; empty if there is
+            none.
     """
 
     name: str
@@ -55,7 +59,9 @@ class RunInfo:
     parent: str = ""
 
     def start(self, journal: Journal, tags: Mapping[str, Scalar] | None = None) -> None:
-        """Begin the run's journal, or go on with it; `tags`: further ones, of which the run's own win."""
+        """Begin the run's journal, or go on with it; `tags`: further ones, of which the run's
+        own win.
+        """
         journal.start(
             name=self.name,
             experiment=self.experiment,
@@ -96,18 +102,21 @@ def run_trial(
         folder: the trial's own.
         command: reproduces the trial.
         run_info: what MLflow is told about it.
-        should_stop: may end the fit early, as pruned. With it the trial is one of a sweep: what an interrupted one left
-            in the folder is continued.
+        should_stop: may end the fit early, as pruned. With it the trial is one of a sweep: what an
+            interrupted one left in the folder is continued.
 
     Raises:
         DataError: too few digits to split; nothing is recorded then.
-        OutOfMemoryError: the device has too little memory for this and what else runs on it. A sweep's trial can be
-            continued where there is more.
+        OutOfMemoryError: the device has too little memory for this and what else runs on it. A
+            sweep's trial can be continued where there is more.
     """
     parts = data.split_validation(splits, config.training.validation_split)
     with Journal(folder) as journal:
         run_info.start(journal, _tags(splits))
-        with _recorded(journal, goes_on=should_stop is not None), native_messages_to(folder / "trial.log"):
+        with (
+            _recorded(journal, goes_on=should_stop is not None),
+            native_messages_to(folder / "trial.log"),
+        ):
             return _train_and_judge(config, splits, parts, journal, command, should_stop)
 
 
@@ -158,7 +167,7 @@ def _train_and_judge(
     logger.info("finals: %s", finals)
     journal.describe(_description(config, splits, result, finals, command))
     if config.tracking.log_model and result.state == State.complete:
-        from svhn_sweep.tracking.model import save_model
+        from svhn_sweep.tracking.saved_model import save_model
 
         save_model(model, journal.folder / "model")
         journal.model("model")
@@ -167,7 +176,9 @@ def _train_and_judge(
     return Outcome(result.state.value, finals)
 
 
-def _describe(config: Config, splits: Splits, model: "keras.Model", journal: Journal, command: str) -> None:
+def _describe(
+    config: Config, splits: Splits, model: "keras.Model", journal: Journal, command: str
+) -> None:
     """What is known before training: how to reproduce it, on what, with which parameters."""
     from svhn_sweep.training.device import current_device
     from svhn_sweep.training.model import summary
@@ -178,7 +189,11 @@ def _describe(config: Config, splits: Splits, model: "keras.Model", journal: Jou
     journal.dataset(name=splits.path.name, digest=splits.sha256, source=str(splits.path))
     journal.tags({"device": current_device(), "precision": config.training.precision.value})
     sections = {"model": config.model, "training": config.training, "data": config.data}
-    params = {key: value for name, section in sections.items() for key, value in flatten(section, f"{name}.")}
+    params = {
+        key: value
+        for name, section in sections.items()
+        for key, value in flatten(section, f"{name}.")
+    }
     facts = {"data.sha256": splits.sha256, "parameters": model.count_params()}
     journal.params({"seed": config.seed} | params | facts)
 
@@ -191,7 +206,8 @@ def _judge(
     result: "TrainResult",
     journal: Journal,
 ) -> dict[str, float]:
-    """Tell how the model does on validation, whose images these are, and, if it was loaded, on test.
+    """Tell how the model does on validation, whose images these are, and, if it was loaded, on
+    test.
 
     Returns the finals.
     """
@@ -215,18 +231,24 @@ def _judge(
         title = f"{_title(config, splits)}\n{scores}"
         for path in evaluation.write(journal.folder):
             journal.artifact(path)
-        _save(journal, f"confusion_matrix/{split}.png", figures.confusion_heatmap(evaluation, title))
+        _save(
+            journal, f"confusion_matrix/{split}.png", figures.confusion_heatmap(evaluation, title)
+        )
         if split == "validation":
-            journal.image("confusion_matrix/validation.png", views.MATRIX)
+            journal.image("confusion_matrix/validation.png", saved_views.MATRIX)
             finals["val/macro_f1"] = evaluation.macro_f1
         else:
             finals |= {"test/accuracy": evaluation.accuracy, "test/macro_f1": evaluation.macro_f1}
-            finals |= {f"test/recall_{digit}": recall for digit, recall in enumerate(evaluation.recall)}
+            finals |= {
+                f"test/recall_{digit}": recall for digit, recall in enumerate(evaluation.recall)
+            }
     _save(
         journal,
         "figures/mistakes.png",
         figures.mistakes(
-            images, evaluation, f"Surest mistakes on {split}: true \N{RIGHTWARDS ARROW} predicted, confidence"
+            images,
+            evaluation,
+            f"Surest mistakes on {split}: true \N{RIGHTWARDS ARROW} predicted, confidence",
         ),
     )
     return finals
@@ -246,20 +268,32 @@ def _tags(splits: Splits) -> dict[str, Scalar]:
     return tags | code()
 
 
-def _description(config: Config, splits: Splits, result: "TrainResult", finals: dict[str, float], command: str) -> str:
+def _description(
+    config: Config, splits: Splits, result: "TrainResult", finals: dict[str, float], command: str
+) -> str:
     """Of the run in MLflow; its first lines are what is seen without unfolding it."""
-    best = f"**{finals['val/best_accuracy']:.2%}** on validation at best (epoch {finals['val/best_epoch']:.0f})"
-    last = f"{finals['val/final_accuracy']:.2%} in epoch {len(result.history)} of {config.training.epochs}"
+    best = (
+        f"**{finals['val/best_accuracy']:.2%}** on validation at "
+        f"best (epoch {finals['val/best_epoch']:.0f})"
+    )
+    last = (
+        f"{finals['val/final_accuracy']:.2%} in epoch "
+        f"{len(result.history)} of {config.training.epochs}"
+    )
     test = f", **{finals['test/accuracy']:.2%}** on test" if "test/accuracy" in finals else ""
     end = ", pruned" if result.state.value == "pruned" else ""
-    pictures = [description.picture(path) for path in ("confusion_matrix/validation.png", "figures/curves.png")]
+    pictures = [
+        markdown.picture(path) for path in ("confusion_matrix/validation.png", "figures/curves.png")
+    ]
     found = f"**{config.model.name}** on {splits.path.name}: {best}, {last}{test}{end}."
-    return "\n\n".join([found, *pictures, "Reproduce it:", description.code(command)])
+    return "\n\n".join([found, *pictures, "Reproduce it:", markdown.code(command)])
 
 
 @contextmanager
 def _recorded(journal: Journal, *, goes_on: bool) -> Iterator[None]:
-    """Whatever ends the trial early ends its run as well, with the reason; `goes_on`: it may be continued elsewhere."""
+    """Whatever ends the trial early ends its run as well, with the reason; `goes_on`: it may be
+    continued elsewhere.
+    """
     try:
         yield
     except (KeyboardInterrupt, Terminated) as stop:
@@ -269,22 +303,34 @@ def _recorded(journal: Journal, *, goes_on: bool) -> Iterator[None]:
         _end(journal, "KILLED", {"trial.state": "interrupted", "trial.reason": reason})
         raise
     except BaseException as error:
-        reason, memory = f"{type(error).__name__}: {error}".removesuffix(": "), _is_out_of_memory(error, shared=goes_on)
-        interrupted = goes_on and (memory or isinstance(error, OSError))  # a full disk is the machine's doing
+        reason, memory = (
+            f"{type(error).__name__}: {error}".removesuffix(": "),
+            _is_out_of_memory(error, shared=goes_on),
+        )
+        interrupted = goes_on and (
+            memory or isinstance(error, OSError)
+        )  # a full disk is the machine's doing
         if not interrupted:
             _write(journal, "traceback.txt", traceback.format_exc())
         state = "interrupted" if interrupted else "failed"
-        _end(journal, "KILLED" if interrupted else "FAILED", {"trial.state": state, "trial.reason": reason})
+        _end(
+            journal,
+            "KILLED" if interrupted else "FAILED",
+            {"trial.state": state, "trial.reason": reason},
+        )
         if memory:
             advice = "a smaller training.batch_size or fewer filters need less"
-            raise OutOfMemoryError(f"out of memory ({reason.splitlines()[0]}); {advice}.") from error
+            raise OutOfMemoryError(
+                f"out of memory ({reason.splitlines()[0]}); {advice}."
+            ) from error
         raise
 
 
 def _is_out_of_memory(error: BaseException, *, shared: bool) -> bool:
     """Python's error, or TensorFlow's, or CUDA's in its words.
 
-    Where others share the device, what may as well be a broken installation counts too: alone it fails again.
+    Where others share the device, what may as well be a broken installation counts too: alone it
+    fails again.
     """
     words = str(error).lower().replace("_", " ")
     named = type(error).__name__ == "ResourceExhaustedError"  # TensorFlow may not be loaded yet

@@ -1,6 +1,9 @@
-"""What several tests need: a small data set, the composed config, and the command as a user types it."""
+"""What several tests need: a small data set, the composed config, and the command as a user
+types it.
+"""
 
-from svhn_sweep import training  # noqa: F401  # before TensorFlow, which reads on import what this sets
+# before TensorFlow, which reads on import what this sets
+from svhn_sweep import training  # noqa: F401
 
 # isort: split
 import os
@@ -21,9 +24,9 @@ from ray_nodes import RayNodes, namespaces_allowed, ray_nodes
 from ray_sweeps import PRETENDING, Cluster
 from studies import Studies
 
-from svhn_sweep.config import Config, conf_dir, from_composed, register_schema
+from svhn_sweep.config.schema import Config, conf_dir, from_composed, register_schema
 from svhn_sweep.data.synthetic import draw
-from svhn_sweep.tracking import store
+from svhn_sweep.tracking import tracking_uri
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -36,7 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def small_h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 synthetic digits to train on and 100 to test on, as an HDF5 file in the course file's layout."""
+    """300 synthetic digits to train on and 100 to test on, as an HDF5 file in the course file's
+    layout.
+    """
     path = tmp_path_factory.mktemp("data") / "small.h5"
     with h5py.File(path, "w") as file:
         for split, size in (("train", 300), ("test", 100)):
@@ -68,7 +73,9 @@ def composed() -> Iterator[Callable[..., Config]]:
 
 @pytest.fixture(scope="session")
 def plain_environment() -> dict[str, str]:
-    """The environment without what would send runs elsewhere, change how errors look, or choose what we choose."""
+    """The environment without what would send runs elsewhere, change how errors look, or choose
+    what we choose.
+    """
     others = ("MLFLOW_", "HYDRA_", "TF_ENABLE_ONEDNN_OPTS")
     return {key: value for key, value in os.environ.items() if not key.startswith(others)}
 
@@ -130,7 +137,7 @@ def client(tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(new_store, tmp_path)
-    return store.connect()
+    return tracking_uri.connect()
 
 
 @pytest.fixture

@@ -9,7 +9,9 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-PRETEND = Path(__file__).parent / "pretend"  # its sitecustomize.py has workers sleep instead of training
+PRETEND = (
+    Path(__file__).parent / "pretend"
+)  # its sitecustomize.py has workers sleep instead of training
 
 
 @dataclass
@@ -34,7 +36,9 @@ class Folder:
         )
 
     def python_begins_with(self, program: str, *, pretend: bool = False) -> dict[str, str]:
-        """The environment in which every Python process runs this first; `pretend`: after what is in PRETEND."""
+        """The environment in which every Python process runs this first; `pretend`: after what
+        is in PRETEND.
+        """
         before = (PRETEND / "sitecustomize.py").read_text() if pretend else ""
         site = self.path / "site"
         site.mkdir()
@@ -49,7 +53,9 @@ class Folder:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # CI's shell may have it ignored
+            preexec_fn=lambda: signal.signal(
+                signal.SIGINT, signal.SIG_DFL
+            ),  # CI's shell may have it ignored
         )
         self.started.append(process)
         return process
@@ -63,7 +69,10 @@ class Folder:
         return list(self.client.search_runs([found.experiment_id])) if found else []
 
     def history(self, run: Run, key: str) -> list[tuple[int, float]]:
-        return [(metric.step, metric.value) for metric in self.client.get_metric_history(run.info.run_id, key)]
+        return [
+            (metric.step, metric.value)
+            for metric in self.client.get_metric_history(run.info.run_id, key)
+        ]
 
     def artifacts(self, run: Run, folder: str = "") -> set[str]:
         found = self.client.list_artifacts(run.info.run_id, folder)

@@ -1,4 +1,6 @@
-"""A real Ray cluster on this machine: a head that trains nothing, and nodes that come, go, and are cut off."""
+"""A real Ray cluster on this machine: a head that trains nothing, and nodes that come, go, and
+are cut off.
+"""
 
 import os
 import secrets
@@ -66,7 +68,11 @@ class Node:
 
     def workers(self) -> list[int]:
         """The process ids of its workers, oldest first."""
-        return sorted(pid for pid in descendants(self.process.pid) if _title(pid).startswith("ray::TrialActor"))
+        return sorted(
+            pid
+            for pid in descendants(self.process.pid)
+            if _title(pid).startswith("ray::TrialActor")
+        )
 
 
 @dataclass
@@ -91,7 +97,12 @@ class RayNodes:
             _ip("link", "set", BRIDGE, "up")
         self.port = free_port()
         host = self.address.partition(":")[0]
-        own = ("--head", f"--port={self.port}", f"--node-ip-address={host}", "--include-dashboard=false")
+        own = (
+            "--head",
+            f"--port={self.port}",
+            f"--node-ip-address={host}",
+            "--include-dashboard=false",
+        )
         return self._node("head", cpus, *own)
 
     def join(
@@ -102,21 +113,27 @@ class RayNodes:
         hidden: Sequence[Path] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> Node:
-        """Start another node, which does not see the `hidden` folders; `environment`: beside the cluster's own."""
+        """Start another node, which does not see the `hidden` folders; `environment`: beside the
+        cluster's own.
+        """
         where = ("--node-ip-address=127.0.0.1",)
         namespace = ""
         if self.networks:
             number = len(self.nodes) + 2
             namespace = f"{BRIDGE}-{number}"  # of its cable, too
             _ip("netns", "add", namespace)
-            _ip("link", "add", namespace, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+            _ip(
+                "link", "add", namespace, "type", "veth", "peer", "name", "eth0", "netns", namespace
+            )
             _ip("link", "set", namespace, "master", BRIDGE, "up")
             _ip("-n", namespace, "addr", "add", f"{SUBNET}.{number}/24", "dev", "eth0")
             _ip("-n", namespace, "link", "set", "eth0", "up")
             _ip("-n", namespace, "link", "set", "lo", "up")
             where = (f"--node-ip-address={SUBNET}.{number}",)
         options = (f"--address={self.address}", *where, *((f"--num-gpus={gpus}",) if gpus else ()))
-        return self._node(name, cpus, *options, namespace=namespace, hidden=hidden, environment=environment)
+        return self._node(
+            name, cpus, *options, namespace=namespace, hidden=hidden, environment=environment
+        )
 
     def _node(
         self,
@@ -177,7 +194,9 @@ class RayNodes:
 def ray_nodes(
     folder: Path, environment: dict[str, str], *, cpus: int = 0, networks: bool = False
 ) -> Iterator[RayNodes]:
-    """A cluster with a head that has so many CPUs to train on, and a token without which nobody gets in."""
+    """A cluster with a head that has so many CPUs to train on, and a token without which nobody
+    gets in.
+    """
     token = folder / "token"
     token.touch(mode=0o600)
     token.write_text(secrets.token_hex(32))

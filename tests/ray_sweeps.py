@@ -16,7 +16,10 @@ from svhn_sweep.tracking import journal
 
 EPOCHS = 4
 DRY_RUN = "hydra.sweeper.dry_run=true"
-PRETENDING = {"PYTHONPATH": os.pathsep.join([str(PRETEND), str(PRETEND.parents[1])]), "PRETEND_SECONDS": "0.5"}
+PRETENDING = {
+    "PYTHONPATH": os.pathsep.join([str(PRETEND), str(PRETEND.parents[1])]),
+    "PRETEND_SECONDS": "0.5",
+}
 
 
 class Cluster:
@@ -28,10 +31,31 @@ class Cluster:
 
     def sweep(self, *more: str, n_trials: int = 4, epochs: int = EPOCHS) -> tuple[str, ...]:
         """The command's arguments."""
-        small = ("model=model1", "model.filters.conv1=2", "model.filters.conv2=2", f"training.epochs={epochs}")
-        plain = ("hydra.sweeper.confirm=null", "hydra.sweeper.pruner.name=none", "hydra.sweeper.study_name=study")
-        where = (f"hydra.sweeper.cluster={self.nodes.address}", f"hydra.sweeper.n_trials={n_trials}")
-        return ("-m", "optuna", "data=svhn", f"data.path={self.digits}", *small, *plain, *where, *more)
+        small = (
+            "model=model1",
+            "model.filters.conv1=2",
+            "model.filters.conv2=2",
+            f"training.epochs={epochs}",
+        )
+        plain = (
+            "hydra.sweeper.confirm=null",
+            "hydra.sweeper.pruner.name=none",
+            "hydra.sweeper.study_name=study",
+        )
+        where = (
+            f"hydra.sweeper.cluster={self.nodes.address}",
+            f"hydra.sweeper.n_trials={n_trials}",
+        )
+        return (
+            "-m",
+            "optuna",
+            "data=svhn",
+            f"data.path={self.digits}",
+            *small,
+            *plain,
+            *where,
+            *more,
+        )
 
     def start(self, *more: str, n_trials: int = 4, epochs: int = EPOCHS) -> "subprocess.Popen[str]":
         return self.folder.start(*self.sweep(*more, n_trials=n_trials, epochs=epochs))
@@ -67,7 +91,9 @@ def trials(folder: Folder) -> list[FrozenTrial]:
 
 
 def assert_whole(cluster: Cluster, n_trials: int, epochs: int = EPOCHS) -> None:
-    """Exactly the budget, each trial once in Optuna and once in MLflow, with a curve that has no gap; one parent."""
+    """Exactly the budget, each trial once in Optuna and once in MLflow, with a curve that has no
+    gap; one parent.
+    """
     found = trials(cluster.folder)
     assert Counter(trial.state for trial in found) == {TrialState.COMPLETE: n_trials}
     runs = cluster.folder.runs()

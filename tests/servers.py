@@ -21,8 +21,12 @@ USER = "sweeper"
 
 
 def postgres_programs() -> Path | None:
-    """The folder with initdb and pg_ctl, where Debian's package puts them; None if it is not installed."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    """The folder with initdb and pg_ctl, where Debian's package puts them; None if it is not
+    installed.
+    """
+    found = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
+    )
     return found[-1].parent if found else None
 
 
@@ -45,10 +49,18 @@ class Postgres:
         self.port = free_port(self.host)
         shutil.chown(self.folder, "postgres", "postgres") if os.getuid() == 0 else None
         self._program(
-            "initdb", "--pgdata", "data", "--auth=scram-sha-256", f"--pwfile={self._password_file()}", "-U", USER
+            "initdb",
+            "--pgdata",
+            "data",
+            "--auth=scram-sha-256",
+            f"--pwfile={self._password_file()}",
+            "-U",
+            USER,
         )
         with (self.folder / "data" / "postgresql.conf").open("a") as settings:
-            settings.write(f"port = {self.port}\nlisten_addresses = '*'\nunix_socket_directories = ''\n")
+            settings.write(
+                f"port = {self.port}\nlisten_addresses = '*'\nunix_socket_directories = ''\n"
+            )
             settings.write("max_connections = 300\nfsync = off\n")  # no test takes its power away
             settings.write("shared_preload_libraries = 'pg_stat_statements'\n")
         with (self.folder / "data" / "pg_hba.conf").open("a") as hosts:
@@ -97,8 +109,20 @@ class Postgres:
         assert programs is not None
         command: Sequence[str] = [str(programs / name), *arguments]
         if os.getuid() == 0:
-            command = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups", *command]
-        subprocess.run(command, cwd=self.folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            command = [
+                "setpriv",
+                "--reuid=postgres",
+                "--regid=postgres",
+                "--clear-groups",
+                *command,
+            ]
+        subprocess.run(
+            command,
+            cwd=self.folder,
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
 
 @dataclass
@@ -118,13 +142,29 @@ class Mlflow:
         (self.folder / "auth.ini").write_text(
             f"[mlflow]\ndefault_permission = EDIT\ndatabase_uri = {database}/mlflow_auth\n"
             f"admin_username = {USER}\nadmin_password = {self.password}\n"
-            "auth_cache_ttl_seconds = 60\n"  # else each request computes the password's hash, for 0.1 s
+            # else each request computes the password's hash, for 0.1 s
+            "auth_cache_ttl_seconds = 60\n"
         )
-        arguments = ["--app-name", "basic-auth", "--backend-store-uri", f"{database}/mlflow", "--workers", "1"]
-        arguments += ["--artifacts-destination", str(self.folder / "artifacts"), "--host", self.host]
+        arguments = [
+            "--app-name",
+            "basic-auth",
+            "--backend-store-uri",
+            f"{database}/mlflow",
+            "--workers",
+            "1",
+        ]
+        arguments += [
+            "--artifacts-destination",
+            str(self.folder / "artifacts"),
+            "--host",
+            self.host,
+        ]
         arguments += ["--allowed-hosts", f"{self.host}:{self.port}"]
         light = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-        own = {"MLFLOW_AUTH_CONFIG_PATH": str(self.folder / "auth.ini"), "MLFLOW_FLASK_SERVER_SECRET_KEY": "of a test"}
+        own = {
+            "MLFLOW_AUTH_CONFIG_PATH": str(self.folder / "auth.ini"),
+            "MLFLOW_FLASK_SERVER_SECRET_KEY": "of a test",
+        }
         with (self.folder / "mlflow.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "mlflow", "server", *arguments, "--port", str(self.port)],

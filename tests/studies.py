@@ -6,16 +6,21 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
-from svhn_sweep.config import Config, Precision, SvhnConfig, TrainingConfig
-from svhn_sweep.sweep import storage
-from svhn_sweep.sweep.plan import Params, Plan
-from svhn_sweep.sweep.settings import PrunerConfig, SweeperConfig
-from svhn_sweep.sweep.study import Study
+from svhn_sweep.config.schema import Config, Precision, SvhnConfig, TrainingConfig
+from svhn_sweep.sweep.plan.plan import Params, Plan
+from svhn_sweep.sweep.plan.settings import PrunerConfig, SweeperConfig
+from svhn_sweep.sweep.study import study_storage
+from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking.journal import Journal
 
 SPACE: dict[str, BaseDistribution] = {
@@ -24,7 +29,11 @@ SPACE: dict[str, BaseDistribution] = {
     "model.batch_norm": CategoricalDistribution((True, False)),
 }
 EPOCHS = 3
-BASELINE: Params = {"training.learning_rate": 1e-3, "model.dense_units": 32, "model.batch_norm": False}
+BASELINE: Params = {
+    "training.learning_rate": 1e-3,
+    "model.dense_units": 32,
+    "model.batch_norm": False,
+}
 
 
 @dataclass
@@ -43,19 +52,23 @@ class Studies:
         precision: Precision = Precision.float32,
     ) -> Plan:
         config = Config(
-            seed=42, data=SvhnConfig("digits.h5"), training=TrainingConfig(epochs=EPOCHS, precision=precision)
+            seed=42,
+            data=SvhnConfig("digits.h5"),
+            training=TrainingConfig(epochs=EPOCHS, precision=precision),
         )
         folder = self.path / "multirun" / "study"
         return Plan("study", folder, config, (), SPACE, queue, n_trials, fingerprint, "sha256")
 
-    def open(self, plan: Plan | None = None, settings: SweeperConfig | None = None, *, prune: bool = True) -> Study:
+    def open(
+        self, plan: Plan | None = None, settings: SweeperConfig | None = None, *, prune: bool = True
+    ) -> Study:
         """As a new driver does: nothing is known but what lies in the folder."""
         self.close()
         database = self.path / "optuna.db"
         if not database.exists():
             database.parent.mkdir(exist_ok=True)
             database.write_bytes(_empty())
-        self.opened.append(storage.connect(storage.url(f"sqlite:///{database}")))
+        self.opened.append(study_storage.connect(study_storage.url(f"sqlite:///{database}")))
         _hurry(self.opened[-1])
         return Study(plan or self.plan(), settings or sweeper(), self.opened[-1], 1, prune=prune)
 
@@ -67,15 +80,21 @@ class Studies:
 def _hurry(connected: RDBStorage) -> None:
     """Not to wait for the disk: no test takes its power away."""
     connected.engine.dispose()
-    event.listen(connected.engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    event.listen(
+        connected.engine,
+        "connect",
+        lambda connection, _: connection.execute("PRAGMA synchronous=OFF"),
+    )
 
 
 @cache
 def _empty() -> bytes:
-    """A database without a study; to make its tables takes longer than all else that a test does."""
+    """A database without a study; to make its tables takes longer than all else that a test
+    does.
+    """
     with TemporaryDirectory() as folder:
         path = Path(folder) / "optuna.db"
-        storage.connect(storage.url(f"sqlite:///{path}")).engine.dispose()
+        study_storage.connect(study_storage.url(f"sqlite:///{path}")).engine.dispose()
         return path.read_bytes()
 
 
@@ -95,7 +114,9 @@ def sweeper(
 def write(study: Study, number: int, *values: float) -> None:
     """What a worker leaves in the trial's folder: the metric of each epoch."""
     with Journal(study.folder(number)) as journal:
-        journal.start(name=f"trial {number}", experiment="svhn", store="sqlite:///mlflow.db", tags={})
+        journal.start(
+            name=f"trial {number}", experiment="svhn", store="sqlite:///mlflow.db", tags={}
+        )
         for epoch, value in enumerate(values, start=1):
             journal.metrics({study.settings.metric: value, "epoch_seconds": 2.0}, step=epoch)
         journal.metrics({"val/macro_f1": 0.5})

@@ -1,4 +1,6 @@
-"""MLflow's UI as a person sees it who has never seen the project: what the links of a sweep open, in a real browser."""
+"""MLflow's UI as a person sees it who has never seen the project: what the links of a sweep
+open, in a real browser.
+"""
 
 import re
 import shutil
@@ -18,20 +20,26 @@ SECONDS = 60  # MLflow's server and a browser on two busy cores take their time
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="no browser on this machine: apt-get install chromium"),
+    pytest.mark.skipif(
+        CHROMIUM is None, reason="no browser on this machine: apt-get install chromium"
+    ),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # SQLite connections of MLflow
 ]
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory, plain_environment: dict[str, str], small_h5: Path) -> Folder:
+def swept(
+    tmp_path_factory: pytest.TempPathFactory, plain_environment: dict[str, str], small_h5: Path
+) -> Folder:
     """A folder in which a sweep of three trials is over."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     folder = Folder(tmp_path_factory.mktemp("seen"), plain_environment | {"MLFLOW_PORT": port})
     data = ("data=svhn", f"data.path={small_h5}", "training.epochs=2", "hydra.sweeper.n_trials=3")
-    result = folder.run("-m", "optuna", "model=model1", "model.dropout=0", *data, "hydra.sweeper.confirm=null")
+    result = folder.run(
+        "-m", "optuna", "model=model1", "model.dropout=0", *data, "hydra.sweeper.confirm=null"
+    )
     assert result.returncode == 0, result.stderr
     return folder
 
@@ -144,7 +152,9 @@ def test_the_charts_are_curves_and_parallel_coordinates(links: dict[str, str], p
     for name in ("val/accuracy", "val/loss"):
         expect(page.get_by_text(name, exact=True).first).to_be_visible()
     expect(page.locator(".js-plotly-plot .scatterlayer .trace").first).to_be_attached()
-    page.get_by_text("Hyperparameters").first.scroll_into_view_if_needed()  # what is out of view is not drawn
+    page.get_by_text(
+        "Hyperparameters"
+    ).first.scroll_into_view_if_needed()  # what is out of view is not drawn
     axes = page.locator(".parcoords svg")
     expect(axes).to_be_visible()
     for name in ("learning_rate", "conv1", "best_accuracy"):
@@ -169,7 +179,9 @@ def test_the_studys_page_tells_what_was_found_and_leads_to_its_views(
     expect(accuracy).to_have_text(str(winner(swept).data.metrics["val/best_accuracy"]))
 
 
-def test_the_report_opens_in_the_artifact_viewer(swept: Folder, links: dict[str, str], page: Page) -> None:
+def test_the_report_opens_in_the_artifact_viewer(
+    swept: Folder, links: dict[str, str], page: Page
+) -> None:
     page.goto(run_page(links, parent(swept)).replace("?", "/artifacts/report.html?"))
     report = page.frame_locator("iframe")
     expect(report.locator("h1")).to_have_text(re.compile("^model1-"))

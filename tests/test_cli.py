@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from svhn_sweep.config import conf_dir
+from svhn_sweep.config.schema import conf_dir
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "numpy"}
@@ -16,15 +16,36 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["model.dropout=2"], "svhn_sweep: model.dropout must be at least 0 and less than 1 but got 2.0."),
+        (
+            ["model.dropout=2"],
+            "svhn_sweep: model.dropout must be at least 0 and less than 1 but got 2.0.",
+        ),
         (["modle=model2"], "svhn_sweep: modle is not a key of the config; did you mean model?"),
-        (["data=svhn", "data.path=nowhere.h5"], "nowhere.h5 does not exist; set data.path to an HDF5 file"),
+        (
+            ["data=svhn", "data.path=nowhere.h5"],
+            "nowhere.h5 does not exist; set data.path to an HDF5 file",
+        ),
         (["data.path=nowhere.h5"], "nowhere.h5 does not exist; set data.path to an HDF5 file"),
-        (["model=model1,model2"], "svhn_sweep: model=model1,model2 names several values; add -m to run each of them."),
-        (["trian"], "'trian' is neither a command nor an override; write optuna, ui, sync, predict or key"),
-        (["-m", "optune"], "svhn_sweep: 'optune' is neither a command nor an override; did you mean optuna?"),
-        (["optuna"], "svhn_sweep: optuna starts a sweep, which needs -m: python -m svhn_sweep -m optuna ..."),
-        (["-m", "model=model1,model2", "model.dropout=0.1,2"], "svhn_sweep: model.dropout must be at least 0 and"),
+        (
+            ["model=model1,model2"],
+            "svhn_sweep: model=model1,model2 names several values; add -m to run each of them.",
+        ),
+        (
+            ["trian"],
+            "'trian' is neither a command nor an override; write optuna, ui, sync, predict or key",
+        ),
+        (
+            ["-m", "optune"],
+            "svhn_sweep: 'optune' is neither a command nor an override; did you mean optuna?",
+        ),
+        (
+            ["optuna"],
+            "svhn_sweep: optuna starts a sweep, which needs -m: python -m svhn_sweep -m optuna ...",
+        ),
+        (
+            ["-m", "model=model1,model2", "model.dropout=0.1,2"],
+            "svhn_sweep: model.dropout must be at least 0 and",
+        ),
         (
             ["-m", "model.dropout=interval(0,0.3)"],
             "svhn_sweep: model.dropout must have a list of values, each of which is run, but got "
@@ -34,27 +55,44 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
         (["-m", "optuna", "hydra.job.chdir=true"], "svhn_sweep: hydra.job.chdir must be false"),
         (
             ["--config-n=schema"],
-            "svhn_sweep: --config-n must be left out, since all configs begin with conf/config.yaml",
+            "svhn_sweep: --config-n must be left out, since all "
+            "configs begin with conf/config.yaml",
         ),
-        (["--config-name=schema"], "svhn_sweep: --config-name must be left out, since all configs begin with conf/"),
+        (
+            ["--config-name=schema"],
+            "svhn_sweep: --config-name must be left out, since all configs begin with conf/",
+        ),
         (["-m", "optuna", "-cn", "schema"], "svhn_sweep: -cn must be left out"),
-        (["-m", "seed=1,2", "evaluation.test=true"], "svhn_sweep: evaluation.test must not be true in a multirun"),
+        (
+            ["-m", "seed=1,2", "evaluation.test=true"],
+            "svhn_sweep: evaluation.test must not be true in a multirun",
+        ),
         (
             ["data=synthetic", "data.folder=/etc/hostname"],
             "the digits cannot be stored: [Errno 17] File exists",
         ),
         (["ui", "--port", "1"], "svhn_sweep: ui takes no options"),
         *[
-            (["-m", "optuna", override], f"svhn_sweep: {key} must not hold a password, since everybody on this machine")
+            (
+                ["-m", "optuna", override],
+                f"svhn_sweep: {key} must not hold a password, since everybody on this machine",
+            )
             for key, override in [
-                ("hydra.sweeper.storage", "hydra.sweeper.storage=postgresql+psycopg://me:secret@host/optuna"),
-                ("hydra.sweeper.storage", "hydra.sweeper.storage=postgresql+psycopg://host/optuna?password=secret"),
+                (
+                    "hydra.sweeper.storage",
+                    "hydra.sweeper.storage=postgresql+psycopg://me:secret@host/optuna",
+                ),
+                (
+                    "hydra.sweeper.storage",
+                    "hydra.sweeper.storage=postgresql+psycopg://host/optuna?password=secret",
+                ),
                 ("tracking.experiment", "tracking.experiment=http://:secret@host"),
             ]
         ],
         (
             ["-m", "optuna", "hydra.sweeper.cluster=auto", "hydra.sweeper.devices=[0]"],
-            "svhn_sweep: hydra.sweeper.devices must be null with hydra.sweeper.cluster: Ray assigns devices.",
+            "svhn_sweep: hydra.sweeper.devices must be null with "
+            "hydra.sweeper.cluster: Ray assigns devices.",
         ),
         (
             ["-m", "optuna", "hydra.sweeper.takeover_after=60"],
@@ -63,7 +101,9 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
         (["sync", "nowhere"], "svhn_sweep: sync takes folders of runs, but there is no nowhere."),
     ],
 )
-def test_the_users_mistake_is_one_line_and_exit_code_2(svhn_sweep: Command, arguments: list[str], message: str) -> None:
+def test_the_users_mistake_is_one_line_and_exit_code_2(
+    svhn_sweep: Command, arguments: list[str], message: str
+) -> None:
     result = svhn_sweep(*arguments)
     assert result.returncode == 2
     assert message in result.stderr
@@ -83,13 +123,17 @@ def test_a_misspelt_key_inside_a_yaml_file_is_named(svhn_sweep: Command, tmp_pat
     own = tmp_path / "own" / "model"
     own.mkdir(parents=True)
     (own / "wide.yaml").write_text("defaults: [model2]\nfilterz: {conv1: 8}\n")
-    result = svhn_sweep("--config-dir", "own", "model=wide", "training=model2", "search_space=model2")
+    result = svhn_sweep(
+        "--config-dir", "own", "model=wide", "training=model2", "search_space=model2"
+    )
     assert result.returncode == 2
     assert "filterz" in result.stderr
     assert len(result.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"], ["model.dropout=2"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"], ["model.dropout=2"]]
+)
 def test_a_quick_answer_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
     script = (
         "import sys; from svhn_sweep.cli import main; sys.argv = ['svhn_sweep', *sys.argv[1:]]\n"
@@ -108,7 +152,12 @@ def test_help_tells_the_commands(svhn_sweep: Command) -> None:
     for command in ("svhn_sweep ui ", "svhn_sweep sync ", "svhn_sweep -m model=model1,model2 "):
         assert command in result.stdout
     assert "model=model1|model2, data=auto|svhn|stanford|synthetic" in result.stdout
-    assert {option.stem for option in (conf_dir() / "data").iterdir()} == {"auto", "svhn", "stanford", "synthetic"}
+    assert {option.stem for option in (conf_dir() / "data").iterdir()} == {
+        "auto",
+        "svhn",
+        "stanford",
+        "synthetic",
+    }
 
 
 def test_cfg_job_shows_the_composed_config(svhn_sweep: Command) -> None:

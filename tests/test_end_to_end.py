@@ -49,14 +49,26 @@ def finished(
 def test_curves_and_finals(finished: tuple[Folder, str]) -> None:
     folder, _ = finished
     (run,) = folder.runs()
-    for key in ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "learning_rate", "epoch_seconds"):
+    for key in (
+        "train/loss",
+        "train/accuracy",
+        "val/loss",
+        "val/accuracy",
+        "learning_rate",
+        "epoch_seconds",
+    ):
         assert [step for step, _ in folder.history(run, key)] == [1, 2]
     accuracies = [value for _, value in folder.history(run, "val/accuracy")]
     finals = run.data.metrics
     assert finals["val/best_accuracy"] == max(accuracies)
     assert finals["val/best_epoch"] == accuracies.index(max(accuracies)) + 1
     assert finals["val/final_accuracy"] == accuracies[-1]
-    for key in ("val/macro_f1", "test/accuracy", "test/macro_f1", *(f"test/recall_{digit}" for digit in range(10))):
+    for key in (
+        "val/macro_f1",
+        "test/accuracy",
+        "test/macro_f1",
+        *(f"test/recall_{digit}" for digit in range(10)),
+    ):
         assert 0 <= finals[key] <= 1
         assert len(folder.history(run, key)) == 1
 
@@ -73,19 +85,29 @@ def test_params_and_tags(finished: tuple[Folder, str], small_h5: Path) -> None:
     assert int(params["training.threads"]) > 0
     assert len(params["data.sha256"]) == 64
     assert params["data.sha256"] == tags["data.sha256"]
-    expected = {"role": "trial", "trial.state": "complete", "data.source": "svhn", "precision": "float32"}
+    expected = {
+        "role": "trial",
+        "trial.state": "complete",
+        "data.source": "svhn",
+        "precision": "float32",
+    }
     assert expected.items() <= tags.items()
     assert tags["device"].startswith(("CPU: ", "GPU: "))
     assert "python -m svhn_sweep" in tags["mlflow.note.content"]
     (dataset,) = run.inputs.dataset_inputs
-    assert (dataset.dataset.name, dataset.dataset.digest) == (small_h5.name, params["data.sha256"][:36])
+    assert (dataset.dataset.name, dataset.dataset.digest) == (
+        small_h5.name,
+        params["data.sha256"][:36],
+    )
 
 
 def test_artifacts(finished: tuple[Folder, str]) -> None:
     folder, _ = finished
     (run,) = folder.runs()
     found = folder.artifacts(run)
-    images = {path for path in found if path.startswith("images/confusion_matrix+step+0+")}  # and MLflow's smaller copy
+    images = {
+        path for path in found if path.startswith("images/confusion_matrix+step+0+")
+    }  # and MLflow's smaller copy
     assert sorted(Path(path).suffix for path in images) == [".png", ".webp"]
     assert found - images == {
         "command.txt",
@@ -95,17 +117,32 @@ def test_artifacts(finished: tuple[Folder, str]) -> None:
         "figures/curves.png",
         "figures/mistakes.png",
         "figures/samples.png",
-        *(f"confusion_matrix/{split}.{kind}" for split in ("validation", "test") for kind in ("png", "json")),
-        *(f"classification_report/{split}.{kind}" for split in ("validation", "test") for kind in ("txt", "json")),
+        *(
+            f"confusion_matrix/{split}.{kind}"
+            for split in ("validation", "test")
+            for kind in ("png", "json")
+        ),
+        *(
+            f"classification_report/{split}.{kind}"
+            for split in ("validation", "test")
+            for kind in ("txt", "json")
+        ),
     }
-    matrix = json.loads((folder.only_output / "confusion_matrix" / "test.json").read_text())["counts"]
+    matrix = json.loads((folder.only_output / "confusion_matrix" / "test.json").read_text())[
+        "counts"
+    ]
     assert np.trace(matrix) / np.sum(matrix) == pytest.approx(run.data.metrics["test/accuracy"])
 
 
-def test_the_terminal_tells_the_accuracies_and_where_the_run_is(finished: tuple[Folder, str]) -> None:
+def test_the_terminal_tells_the_accuracies_and_where_the_run_is(
+    finished: tuple[Folder, str],
+) -> None:
     folder, shown = finished
     (run,) = folder.runs()
-    assert [line[:9] for line in shown.splitlines() if line.startswith("epoch")] == ["epoch 1/2", "epoch 2/2"]
+    assert [line[:9] for line in shown.splitlines() if line.startswith("epoch")] == [
+        "epoch 1/2",
+        "epoch 2/2",
+    ]
     assert f"{run.data.metrics['test/accuracy']:.2%}" in shown
     assert str(folder.only_output) in shown
     assert run.info.run_id in shown
@@ -131,14 +168,18 @@ def test_the_model_takes_raw_pixels(finished: tuple[Folder, str], small_h5: Path
     assert served.metadata.signature.inputs.inputs[0].shape == (-1, 32, 32, 1)
     probabilities = served.predict(images)
     assert (probabilities == local.predict(images, verbose=0)).all()
-    assert (np.argmax(probabilities, axis=1) == labels).mean() == pytest.approx(run.data.metrics["test/accuracy"])
+    assert (np.argmax(probabilities, axis=1) == labels).mean() == pytest.approx(
+        run.data.metrics["test/accuracy"]
+    )
 
 
 def test_real_digits_are_learnt(folder: Folder, real_h5: Path) -> None:
     result = folder.run("model=model1", "training.epochs=1", "data=svhn", f"data.path={real_h5}")
     assert result.returncode == 0, result.stderr
     (run,) = folder.runs()
-    assert run.data.metrics["val/final_accuracy"] > 0.5  # guessing the most frequent digit gives 0.2
+    assert (
+        run.data.metrics["val/final_accuracy"] > 0.5
+    )  # guessing the most frequent digit gives 0.2
     with h5py.File(real_h5) as file:
         images = file["X_test"][:200].reshape(-1, 32, 32, 1).astype(np.float32)
     served, local = served_and_local(folder, run)
@@ -166,9 +207,13 @@ def test_a_multirun_never_reads_the_test_split(folder: Folder, small_h5: Path) -
     with h5py.File(small_h5) as whole, h5py.File(folder.path / "train.h5", "w") as train:
         for name in ("X_train", "y_train"):
             train[name] = whole[name][:]
-    result = folder.run("-m", *TINY, "data=svhn", "data.path=train.h5", "training.learning_rate=1e-3,1e-4,1e30")
+    result = folder.run(
+        "-m", *TINY, "data=svhn", "data.path=train.h5", "training.learning_rate=1e-3,1e-4,1e30"
+    )
     assert result.returncode == 1
-    assert "training.learning_rate=1e+30: training diverged: the loss is not finite" in result.stderr
+    assert (
+        "training.learning_rate=1e+30: training diverged: the loss is not finite" in result.stderr
+    )
     ends = sorted((run.data.tags["trial.state"], run.info.status) for run in folder.runs())
     assert ends == [("complete", "FINISHED"), ("complete", "FINISHED"), ("diverged", "FAILED")]
     assert not any(key.startswith("test/") for run in folder.runs() for key in run.data.metrics)
@@ -184,10 +229,16 @@ def test_a_folder_holds_one_run(finished: tuple[Folder, str], small_h5: Path) ->
 
 
 def in_training(process: subprocess.Popen[str], folder: Folder) -> None:
-    """Return once an epoch is over and MLflow has heard of the run: its import and a new store take seconds."""
+    """Return once an epoch is over and MLflow has heard of the run: its import and a new store
+    take seconds.
+    """
     for _ in range(1200):
         journals = list(folder.path.rglob("journal.jsonl"))
-        if journals and '"step": 2' in journals[0].read_text() and (journals[0].parent / "mlflow.json").exists():
+        if (
+            journals
+            and '"step": 2' in journals[0].read_text()
+            and (journals[0].parent / "mlflow.json").exists()
+        ):
             return
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
@@ -245,7 +296,9 @@ def start_server(folder: Folder, port: int) -> Iterator[Callable[[], None]]:
         log = (server / "log").open("w")
         with log:
             processes.append(
-                subprocess.Popen(command, cwd=server, env=folder.environment | light, stdout=log, stderr=log)
+                subprocess.Popen(
+                    command, cwd=server, env=folder.environment | light, stdout=log, stderr=log
+                )
             )
         for _ in range(600):
             try:
@@ -262,7 +315,11 @@ def start_server(folder: Folder, port: int) -> Iterator[Callable[[], None]]:
 
 
 def test_a_dead_server_costs_a_warning_and_no_data_and_no_password_is_written(
-    folder: Folder, small_h5: Path, port: int, start_server: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+    folder: Folder,
+    small_h5: Path,
+    port: int,
+    start_server: Callable[[], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = f"http://someone:xyzzy-secret@127.0.0.1:{port}"
@@ -290,9 +347,12 @@ def test_a_dead_server_costs_a_warning_and_no_data_and_no_password_is_written(
         assert not path.is_file() or b"xyzzy-secret" not in path.read_bytes(), path
 
 
-def test_an_error_while_training_is_a_failed_run_with_its_traceback(folder: Folder, small_h5: Path) -> None:
+def test_an_error_while_training_is_a_failed_run_with_its_traceback(
+    folder: Folder, small_h5: Path
+) -> None:
     environment = folder.python_begins_with(
-        "import keras\ndef fit(*arguments, **options):\n    raise RuntimeError('no luck')\nkeras.Model.fit = fit\n"
+        "import keras\ndef fit(*arguments, **options):\n    raise RuntimeError('no "
+        "luck')\nkeras.Model.fit = fit\n"
     )
     data = ("data=svhn", f"data.path={small_h5}", "tracking.experiment=broken")
     result = folder.run(*TINY, *data, **environment)

@@ -8,14 +8,29 @@ from pathlib import Path
 BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "gpu.py"
 
 
-def test_each_part_says_what_it_measured(tmp_path: Path, small_h5: Path, plain_environment: dict[str, str]) -> None:
+def test_each_part_says_what_it_measured(
+    tmp_path: Path, small_h5: Path, plain_environment: dict[str, str]
+) -> None:
     found = tmp_path / "gpu.json"
     parts = ["machine", "at_once_model2", "sweep"]
-    command = [sys.executable, str(BENCHMARK), str(small_h5), "--json", str(found), "--short", "--parts", *parts]
-    subprocess.run(command, check=True, cwd=tmp_path, env=plain_environment | {"CUDA_VISIBLE_DEVICES": "-1"})
+    command = [
+        sys.executable,
+        str(BENCHMARK),
+        str(small_h5),
+        "--json",
+        str(found),
+        "--short",
+        "--parts",
+        *parts,
+    ]
+    subprocess.run(
+        command, check=True, cwd=tmp_path, env=plain_environment | {"CUDA_VISIBLE_DEVICES": "-1"}
+    )
 
     measured = json.loads(found.read_text())
     assert list(measured) == parts
     assert all(measured["at_once_model2"][count]["epochs_per_second"] > 0 for count in "12")
     trials = [run for run in measured["sweep"]["runs"] if run["tags"]["role"] != "sweep"]
-    assert [(run["status"], run["epochs"], len(run["matrices"])) for run in trials] == [("FINISHED", 1, 2)] * 2
+    assert [(run["status"], run["epochs"], len(run["matrices"])) for run in trials] == [
+        ("FINISHED", 1, 2)
+    ] * 2

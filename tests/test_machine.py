@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from svhn_sweep import machine
-from svhn_sweep.config import Precision
+from svhn_sweep.config.schema import Precision
 
 QUESTION = "--query-gpu=index --format=csv,noheader"
 
@@ -44,7 +44,9 @@ def test_without_a_choice_all_gpus_are_there(path: Path, present: tuple[int, ...
         ("GPU-8932f937,GPU-0a1b2c3d", ["GPU-8932f937", "GPU-0a1b2c3d"]),
     ],
 )
-def test_the_user_chooses_gpus(path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, gpus: list[str]) -> None:
+def test_the_user_chooses_gpus(
+    path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, gpus: list[str]
+) -> None:
     nvidia_smi(path, 0, 1, 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert machine.gpus() == gpus
@@ -90,7 +92,9 @@ def test_cores_that_the_process_may_not_use_do_not_count(one_core: None) -> None
         ("amx_bf16 amx_tile", "mixed_bfloat16"),
     ],
 )
-def test_a_processor_that_knows_bfloat16_uses_it(monkeypatch: pytest.MonkeyPatch, flags: str, precision: str) -> None:
+def test_a_processor_that_knows_bfloat16_uses_it(
+    monkeypatch: pytest.MonkeyPatch, flags: str, precision: str
+) -> None:
     monkeypatch.setattr(machine, "flags", lambda: set(flags.split()))
     assert machine.precision(Precision.auto, []) == precision
 
@@ -105,8 +109,12 @@ def test_a_processor_that_knows_bfloat16_uses_it(monkeypatch: pytest.MonkeyPatch
         ([], "float32"),
     ],
 )
-def test_gpus_that_all_know_bfloat16_use_it(path: Path, capabilities: list[str], precision: str) -> None:
-    nvidia_smi(path, *capabilities, question="--query-gpu=compute_cap --format=csv,noheader --id=0,1")
+def test_gpus_that_all_know_bfloat16_use_it(
+    path: Path, capabilities: list[str], precision: str
+) -> None:
+    nvidia_smi(
+        path, *capabilities, question="--query-gpu=compute_cap --format=csv,noheader --id=0,1"
+    )
     assert machine.precision(Precision.auto, ["0", "1"]) == precision
 
 

@@ -9,7 +9,7 @@ from hydra import compose, initialize_config_dir
 from hydra.conf import HydraConf
 
 from svhn_sweep import provenance
-from svhn_sweep.config import (
+from svhn_sweep.config.schema import (
     Config,
     DataConfig,
     EvaluationConfig,
@@ -55,7 +55,13 @@ def resolved(config: Config, data: DataConfig, *, threads: int = 3, test: bool =
     ],
 )
 def test_the_command_names_the_data_that_was_used(composed: Composed, data: DataConfig) -> None:
-    typed = ["model=model1", "seed=7", "data=auto", "data.synthetic.train_size=99", "evaluation.test=null"]
+    typed = [
+        "model=model1",
+        "seed=7",
+        "data=auto",
+        "data.synthetic.train_size=99",
+        "evaluation.test=null",
+    ]
     config = resolved(composed(*typed), data)
     command = provenance.command(provenance.explicit(typed, config), [])
     assert composed(*words(command)) == config
@@ -72,15 +78,25 @@ def test_the_command_names_the_data_that_was_used(composed: Composed, data: Data
         (["training.threads=null"], []),
         (["training.precision=auto"], []),
         (["++training.threads=8", "training.batch_size=8"], ["training.batch_size=8"]),
-        (["tracking.experiment=data.x", "model.dropout=0"], ["tracking.experiment=data.x", "model.dropout=0"]),
+        (
+            ["tracking.experiment=data.x", "model.dropout=0"],
+            ["tracking.experiment=data.x", "model.dropout=0"],
+        ),
     ],
 )
 @pytest.mark.parametrize("test", [False, True])
-def test_what_was_left_open_is_spelt_out(composed: Composed, typed: list[str], kept: list[str], test: bool) -> None:
+def test_what_was_left_open_is_spelt_out(
+    composed: Composed, typed: list[str], kept: list[str], test: bool
+) -> None:
     config = resolved(composed(*kept), SvhnConfig("/tmp/digits.h5"), threads=5, test=test)
     overrides = provenance.explicit(typed, config)
     machine = ["training.precision=float32", "training.threads=5"]
-    spelt = ["data=svhn", "data.path=/tmp/digits.h5", *machine, f"evaluation.test={str(test).lower()}"]
+    spelt = [
+        "data=svhn",
+        "data.path=/tmp/digits.h5",
+        *machine,
+        f"evaluation.test={str(test).lower()}",
+    ]
     assert overrides == [*kept, *spelt]
     assert composed(*overrides) == config
 
@@ -134,8 +150,14 @@ def test_the_folders_of_own_configs_are_those_of_the_command_line(folders: list[
         ("/tmp/a-b_c.h5", "/tmp/a-b_c.h5"),
         ("http://host:5000/x", "http://host:5000/x"),
         ("nullable", "nullable"),
-        *((text, f"'{text}'") for text in ("", "null", "True", "FALSE", "inf", "NaN", "5", "1e5", "-1", "a b", " a")),
-        *((text, f"'{text}'") for text in ("a,b", "[1]", "{a: 1}", "f(x)", "a=b", "#a", "$HOME", "~/x", "../x", "\n")),
+        *(
+            (text, f"'{text}'")
+            for text in ("", "null", "True", "FALSE", "inf", "NaN", "5", "1e5", "-1", "a b", " a")
+        ),
+        *(
+            (text, f"'{text}'")
+            for text in ("a,b", "[1]", "{a: 1}", "f(x)", "a=b", "#a", "$HOME", "~/x", "../x", "\n")
+        ),
         ("it's", r"'it\'s'"),
         ("back\\", r"'back\\'"),
         ("${seed}", r"'\${seed}'"),
@@ -192,7 +214,12 @@ def test_a_model_of_the_users_own_is_no_baseline(choices: dict[str, str], role: 
 
 @pytest.mark.parametrize(
     ("override", "named"),
-    [("data.path=a.h5", True), ("+data.path=a.h5", True), ("++data.path=a.h5", True), ("data.paths=a", False)],
+    [
+        ("data.path=a.h5", True),
+        ("+data.path=a.h5", True),
+        ("++data.path=a.h5", True),
+        ("data.paths=a", False),
+    ],
 )
 def test_a_file_is_named_with_any_prefix(override: str, named: bool) -> None:
     assert provenance.names_file(["model=model2", override]) is named

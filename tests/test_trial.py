@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from svhn_sweep.errors import OutOfMemoryError, Terminated
-from svhn_sweep.tracking.journal import Journal, ending
+from svhn_sweep.tracking.journal import Journal, end_tags
 from svhn_sweep.trial import _recorded
 
 
@@ -18,12 +18,14 @@ def train(journal: Journal, stop: type[BaseException], *, over: bool) -> None:
 
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, Terminated])
 @pytest.mark.parametrize(("over", "state"), [(False, "interrupted"), (True, "complete")])
-def test_an_end_that_is_written_stands(tmp_path: Path, stop: type[BaseException], over: bool, state: str) -> None:
+def test_an_end_that_is_written_stands(
+    tmp_path: Path, stop: type[BaseException], over: bool, state: str
+) -> None:
     with Journal(tmp_path) as journal:
         journal.start(name="a run", experiment="svhn", store="sqlite:///x", tags={})
         with pytest.raises(stop):
             train(journal, stop, over=over)
-    assert (ending(tmp_path) or {})["trial.state"] == state
+    assert (end_tags(tmp_path) or {})["trial.state"] == state
 
 
 EXHAUSTED = tf.errors.ResourceExhaustedError(None, None, "OOM when allocating\nin a layer")
@@ -53,7 +55,9 @@ def test_for_want_of_memory_a_sweeps_trial_is_only_interrupted(
             with pytest.raises(raised), _recorded(journal, goes_on=goes_on):
                 raise error
         interrupted = goes_on and raised is OutOfMemoryError
-        assert (ending(folder) or {})["trial.state"] == ("interrupted" if interrupted else "failed")
+        assert (end_tags(folder) or {})["trial.state"] == (
+            "interrupted" if interrupted else "failed"
+        )
         assert (folder / "traceback.txt").exists() == (not interrupted)
 
 
@@ -64,7 +68,9 @@ def test_for_want_of_memory_a_sweeps_trial_is_only_interrupted(
         (EXHAUSTED, "ResourceExhaustedError: OOM when allocating"),
     ],
 )
-def test_one_sentence_says_what_needs_less_memory(tmp_path: Path, error: Exception, words: str) -> None:
+def test_one_sentence_says_what_needs_less_memory(
+    tmp_path: Path, error: Exception, words: str
+) -> None:
     with Journal(tmp_path) as journal:
         journal.start(name="a run", experiment="svhn", store="sqlite:///x", tags={})
         with pytest.raises(OutOfMemoryError) as caught, _recorded(journal, goes_on=False):

@@ -1,4 +1,6 @@
-"""The built wheel in a fresh environment, used from a folder that has nothing to do with the checkout."""
+"""The built wheel in a fresh environment, used from a folder that has nothing to do with the
+checkout.
+"""
 
 import os
 import subprocess
@@ -14,9 +16,13 @@ UV = [sys.executable, "-m", "uv"]
 
 def run(*command: str | Path, cwd: Path = CHECKOUT) -> str:
     environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(("MLFLOW_", "HYDRA_", "PYTHON"))
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("MLFLOW_", "HYDRA_", "PYTHON"))
     }
-    result = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
     assert result.returncode == 0, result.stderr
     return result.stdout
 
@@ -29,20 +35,43 @@ def test_the_wheel_trains_in_a_folder_with_a_space_in_its_name(tmp_path: Path) -
     (wheel,) = (tmp_path / "dist").glob("*.whl")
     python = tmp_path / "fresh" / "bin" / "python"
     run(*UV, "venv", "--quiet", "--python", sys.executable, tmp_path / "fresh")
-    run(*UV, "pip", "install", "--python", python, "--require-hashes", "-r", CHECKOUT / "requirements.lock")
+    run(
+        *UV,
+        "pip",
+        "install",
+        "--python",
+        python,
+        "--require-hashes",
+        "-r",
+        CHECKOUT / "requirements.lock",
+    )
     run(*UV, "pip", "install", "--python", python, "--no-deps", wheel)
 
     folder = tmp_path / "a folder"
     folder.mkdir()
     small = ("data.synthetic.train_size=200", "data.synthetic.test_size=100", "training.epochs=1")
-    sweep = ("-m", "optuna", "model=model1", "hydra.sweeper.n_trials=2", "hydra.sweeper.confirm.seeds=2")
+    sweep = (
+        "-m",
+        "optuna",
+        "model=model1",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.confirm.seeds=2",
+    )
     shown = run(python, "-m", "svhn_sweep", *sweep, *small, cwd=folder)
     assert "SYNTHETIC DIGITS" in shown
     assert "registered as svhn-digits-synthetic" in shown.lower()
-    assert {path.name for path in folder.iterdir()} == {"data", "mlflow.db", "mlruns", "multirun", "optuna.db"}
+    assert {path.name for path in folder.iterdir()} == {
+        "data",
+        "mlflow.db",
+        "mlruns",
+        "multirun",
+        "optuna.db",
+    }
     client = MlflowClient(f"sqlite:///{folder}/mlflow.db")
     assert client.get_experiment_by_name("svhn") is None
     runs = client.search_runs([client.get_experiment_by_name("svhn-synthetic").experiment_id])
-    assert {run.data.tags["data.source"] for run in runs if run.data.tags["role"] != "sweep"} == {"synthetic"}
+    assert {run.data.tags["data.source"] for run in runs if run.data.tags["role"] != "sweep"} == {
+        "synthetic"
+    }
     script = tmp_path / "fresh" / "bin" / "svhn-sweep"
     assert "name: model1" in run(script, "--cfg", "job", "model=model1", cwd=folder)

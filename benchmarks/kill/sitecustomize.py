@@ -1,9 +1,10 @@
-"""Ends processes of a sweep at named moments. Python imports this at its start where this folder is on PYTHONPATH.
+"""Ends processes of a sweep at named moments. Python imports this at its start where this folder is
+on PYTHONPATH.
 
-CHAOS_KILLS is a JSON list of kills. In `process` (driver or worker) `moment` (MODULE:FUNCTION, MODULE:CLASS.METHOD) is
-about to happen or has happened (`side`: before or after) for the `nth` time in all processes together: then `victim`
-(driver, worker or all) gets SIGKILL. `count` is a file with one byte for each time, `told` one that gets a line for
-each kill.
+CHAOS_KILLS is a JSON list of kills. In `process` (driver or worker) `moment` (MODULE:FUNCTION,
+MODULE:CLASS.METHOD) is about to happen or has happened (`side`: before or after) for the `nth` time
+in all processes together: then `victim` (driver, worker or all) gets SIGKILL. `count` is a file
+with one byte for each time, `told` one that gets a line for each kill.
 """
 
 import functools
@@ -24,7 +25,9 @@ ENDLESS = 60  # seconds
 
 
 class Finder(importlib.abc.MetaPathFinder):
-    """Finds modules as ever, and wraps the functions in question when such a module has been executed."""
+    """Finds modules as ever, and wraps the functions in question when such a module has been
+    executed.
+    """
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -33,7 +36,9 @@ class Finder(importlib.abc.MetaPathFinder):
         if not wanted:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
-        spec = next((spec for finder in others if (spec := finder.find_spec(fullname, path, target))), None)
+        spec = next(
+            (spec for finder in others if (spec := finder.find_spec(fullname, path, target))), None
+        )
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
@@ -85,7 +90,8 @@ def end(kill: dict[str, Any], in_worker: bool) -> None:
         victims = [driver] if b"svhn_sweep" in read(driver, "cmdline") else []
     if not victims:
         return
-    with open(kill["told"], "a") as file:  # noqa: PTH123  # pathlib would be imported before its time
+    # pathlib would be imported before its time
+    with open(kill["told"], "a") as file:  # noqa: PTH123
         file.write(json.dumps(kill) + "\n")
     if victim == "all":
         os.killpg(os.getpgrp(), signal.SIGKILL)

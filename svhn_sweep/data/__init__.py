@@ -1,9 +1,17 @@
-"""From a data config to arrays: every source ends in an HDF5 file of one layout, read by one reader."""
+"""From a data config to arrays: every source ends in an HDF5 file of one layout, read by one
+reader.
+"""
 
 from dataclasses import replace
 from pathlib import Path
 
-from svhn_sweep.config import AutoConfig, DataConfig, StanfordConfig, SvhnConfig, SyntheticConfig
+from svhn_sweep.config.schema import (
+    AutoConfig,
+    DataConfig,
+    StanfordConfig,
+    SvhnConfig,
+    SyntheticConfig,
+)
 from svhn_sweep.data import hdf5, stanford, synthetic
 from svhn_sweep.data.splits import Images, Labels, Parts, Splits, split_validation
 from svhn_sweep.errors import DataError
@@ -12,12 +20,17 @@ __all__ = ["Images", "Labels", "Parts", "Splits", "has_test", "load", "resolve",
 
 
 def resolve(config: DataConfig, *, path_given: bool = False) -> DataConfig:
-    """The source that a config stands for on this machine, with an absolute path: never `AutoConfig`.
+    """The source that a config stands for on this machine, with an absolute path: never
+    `AutoConfig`.
 
     `path_given`: the user named a file; then only that will do, never the synthetic digits.
     """
     if isinstance(config, AutoConfig):
-        return resolve(SvhnConfig(config.path) if path_given or Path(config.path).exists() else config.synthetic)
+        return resolve(
+            SvhnConfig(config.path)
+            if path_given or Path(config.path).exists()
+            else config.synthetic
+        )
     if isinstance(config, SvhnConfig):
         return replace(config, path=str(Path(config.path).absolute()))
     assert isinstance(config, StanfordConfig | SyntheticConfig)
@@ -33,7 +46,8 @@ def load(config: DataConfig, *, test: bool) -> Splits:
     """The digits of a resolved config; builds or downloads them first where needed.
 
     Raises:
-        DataError: the file is missing or malformed, a download failed, or there is no place for the digits.
+        DataError: the file is missing or malformed, a download failed, or there is no place for the
+            digits.
     """
     try:
         match config:

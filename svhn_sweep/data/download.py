@@ -1,4 +1,6 @@
-"""Fetch a large file: a cut download goes on where it stopped, and only a file with the right checksum appears."""
+"""Fetch a large file: a cut download goes on where it stopped, and only a file with the right
+checksum appears.
+"""
 
 import fcntl
 import hashlib
@@ -11,7 +13,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 import requests
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 
 from svhn_sweep.errors import DataError
 
@@ -22,7 +31,8 @@ BLOCK = 1 << 14  # bytes; what a cut connection loses of the last one is fetched
 
 
 def fetch(url: str, target: Path, sha256: str) -> None:
-    """Make sure that `target` is there and complete; until then its bytes are in `target` plus `.part`.
+    """Make sure that `target` is there and complete; until then its bytes are in `target` plus
+    `.part`.
 
     Args:
         url: http or https.
@@ -44,13 +54,18 @@ def fetch(url: str, target: Path, sha256: str) -> None:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         if digest != sha256:
             part.unlink()
-            raise DataError(f"{url} must have the SHA-256 {sha256} but what arrived has {digest}; it was thrown away.")
+            raise DataError(
+                f"{url} must have the SHA-256 {sha256} but what "
+                f"arrived has {digest}; it was thrown away."
+            )
         part.replace(target)
 
 
 @contextmanager
 def _held(part: Path) -> Iterator[None]:
-    """Have the file for oneself: another process, perhaps of another host, may be at it. An empty one is removed."""
+    """Have the file for oneself: another process, perhaps of another host, may be at it. An
+    empty one is removed.
+    """
     while True:
         with part.open("ab") as file:
             _lock(file, part)
@@ -108,7 +123,12 @@ def _continue(url: str, part: Path) -> None:
         if response.status_code != requests.codes.partial_content:
             have = 0  # the server cannot continue and starts again
         total = have + int(response.headers.get("Content-Length", 0)) or None
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            DownloadColumn(),
+            TransferSpeedColumn(),
+        )
         with Progress(*columns, TimeRemainingColumn()) as progress, part.open("ab") as file:
             file.truncate(have)
             task = progress.add_task(Path(url).name, total=total, completed=have)

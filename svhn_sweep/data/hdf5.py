@@ -30,9 +30,16 @@ def read(path: Path, source: str, *, test: bool) -> Splits:
             x_test, y_test = _split(file, "test") if test else (None, None)
     except FileNotFoundError:
         raise DataError(
-            f"{path} does not exist; set data.path to an HDF5 file, or take data=synthetic or data=stanford."
+            f"{path} does not exist; set data.path to an HDF5 file, or "
+            "take data=synthetic or data=stanford."
         ) from None
-    except (OSError, KeyError, RuntimeError, TypeError, ValueError) as error:  # h5py's, for a damaged file
+    except (
+        OSError,
+        KeyError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:  # h5py's, for a damaged file
         raise DataError(f"{path} cannot be read as HDF5: {error}.") from error
     with path.open("rb") as raw:
         sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
@@ -40,12 +47,16 @@ def read(path: Path, source: str, *, test: bool) -> Splits:
 
 
 def has_test(path: Path) -> bool:
-    """Whether a readable file has a test split of the form of its training split; no digit of it is read."""
+    """Whether a readable file has a test split of the form of its training split; no digit of it
+    is read.
+    """
     with h5py.File(path, "r") as file:
         if not all(isinstance(file.get(name), h5py.Dataset) for name in ("X_test", "y_test")):
             return False
         images, labels = file["X_test"].shape, file["y_test"].shape
-        return bool(images[1:] == file["X_train"].shape[1:] and images[:1] == labels[:1] and images[0] > 0)
+        return bool(
+            images[1:] == file["X_train"].shape[1:] and images[:1] == labels[:1] and images[0] > 0
+        )
 
 
 def write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
@@ -72,14 +83,21 @@ def _split(file: h5py.File, split: str) -> tuple[Images, Labels]:
     return images, labels
 
 
-def _dataset(file: h5py.File, name: str, shapes: tuple[tuple[int, ...], ...]) -> NDArray[np.generic]:
-    """The dataset's values, if they are numbers in this very file, and one of `shapes` behind the first dimension."""
+def _dataset(
+    file: h5py.File, name: str, shapes: tuple[tuple[int, ...], ...]
+) -> NDArray[np.generic]:
+    """The dataset's values, if they are numbers in this very file, and one of `shapes` behind
+    the first dimension.
+    """
     where = f"{file.filename}: {name}"
     link = file.get(name, getlink=True)
     if link is None:
         raise DataError(f"{where} is missing; the file holds {', '.join(file) or 'nothing'}.")
     if not isinstance(link, h5py.HardLink):
-        raise DataError(f"{where} must be stored in the file itself but is a {type(link).__name__} to {link.path}.")
+        raise DataError(
+            f"{where} must be stored in the file itself but is a "
+            f"{type(link).__name__} to {link.path}."
+        )
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
         raise DataError(f"{where} must be a dataset but is a {type(dataset).__name__}.")
@@ -93,7 +111,9 @@ def _dataset(file: h5py.File, name: str, shapes: tuple[tuple[int, ...], ...]) ->
     if len(dataset) == 0:
         raise DataError(f"{where} must not be empty but its shape is {dataset.shape}.")
     if len(dataset) > MOST_DIGITS:
-        raise DataError(f"{where} must hold at most {MOST_DIGITS:,} digits but holds {len(dataset):,}.")
+        raise DataError(
+            f"{where} must hold at most {MOST_DIGITS:,} digits but holds {len(dataset):,}."
+        )
     values: NDArray[np.generic] = dataset[()]
     return values
 
@@ -109,7 +129,8 @@ def _images(file: h5py.File, name: str) -> Images:
         raise DataError(f"{where} must have pixels in 0..255 but they are in {low:g}..{high:g}.")
     if high <= 1:
         raise DataError(
-            f"{where} must have pixels in 0..255 but they are in {low:g}..{high:g}: they look already scaled "
+            f"{where} must have pixels in 0..255 but they are in "
+            f"{low:g}..{high:g}: they look already scaled "
             "to 0..1; store them unscaled, the model divides by 255 itself."
         )
     return values.astype(np.float32)
@@ -122,5 +143,8 @@ def _labels(file: h5py.File, name: str) -> Labels:
     if (labels == 10).any() and not (labels == 0).any():
         raise DataError(f"{where} has label 10: Stanford's label for the digit 0; write it as 0.")
     if wrong.any():
-        raise DataError(f"{where} must be whole numbers in 0..9 but {wrong.sum()} are not, {labels[wrong][0]:g} first.")
+        raise DataError(
+            f"{where} must be whole numbers in 0..9 but {wrong.sum()} "
+            f"are not, {labels[wrong][0]:g} first."
+        )
     return labels.astype(np.uint8)

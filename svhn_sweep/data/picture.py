@@ -14,8 +14,9 @@ SIDE = 32  # pixels
 def read(path: Path) -> Images:
     """The picture in a file: float32 [32, 32, 1], grey, 0..255.
 
-    What is transparent becomes white. A picture that is not square is made square by repeating its edges, as
-    Stanford's crops extend into the digit's surroundings; then it is scaled. A grey one of 32x32 stays as it is.
+    What is transparent becomes white. A picture that is not square is made square by repeating its
+    edges, as Stanford's crops extend into the digit's surroundings; then it is scaled. A grey one
+    of 32x32 stays as it is.
 
     Raises:
         DataError: it is missing, or not a picture.
@@ -33,10 +34,17 @@ def read(path: Path) -> Images:
             grey = picture.convert("L")  # ITU-R BT.601 luma, as the digits in the data
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # all that Pillow raises
+    except (
+        OSError,
+        ValueError,
+        SyntaxError,
+        Image.DecompressionBombError,
+    ) as error:  # all that Pillow raises
         raise DataError(f"{path} must be a picture but cannot be read: {error}.") from error
     if grey.size != (SIDE, SIDE):
-        grey = Image.fromarray(_square(np.asarray(grey))).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        grey = Image.fromarray(_square(np.asarray(grey))).resize(
+            (SIDE, SIDE), Image.Resampling.BICUBIC
+        )
     return np.asarray(grey, dtype=np.float32)[..., None]
 
 

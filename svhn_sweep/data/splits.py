@@ -37,7 +37,9 @@ class Splits:
 
 @dataclass(frozen=True)
 class Parts:
-    """X_train and y_train in two: images and labels to learn from, and those to judge each epoch by."""
+    """X_train and y_train in two: images and labels to learn from, and those to judge each epoch
+    by.
+    """
 
     train: tuple[Images, Labels]
     validation: tuple[Images, Labels]
@@ -54,7 +56,8 @@ def split_validation(splits: Splits, fraction: float) -> Parts:
     if not 0 < cut < count:
         raise DataError(
             f"{splits.path}: X_train must be enough for training and validation "
-            f"but training.validation_split={fraction:g} cuts its {count} digits into {cut} and {count - cut}."
+            f"but training.validation_split={fraction:g} cuts its "
+            f"{count} digits into {cut} and {count - cut}."
         )
     return Parts(
         train=(splits.x_train[:cut], splits.y_train[:cut]),

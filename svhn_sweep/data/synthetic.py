@@ -1,8 +1,9 @@
 """Street numbers drawn by rule, for a first run without a download.
 
-What makes SVHN hard is imitated: many typefaces, neighbouring digits cut by the edge, light on dark and dark on
-light, low contrast, shading, texture, blur, noise and compression. How far that goes is measured: a model2 trained on
-these digits alone is tested on real ones (benchmarks/synthetic_to_real.py).
+What makes SVHN hard is imitated: many typefaces, neighbouring digits cut by the edge, light on dark
+and dark on light, low contrast, shading, texture, blur, noise and compression. How far that goes is
+measured: a model2 trained on these digits alone is tested on real ones
+(benchmarks/synthetic_to_real.py).
 """
 
 import io
@@ -16,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 from scipy import ndimage
 
-from svhn_sweep.config import SyntheticConfig
+from svhn_sweep.config.schema import SyntheticConfig
 from svhn_sweep.data import hdf5
 from svhn_sweep.data.splits import Images, Labels
 
@@ -30,7 +31,9 @@ FONTS = (  # in matplotlib's own font folder
     *("STIXGeneral.ttf", "STIXGeneralBol.ttf", "STIXGeneralItalic.ttf", "STIXGeneralBolIta.ttf"),
     *("cmr10.ttf", "cmb10.ttf", "cmss10.ttf", "cmss10.ttf", "cmtt10.ttf"),
 )
-MEDIAN_CONTRAST = 85  # grey levels: the crops' standard deviations then lie as the real ones' do, median 29
+MEDIAN_CONTRAST = (
+    85  # grey levels: the crops' standard deviations then lie as the real ones' do, median 29
+)
 Canvas = NDArray[np.float64]
 ACROSS = np.broadcast_to(np.linspace(-1, 1, CANVAS), (CANVAS, CANVAS))
 SOFTEN = ndimage.zoom(np.eye(4), (CANVAS / 4, 1), order=1)  # [64, 4]: four values, interpolated
@@ -42,14 +45,22 @@ def build(config: SyntheticConfig) -> Path:
     path = (Path(config.folder) / f"synthetic-v{VERSION}-seed{config.seed}-{sizes}.h5").absolute()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)  # now, not after ten seconds of drawing
-        x_train, y_train = draw(config.train_size, seed=(config.seed, 0), task="Drawing digits to train on")
-        x_test, y_test = draw(config.test_size, seed=(config.seed, 1), task="Drawing digits to test on")
-        hdf5.write(path, {"X_train": x_train, "y_train": y_train, "X_test": x_test, "y_test": y_test})
+        x_train, y_train = draw(
+            config.train_size, seed=(config.seed, 0), task="Drawing digits to train on"
+        )
+        x_test, y_test = draw(
+            config.test_size, seed=(config.seed, 1), task="Drawing digits to test on"
+        )
+        hdf5.write(
+            path, {"X_train": x_train, "y_train": y_train, "X_test": x_test, "y_test": y_test}
+        )
     return path
 
 
 def draw(count: int, seed: tuple[int, ...], task: str = "Drawing digits") -> tuple[Images, Labels]:
-    """`count` crops, float32 [N, 32, 32] in 0..255, and their labels, each digit equally often (give or take one)."""
+    """`count` crops, float32 [N, 32, 32] in 0..255, and their labels, each digit equally often
+    (give or take one).
+    """
     random = np.random.default_rng(seed)
     labels = random.permutation(np.arange(count) % 10).astype(np.uint8)
     images = np.stack([_crop(int(digit), random) for digit in track(labels, task)])
@@ -82,7 +93,9 @@ def _font(name: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def _coverage(digit: int, random: np.random.Generator) -> Canvas:
-    """How much of each pixel is paint, 0..1, [64, 64]: the digit in the middle, its neighbours beside it."""
+    """How much of each pixel is paint, 0..1, [64, 64]: the digit in the middle, its neighbours
+    beside it.
+    """
     height = random.uniform(0.6, 0.95) * CANVAS
     font = _font(str(random.choice(FONTS)), int(height / 0.73))  # a digit is about 0.73 em high
     stroke = int(random.choice([0, 0, 1, 1, 2, 3, 4]))
@@ -110,7 +123,9 @@ def _coverage(digit: int, random: np.random.Generator) -> Canvas:
 
 
 def _seen_from_the_street(image: Image.Image, random: np.random.Generator) -> Canvas:
-    """The middle of the picture, [64, 64]: rotated, sheared, stretched, a little bent and off centre."""
+    """The middle of the picture, [64, 64]: rotated, sheared, stretched, a little bent and off
+    centre.
+    """
     angle, shear = random.normal(0, 0.07), random.normal(0, 0.13)
     widen = np.exp(random.normal(-0.15, 0.22))
     matrix = np.array([[1 / widen, shear], [0, 1]])
@@ -119,7 +134,9 @@ def _seen_from_the_street(image: Image.Image, random: np.random.Generator) -> Ca
     bend = random.normal(0, 0.0012, size=2)  # perspective: lines that meet
     scale = 1 + bend.sum() * CANVAS / 2
     coefficients = (*matrix[0] * scale, offset[0], *matrix[1] * scale, offset[1], *bend)
-    seen = image.transform((CANVAS, CANVAS), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR)
+    seen = image.transform(
+        (CANVAS, CANVAS), Image.Transform.PERSPECTIVE, coefficients, Image.Resampling.BILINEAR
+    )
     return np.asarray(seen, dtype=np.float64) / 255
 
 
@@ -142,9 +159,13 @@ def _texture(random: np.random.Generator) -> Canvas:
         surface += random.normal(0, 35)
         surface[edges[0] : -edges[1], edges[2] : -edges[3]] = 0
     if kind < 0.4:
-        surface = ndimage.rotate(surface, random.normal(0, 4), reshape=False, order=1, mode="nearest")
+        surface = ndimage.rotate(
+            surface, random.normal(0, 4), reshape=False, order=1, mode="nearest"
+        )
     if random.random() < 0.5:  # rough plaster
-        surface = surface + ndimage.gaussian_filter(random.normal(0, random.uniform(2, 30), surface.shape), 1.2)
+        surface = surface + ndimage.gaussian_filter(
+            random.normal(0, random.uniform(2, 30), surface.shape), 1.2
+        )
     return np.asarray(surface)
 
 

@@ -12,22 +12,24 @@ from omegaconf import DictConfig
 from optuna.storages import RDBStorage
 
 from svhn_sweep import data, provenance
-from svhn_sweep.config import Config
+from svhn_sweep.config.schema import Config
 from svhn_sweep.errors import ConfigError, SweepError, SweepInterruptedError, Terminated
-from svhn_sweep.report import console
-from svhn_sweep.sweep import announcement, conclusion, storage
-from svhn_sweep.sweep.conclude import conclude, report_so_far
-from svhn_sweep.sweep.parent_run import ParentRun
-from svhn_sweep.sweep.plan import Resolve, plans
-from svhn_sweep.sweep.settings import LOG_FORMAT, SweeperConfig, from_composed
-from svhn_sweep.sweep.study import Study
-from svhn_sweep.sweep.work import Work, follow
+from svhn_sweep.run_header import console
+from svhn_sweep.sweep.context import Work, follow
+from svhn_sweep.sweep.finalize import conclude, report_so_far
+from svhn_sweep.sweep.plan.plan import Resolve, plans
+from svhn_sweep.sweep.plan.settings import LOG_FORMAT, SweeperConfig, from_composed
+from svhn_sweep.sweep.report import summary
+from svhn_sweep.sweep.report.study_run import StudyRun
+from svhn_sweep.sweep.study import study_storage
+from svhn_sweep.sweep.study.study import Study
+from svhn_sweep.sweep.terminal import plan_tables
 from svhn_sweep.sweep.workers.local import LocalMachine
 from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.sweep.workers.scheduler import Scheduler
-from svhn_sweep.tracking import store
-from svhn_sweep.tracking.live import Live
-from svhn_sweep.tracking.sync import MULTIRUN, NEWEST, RUN_FOLDERS
+from svhn_sweep.tracking import tracking_uri
+from svhn_sweep.tracking.background_uploader import Live
+from svhn_sweep.tracking.run_folders import MULTIRUN, NEWEST, RUN_FOLDERS
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
@@ -48,29 +50,41 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
     hydra, settings = composed.hydra, from_composed(composed.hydra)
     if hydra.launcher._target_ != BASIC_LAUNCHER:
         raise ConfigError(
-            f"hydra/launcher must be basic: a sweep starts its own workers; but got {hydra.launcher._target_}."
+            "hydra/launcher must be basic: a sweep starts its own "
+            f"workers; but got {hydra.launcher._target_}."
         )
-    database = storage.url(settings.storage)
+    database = study_storage.url(settings.storage)
     with ExitStack() as stack:
         cluster = stack.enter_context(closing(_cluster(settings)))
-        found = plans(settings, arguments, _resolver(arguments, cluster, test=settings.confirm is not None))
-        announcement.before(found, settings, cluster)
+        found = plans(
+            settings, arguments, _resolver(arguments, cluster, test=settings.confirm is not None)
+        )
+        plan_tables.before(found, settings, cluster)
         if settings.dry_run:
-            announcement.examples(found, settings, cluster.threads, provenance.config_dirs(hydra))
+            plan_tables.examples(found, settings, cluster.threads, provenance.config_dirs(hydra))
             return
         MULTIRUN.mkdir(exist_ok=True)
-        logging.basicConfig(filename=MULTIRUN / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True)
-        kept = storage.connect(database)
-        with storage.interrupted_by_database():
+        logging.basicConfig(
+            filename=MULTIRUN / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True
+        )
+        kept = study_storage.connect(database)
+        with study_storage.interrupted_by_database():
             for plan in found:
-                stack.enter_context(storage.single_driver(kept, plan.name, plan.folder))
-            studies = [Study(plan, settings, kept, plan.config.training.threads or cluster.threads) for plan in found]
+                stack.enter_context(study_storage.single_driver(kept, plan.name, plan.folder))
+            studies = [
+                Study(plan, settings, kept, plan.config.training.threads or cluster.threads)
+                for plan in found
+            ]
         cluster.prepare(found)
         _run(hydra, settings, cluster, studies, kept)
 
 
 def _run(
-    hydra: HydraConf, settings: SweeperConfig, cluster: Cluster, studies: Sequence[Study], kept: RDBStorage
+    hydra: HydraConf,
+    settings: SweeperConfig,
+    cluster: Cluster,
+    studies: Sequence[Study],
+    kept: RDBStorage,
 ) -> None:
     """The sweep itself, while the locks of its studies are held."""
     config_dirs, command = provenance.config_dirs(hydra), _command(hydra)
@@ -79,17 +93,20 @@ def _run(
         follow(live, studies)
         _note_newest(studies)
         scheduler = Scheduler(settings, cluster, config_dirs, live)
-        parents: list[ParentRun] = []
-        with _ended_with(parents, command), storage.interrupted_by_database():
+        parents: list[StudyRun] = []
+        with _ended_with(parents, command), study_storage.interrupted_by_database():
             for study in studies:
-                parents.append(ParentRun(study, explored, command, config_dirs))
+                parents.append(StudyRun(study, explored, command, config_dirs))
                 parents[-1].update()
             try:
                 _sweep(Work(studies, parents, scheduler, kept))
             finally:
                 scheduler.stop()
     if not live.sent:
-        console.print(f"MLflow at {store.address()} lacks some of it: `python -m svhn_sweep sync` sends it.")
+        console.print(
+            f"MLflow at {tracking_uri.address()} lacks some of it: "
+            "`python -m svhn_sweep sync` sends it."
+        )
 
 
 def _cluster(settings: SweeperConfig) -> Cluster:
@@ -97,7 +114,7 @@ def _cluster(settings: SweeperConfig) -> Cluster:
     if settings.cluster is None:
         return LocalMachine(settings, MULTIRUN / "workers.log")
     try:
-        from svhn_sweep.sweep.workers.ray_cluster import RayCluster
+        from svhn_sweep.sweep.workers.ray.cluster import RayCluster
     except ImportError as error:
         raise ConfigError(
             f"hydra.sweeper.cluster={settings.cluster} needs this package's extra `ray`: {error}."
@@ -124,8 +141,8 @@ def _sweep(work: Work) -> None:
         conclude(work)
         return
     told = report_so_far(work)
-    conclusion.show_table(studies, [None for _ in studies])
-    conclusion.show_lines(studies, told)
+    summary.show_table(studies, [None for _ in studies])
+    summary.show_lines(studies, told)
     begun = max(1, min(len(study.trials()) for study in studies))
     console.print(
         f"timeout={settings.timeout:g} s is over: the same command continues the search; with "
@@ -136,24 +153,28 @@ def _sweep(work: Work) -> None:
 
 
 @contextmanager
-def _ended_with(parents: Sequence[ParentRun], command: str) -> Iterator[None]:
+def _ended_with(parents: Sequence[StudyRun], command: str) -> Iterator[None]:
     """The studies' own runs end as the sweep does; whoever can continue it is told how."""
     try:
         yield
     except BaseException as error:
         stopped = isinstance(error, KeyboardInterrupt | Terminated)
         resumable = stopped or isinstance(error, SweepInterruptedError)
-        reason = "stopped" if stopped else store.reason(error)
+        reason = "stopped" if stopped else tracking_uri.reason(error)
         for parent in parents:
             state = "interrupted" if resumable else "failed"
-            parent.end("KILLED" if resumable else "FAILED", {"trial.state": state, "trial.reason": reason})
+            parent.end(
+                "KILLED" if resumable else "FAILED", {"trial.state": state, "trial.reason": reason}
+            )
         if resumable:
             console.print(f"Nothing is lost. The same command continues:\n{command}")
         for parent in parents:
             try:
                 parent.update()
             except Exception:
-                logger.exception("no leaderboard")  # and no word of it: what ended the sweep is told
+                logger.exception(
+                    "no leaderboard"
+                )  # and no word of it: what ended the sweep is told
         raise
     for parent in parents:
         if not parent.ended:
@@ -175,7 +196,8 @@ def _resolver(arguments: Sequence[str], cluster: Cluster, *, test: bool) -> Reso
         data.split_validation(splits, config.training.validation_split)
         if test and not data.has_test(splits.path):
             raise ConfigError(
-                f"{splits.path} must have X_test and y_test, on which the champion is judged; or add "
+                f"{splits.path} must have X_test and y_test, on "
+                "which the champion is judged; or add "
                 "hydra.sweeper.confirm=null."
             )
         training = replace(config.training, precision=cluster.precision(config.training.precision))
@@ -186,5 +208,11 @@ def _resolver(arguments: Sequence[str], cluster: Cluster, *, test: bool) -> Reso
 
 def _command(hydra: HydraConf) -> str:
     """The command that continues this sweep."""
-    own = [each for each in hydra.overrides.hydra if not each.startswith(("hydra.mode=", "hydra/sweeper="))]
-    return provenance.command(["-m", "optuna", *hydra.overrides.task, *own], provenance.config_dirs(hydra))
+    own = [
+        each
+        for each in hydra.overrides.hydra
+        if not each.startswith(("hydra.mode=", "hydra/sweeper="))
+    ]
+    return provenance.command(
+        ["-m", "optuna", *hydra.overrides.task, *own], provenance.config_dirs(hydra)
+    )

@@ -1,4 +1,6 @@
-"""The journal of a run: every event, in order, in the run's own folder. It knows nothing of MLflow."""
+"""The journal of a run: every event, in order, in the run's own folder. It knows nothing of
+MLflow.
+"""
 
 import fcntl
 import json
@@ -15,11 +17,16 @@ Scalar = str | int | float | bool
 
 
 class Event(TypedDict, total=False):
-    """One line of a journal. `kind` and `time` (milliseconds since 1970) are always there, the rest as listed."""
+    """One line of a journal.
 
-    kind: str  # start, resume, description, params, tags, metrics, dataset, artifact, image, model, view, end
+    `kind` and `time` (milliseconds since 1970) are always there, the rest as listed.
+    """
+
+    # start, resume, description, params, tags, metrics, dataset, artifact, image, model, view, end
+    kind: str
     time: int
-    key: str  # start: names this run for ever, in whatever store; image, view: names it in MLflow's UI
+    # start: names this run for ever, in whatever store; image, view: names it in MLflow's UI
+    key: str
     store: str  # start: where the run is meant to be shown, without a password
     experiment: str  # start
     parent: str  # start, of a run within another: that one's folder, relative to this one
@@ -35,13 +42,16 @@ class Event(TypedDict, total=False):
 
 
 class Journal:
-    """Appends events to `folder/journal.jsonl` and holds its lock, by which others see that the run is alive.
+    """Appends events to `folder/journal.jsonl` and holds its lock, by which others see that the run
+    is alive.
 
-    An event that was appended survives a crash of this process and of the machine. A run that was interrupted goes on
-    in the same journal: it starts once, and a parameter, or a metric of its step, that is there is not written again.
+    An event that was appended survives a crash of this process and of the machine. A run that was
+    interrupted goes on in the same journal: it starts once, and a parameter, or a metric of its
+    step, that is there is not written again.
 
     Attributes:
-        started: whether it has its first event; a process that dies at once leaves a journal without any.
+        started: whether it has its first event; a process that dies at once leaves a journal
+            without any.
 
     Raises:
         BlockingIOError: another process is still writing this journal after `patience` seconds.
@@ -54,7 +64,9 @@ class Journal:
         self._lock(time.monotonic() + patience)
         content = (folder / JOURNAL).read_bytes()
         if content and not content.endswith(b"\n"):
-            self._file.truncate(content.rfind(b"\n") + 1)  # a line that a crash cut short was never sent
+            self._file.truncate(
+                content.rfind(b"\n") + 1
+            )  # a line that a crash cut short was never sent
         self._params: set[str] = set()
         self._metrics: set[tuple[str, int]] = set()
         self._views: dict[str, str] = {}
@@ -63,7 +75,9 @@ class Journal:
         for event, _ in read(folder):
             self._note(event)
 
-    def start(self, *, name: str, experiment: str, store: str, tags: dict[str, Scalar], parent: str = "") -> None:
+    def start(
+        self, *, name: str, experiment: str, store: str, tags: dict[str, Scalar], parent: str = ""
+    ) -> None:
         """The first event; in a journal that ended before, the run goes on."""
         if self.started and self.ended:
             self._append({"kind": "resume"})
@@ -74,7 +88,9 @@ class Journal:
         self.tags(tags)
 
     def params(self, values: dict[str, Scalar]) -> None:
-        """A parameter keeps its first value, wherever the data lie when the run goes on: MLflow takes no other."""
+        """A parameter keeps its first value, wherever the data lie when the run goes on: MLflow
+        takes no other.
+        """
         new = {key: value for key, value in values.items() if key not in self._params}
         if new:
             self._append({"kind": "params", "values": new})
@@ -83,8 +99,12 @@ class Journal:
         self._append({"kind": "tags", "values": values})
 
     def metrics(self, values: dict[str, float], step: int = 0) -> None:
-        """Finite numbers; `step` is the epoch, from 1, or 0 for a number that belongs to the whole run."""
-        new: dict[str, Scalar] = {key: value for key, value in values.items() if (key, step) not in self._metrics}
+        """Finite numbers; `step` is the epoch, from 1, or 0 for a number that belongs to the
+        whole run.
+        """
+        new: dict[str, Scalar] = {
+            key: value for key, value in values.items() if (key, step) not in self._metrics
+        }
         if new:
             self._append({"kind": "metrics", "values": new, "step": step})
 
@@ -92,20 +112,28 @@ class Journal:
         self._append({"kind": "dataset", "name": name, "digest": digest, "source": source})
 
     def artifact(self, path: str) -> None:
-        """A finished file in the folder, by its path relative to it; written again, it is sent again."""
+        """A finished file in the folder, by its path relative to it; written again, it is sent
+        again.
+        """
         self._append({"kind": "artifact", "path": path})
 
     def describe(self, text: str) -> None:
-        """What a person reads first about the run, in the Markdown of `description`; what stood there is replaced."""
+        """What a person reads first about the run, in the Markdown of `description`; what stood
+        there is replaced.
+        """
         if text != self.description:
             self._append({"kind": "description", "text": text})
 
     def image(self, path: str, key: str) -> None:
-        """A finished PNG in the folder, which MLflow's UI shows beside those of other runs with the same key."""
+        """A finished PNG in the folder, which MLflow's UI shows beside those of other runs with
+        the same key.
+        """
         self._append({"kind": "image", "path": path, "key": key})
 
     def view(self, key: str, name: str, state: str) -> None:
-        """How MLflow's UI is to show the run's experiment; what is there already is not written again."""
+        """How MLflow's UI is to show the run's experiment; what is there already is not written
+        again.
+        """
         if self._views.get(key) != state:
             self._append({"kind": "view", "key": key, "name": name, "state": state})
 
@@ -114,7 +142,9 @@ class Journal:
         self._append({"kind": "model", "path": path})
 
     def extend(self, lines: bytes) -> None:
-        """Events that were written to another journal of this run: whole lines, with their own times."""
+        """Events that were written to another journal of this run: whole lines, with their own
+        times.
+        """
         for line in lines.splitlines():
             self._note(json.loads(line))
         self._write(lines.decode("utf-8"))
@@ -163,7 +193,9 @@ class Journal:
 
 
 def read(folder: Path, position: int = 0) -> Iterator[tuple[Event, int]]:
-    """The events from byte `position` on, each with the position after it; a line still being written is left out."""
+    """The events from byte `position` on, each with the position after it; a line still being
+    written is left out.
+    """
     if not (folder / JOURNAL).exists():
         return
     with (folder / JOURNAL).open("rb") as file:
@@ -188,20 +220,26 @@ def is_for(folder: Path, store: str) -> bool:
 
 
 def has_ended(folder: Path) -> bool:
-    """Whether the run has started and its process is gone; if it died before it could write the end, writes it."""
+    """Whether the run has started and its process is gone; if it died before it could write the
+    end, writes it.
+    """
     try:
         with Journal(folder, patience=0) as journal:
             if not journal.started:
                 return False
-            if ending(folder) is None:
-                journal.end("KILLED", {"trial.state": "interrupted", "trial.reason": "the process died"})
+            if end_tags(folder) is None:
+                journal.end(
+                    "KILLED", {"trial.state": "interrupted", "trial.reason": "the process died"}
+                )
     except BlockingIOError:
         return False
     return True
 
 
-def ending(folder: Path) -> dict[str, Scalar] | None:
-    """The tags with which the run ended, trial.state among them; None if it runs or no process wrote its end."""
+def end_tags(folder: Path) -> dict[str, Scalar] | None:
+    """The tags with which the run ended, trial.state among them; None if it runs or no process
+    wrote its end.
+    """
     tags: dict[str, Scalar] | None = None
     for event, _ in read(folder):
         if event["kind"] in ("end", "resume"):
@@ -214,7 +252,9 @@ def history(folder: Path) -> dict[int, dict[str, float]]:
     epochs: dict[int, dict[str, float]] = {}
     for event, _ in read(folder):
         if event["kind"] == "metrics":
-            epochs.setdefault(event["step"], {}).update({key: float(value) for key, value in event["values"].items()})
+            epochs.setdefault(event["step"], {}).update(
+                {key: float(value) for key, value in event["values"].items()}
+            )
     return epochs
 
 

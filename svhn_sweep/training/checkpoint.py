@@ -1,4 +1,6 @@
-"""Where a fit stands after an epoch: one file, from which another process goes on as if nothing had happened."""
+"""Where a fit stands after an epoch: one file, from which another process goes on as if nothing
+had happened.
+"""
 
 import json
 import os
@@ -14,7 +16,15 @@ from numpy.typing import NDArray
 from svhn_sweep.errors import DataError
 
 HISTORY = "history"
-DAMAGE = (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile)  # as NumPy meets it
+DAMAGE = (
+    OSError,
+    EOFError,
+    KeyError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    zipfile.BadZipFile,
+)  # as NumPy meets it
 
 
 @dataclass(frozen=True)
@@ -23,7 +33,8 @@ class Checkpoint:
 
     Attributes:
         history: the metrics of each epoch so far.
-        best_weights: the best epoch's, as `model.get_weights()` gives them; None if they were not kept.
+        best_weights: the best epoch's, as `model.get_weights()` gives them; None if they were not
+            kept.
     """
 
     history: list[dict[str, float]]
@@ -36,10 +47,11 @@ def save(
     history: list[dict[str, float]],
     best_weights: list[NDArray[np.float32]] | None,
 ) -> None:
-    """Write `path` as one atomic step: a crash, even of the machine, leaves the checkpoint before or this one.
+    """Write `path` as one atomic step: a crash, even of the machine, leaves the checkpoint before
+    or this one.
 
-    The file is an .npz without pickles: `model/N` and `optimizer/N` are all variables in their order, `best/N` the best
-    weights, `history` is JSON, in which each float is exact.
+    The file is an .npz without pickles: `model/N` and `optimizer/N` are all variables in their
+    order, `best/N` the best weights, `history` is JSON, in which each float is exact.
 
     Args:
         path: in a folder that exists.
@@ -47,10 +59,14 @@ def save(
         history: the metrics of each epoch so far.
         best_weights: as `model.get_weights()` gave them, or None.
     """
-    arrays: dict[str, Any] = {name: keras.ops.convert_to_numpy(value) for name, value in _variables(model).items()}
+    arrays: dict[str, Any] = {
+        name: keras.ops.convert_to_numpy(value) for name, value in _variables(model).items()
+    }
     arrays |= _numbered("best", best_weights or [])
     arrays[HISTORY] = np.array(json.dumps(history))
-    unfinished = path.with_name(f".{path.name}.unfinished")  # what a kill leaves of it, the next one overwrites
+    unfinished = path.with_name(
+        f".{path.name}.unfinished"
+    )  # what a kill leaves of it, the next one overwrites
     try:
         with unfinished.open("wb") as file:
             np.savez(file, **arrays)
@@ -80,8 +96,10 @@ def load(path: Path, model: keras.Model) -> Checkpoint:
     for name in expected | found:
         if found.get(name) != expected.get(name):
             raise DataError(
-                f"{path} must hold a checkpoint of this model but its {name} is {found.get(name, 'missing')} where the "
-                f"model's is {expected.get(name, 'missing')}; remove the file to begin this trial again."
+                f"{path} must hold a checkpoint of this model but its {name} is "
+                f"{found.get(name, 'missing')} where the "
+                f"model's is {expected.get(name, 'missing')}; remove "
+                "the file to begin this trial again."
             )
     for name, variable in variables.items():
         variable.assign(arrays[name])
@@ -89,14 +107,17 @@ def load(path: Path, model: keras.Model) -> Checkpoint:
 
 
 def _read(path: Path) -> tuple[dict[str, NDArray[Any]], list[dict[str, float]]]:
-    """All arrays by name, and the history: all is read, and so compared with its checksums, before any is used."""
+    """All arrays by name, and the history: all is read, and so compared with its checksums,
+    before any is used.
+    """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = dict(archive)
         history: list[dict[str, float]] = json.loads(arrays.pop(HISTORY).item())
     except DAMAGE as error:
         raise DataError(
-            f"{path} must be a checkpoint but cannot be read ({error}); remove the file to begin this trial again."
+            f"{path} must be a checkpoint but cannot be read ({error}); remove the file "
+            "to begin this trial again."
         ) from error
     return arrays, history
 

@@ -9,7 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, classification_report, confusion_matrix, f1_score, recall_score
+from sklearn.metrics import (
+    accuracy_score,
+    classification_report,
+    confusion_matrix,
+    f1_score,
+    recall_score,
+)
 
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training.model import INPUT_SHAPE
@@ -41,9 +47,13 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
-        """The mean categorical cross-entropy, of probabilities no nearer to 0 than 1e-7: at most 16.1 for an image."""
+        """The mean categorical cross-entropy, of probabilities no nearer to 0 than 1e-7: at most
+        16.1 for an image.
+        """
         truth = keras.utils.to_categorical(self.labels, len(DIGITS))
-        return float(keras.ops.mean(keras.losses.categorical_crossentropy(truth, self.probabilities)))
+        return float(
+            keras.ops.mean(keras.losses.categorical_crossentropy(truth, self.probabilities))
+        )
 
     @property
     def accuracy(self) -> float:
@@ -52,13 +62,21 @@ class Evaluation:
 
     @property
     def macro_f1(self) -> float:
-        """The mean over digits of 2 precision recall / (precision + recall), 0..1; 0 for a digit never predicted."""
-        return float(f1_score(self.labels, self.predictions, labels=DIGITS, average="macro", zero_division=0))
+        """The mean over digits of 2 precision recall / (precision + recall), 0..1; 0 for a digit
+        never predicted.
+        """
+        return float(
+            f1_score(self.labels, self.predictions, labels=DIGITS, average="macro", zero_division=0)
+        )
 
     @property
     def recall(self) -> list[float]:
-        """For each digit the share of its images that are recognised, 0..1; 0 for a digit that the split lacks."""
-        recalls = recall_score(self.labels, self.predictions, labels=DIGITS, average=None, zero_division=0)
+        """For each digit the share of its images that are recognised, 0..1; 0 for a digit that
+        the split lacks.
+        """
+        recalls = recall_score(
+            self.labels, self.predictions, labels=DIGITS, average=None, zero_division=0
+        )
         return [float(value) for value in recalls]
 
     @property
@@ -68,11 +86,22 @@ class Evaluation:
         return matrix
 
     def write(self, folder: Path) -> list[str]:
-        """Write matrix and report as text and JSON below `folder`; returns the paths relative to it."""
-        common = {"y_true": self.labels, "y_pred": self.predictions, "labels": DIGITS, "zero_division": 0}
+        """Write matrix and report as text and JSON below `folder`; returns the paths relative to
+        it.
+        """
+        common = {
+            "y_true": self.labels,
+            "y_pred": self.predictions,
+            "labels": DIGITS,
+            "zero_division": 0,
+        }
         contents = {
             f"confusion_matrix/{self.split}.json": json.dumps(
-                {"rows": "true digit", "columns": "predicted digit", "counts": self.confusion.tolist()}
+                {
+                    "rows": "true digit",
+                    "columns": "predicted digit",
+                    "counts": self.confusion.tolist(),
+                }
             ),
             f"classification_report/{self.split}.txt": classification_report(**common, digits=3),
             f"classification_report/{self.split}.json": json.dumps(
@@ -86,13 +115,16 @@ class Evaluation:
 
 
 def predictor(model: keras.Model) -> Predict:
-    """From images to the model's probabilities, float32 [N, 10], by the weights that it holds when asked.
+    """From images to the model's probabilities, float32 [N, 10], by the weights that it holds when
+    asked.
 
-    TensorFlow traces the model once, whatever the number of images. Keras' `predict` would trace it once for each of
-    the steps that the fit puts into one call.
+    TensorFlow traces the model once, whatever the number of images. Keras' `predict` would trace it
+    once for each of the steps that the fit puts into one call.
     """
     signature = [tf.TensorSpec((None, *INPUT_SHAPE), tf.float32)]
-    probabilities = tf.function(lambda images: model(images, training=False), input_signature=signature)
+    probabilities = tf.function(
+        lambda images: model(images, training=False), input_signature=signature
+    )
 
     def predict(images: Images) -> NDArray[np.float32]:
         batches = [images[at : at + BATCH_SIZE] for at in range(0, len(images), BATCH_SIZE)]

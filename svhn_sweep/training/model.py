@@ -5,7 +5,7 @@ from random import Random
 import keras
 from keras import layers
 
-from svhn_sweep.config import AugmentationConfig, ModelConfig, Precision
+from svhn_sweep.config.schema import AugmentationConfig, ModelConfig, Precision
 
 INPUT_SHAPE = (32, 32, 1)  # grey pixels, 0..255
 CLASSES = 10
@@ -16,12 +16,13 @@ def build_model(
 ) -> keras.Sequential:
     """An untrained classifier from raw pixels to probabilities.
 
-    Convolutions come in pairs, each pair followed by a 2x2 max pool and, if `batch_norm`, a batch normalisation; then
-    one dense layer, dropout, and a softmax over the digits. Each convolution and the dense layer has a leaky ReLU. The
-    notebook's stands before the pool, this one after it: it never falls with its input, so the maxima are the same,
-    made of a quarter of the numbers (4 to 9 % of a training's time). The precision is set on each layer, never
-    globally, because one process builds many models; rescaling and softmax stay float32 (in bfloat16 probabilities
-    round to 1.0).
+    Convolutions come in pairs, each pair followed by a 2x2 max pool and, if `batch_norm`, a batch
+    normalisation; then one dense layer, dropout, and a softmax over the digits. Each convolution
+    and the dense layer has a leaky ReLU. The notebook's stands before the pool, this one after it:
+    it never falls with its input, so the maxima are the same, made of a quarter of the numbers (4
+    to 9 % of a training's time). The precision is set on each layer, never globally, because one
+    process builds many models; rescaling and softmax stay float32 (in bfloat16 probabilities round
+    to 1.0).
 
     Args:
         config: filters by name, conv1 first; at `dropout` 0 there is no dropout layer.
@@ -33,7 +34,8 @@ def build_model(
         A model from float [N, 32, 32, 1] in 0..255 to float32 [N, 10].
     """
     dtype = precision.value
-    random = Random(seed)  # noqa: S311  # not the global one, from which another thread could draw in between
+    # not the global one, from which another thread could draw in between
+    random = Random(seed)  # noqa: S311
 
     def weights() -> keras.Initializer:
         return keras.initializers.GlorotUniform(random.randint(1, 10**9))
@@ -53,12 +55,20 @@ def build_model(
         if index % 2 == 0 and config.batch_norm:
             stack.append(layers.BatchNormalization(name=f"batch_norm{index // 2}", dtype=dtype))
     stack += [layers.Flatten(name="flatten", dtype=dtype)]
-    stack.append(layers.Dense(config.dense_units, kernel_initializer=weights(), name="dense", dtype=dtype))
+    stack.append(
+        layers.Dense(config.dense_units, kernel_initializer=weights(), name="dense", dtype=dtype)
+    )
     stack.append(leaky_relu("dense"))
     if config.dropout > 0:
         stack.append(layers.Dropout(config.dropout, seed=seed, name="dropout", dtype=dtype))
     stack.append(
-        layers.Dense(CLASSES, activation="softmax", kernel_initializer=weights(), name="digits", dtype="float32")
+        layers.Dense(
+            CLASSES,
+            activation="softmax",
+            kernel_initializer=weights(),
+            name="digits",
+            dtype="float32",
+        )
     )
     return keras.Sequential([keras.Input(INPUT_SHAPE, name="pixels"), *stack], name=config.name)
 

@@ -38,7 +38,10 @@ class Progress(keras.callbacks.Callback):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.bars.stop()
 
@@ -48,9 +51,15 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         now = time.perf_counter()
-        if logs and now - self.drawn > 0.1:  # drawing each of a thousand batches would cost more than it tells
+        if (
+            logs and now - self.drawn > 0.1
+        ):  # drawing each of a thousand batches would cost more than it tells
             self.drawn = now
-            self.bars.update(self.this_epoch, completed=min(batch + 1, self.steps), loss=f"loss {logs['loss']:.3f}")
+            self.bars.update(
+                self.this_epoch,
+                completed=min(batch + 1, self.steps),
+                loss=f"loss {logs['loss']:.3f}",
+            )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         assert logs is not None
@@ -58,8 +67,10 @@ class Progress(keras.callbacks.Callback):
         self.bars.update(self.all_epochs, completed=epoch + 1)
         width = len(str(self.epochs))
         line = (
-            f"epoch {epoch + 1:>{width}}/{self.epochs}  loss {logs['loss']:.3f} accuracy {logs['accuracy']:.3f}"
-            f"  validation {logs['val_loss']:.3f} {logs['val_accuracy']:.3f}  {seconds:.1f} s"
+            f"epoch {epoch + 1:>{width}}/{self.epochs}"
+            f"  loss {logs['loss']:.3f} accuracy {logs['accuracy']:.3f}"
+            f"  validation {logs['val_loss']:.3f} {logs['val_accuracy']:.3f}"
+            f"  {seconds:.1f} s"
         )
         logger.info(line)
         self.console.print(line, soft_wrap=True)

@@ -15,7 +15,12 @@ LABELS = (np.arange(N) % 10).astype(np.uint8)
 
 def written(path: Path, **changed: object) -> Path:
     """A good file but for the datasets in `changed`; None leaves one out."""
-    datasets: dict[str, object] = {"X_train": IMAGES, "y_train": LABELS, "X_test": IMAGES, "y_test": LABELS}
+    datasets: dict[str, object] = {
+        "X_train": IMAGES,
+        "y_train": LABELS,
+        "X_test": IMAGES,
+        "y_test": LABELS,
+    }
     with h5py.File(path, "w") as file:
         for name, value in (datasets | changed).items():
             if value is not None:
@@ -38,10 +43,18 @@ def label(value: float) -> np.ndarray:
 BAD_DATASETS = [
     ("X_train", None, "X_train is missing; the file holds X_test, y_test, y_train."),
     ("y_train", None, "y_train is missing"),
-    ("X_train", IMAGES[:, :31], r"X_train must have the shape \(N, 32, 32\) or .* but has \(20, 31, 32\)"),
+    (
+        "X_train",
+        IMAGES[:, :31],
+        r"X_train must have the shape \(N, 32, 32\) or .* but has \(20, 31, 32\)",
+    ),
     ("X_train", IMAGES[0], r"X_train must have the shape .* but has \(32, 32\)"),
     ("X_train", np.repeat(IMAGES[..., None], 3, axis=3), r"but has \(20, 32, 32, 3\)"),
-    ("y_train", LABELS[:19], "X_train and y_train must hold equally many digits but hold 20 and 19"),
+    (
+        "y_train",
+        LABELS[:19],
+        "X_train and y_train must hold equally many digits but hold 20 and 19",
+    ),
     ("X_train", IMAGES[:0], "X_train must not be empty"),
     ("X_train", pixel(np.nan), "X_train must be finite but 1 pixels are NaN or infinite"),
     ("X_train", pixel(np.inf), "X_train must be finite but 1 pixels are NaN or infinite"),
@@ -53,11 +66,27 @@ BAD_DATASETS = [
     ("y_train", label(-1), "y_train must be whole numbers in 0..9 but 1 are not, -1 first"),
     ("y_train", label(2.5), "y_train must be whole numbers in 0..9 but 1 are not, 2.5 first"),
     ("y_train", label(np.nan), "y_train must be whole numbers in 0..9 but 1 are not, nan first"),
-    ("y_train", np.where(LABELS == 0, 10, LABELS), "y_train has label 10: Stanford's label for the digit 0"),
-    ("y_train", np.eye(10)[LABELS], r"y_train must have the shape \(N,\) or \(N, 1\) but has \(20, 10\)"),
+    (
+        "y_train",
+        np.where(LABELS == 0, 10, LABELS),
+        "y_train has label 10: Stanford's label for the digit 0",
+    ),
+    (
+        "y_train",
+        np.eye(10)[LABELS],
+        r"y_train must have the shape \(N,\) or \(N, 1\) but has \(20, 10\)",
+    ),
     ("X_test", pixel(300), "X_test must have pixels in 0..255"),
-    ("X_train", h5py.SoftLink("/X_test"), "X_train must be stored in the file itself but is a SoftLink to /X_test"),
-    ("X_train", h5py.ExternalLink("/etc/x.h5", "X"), "must be stored in the file itself but is a ExternalLink to X"),
+    (
+        "X_train",
+        h5py.SoftLink("/X_test"),
+        "X_train must be stored in the file itself but is a SoftLink to /X_test",
+    ),
+    (
+        "X_train",
+        h5py.ExternalLink("/etc/x.h5", "X"),
+        "must be stored in the file itself but is a ExternalLink to X",
+    ),
 ]
 
 
@@ -89,7 +118,12 @@ def folder(path: Path) -> None:
 
 def external_storage(path: Path) -> None:
     with h5py.File(written(path, X_train=None), "a") as file:
-        file.create_dataset("X_train", shape=IMAGES.shape, dtype="f4", external=[(str(path.parent / "raw"), 0, 2**30)])
+        file.create_dataset(
+            "X_train",
+            shape=IMAGES.shape,
+            dtype="f4",
+            external=[(str(path.parent / "raw"), 0, 2**30)],
+        )
 
 
 def virtual(path: Path) -> None:
@@ -122,7 +156,11 @@ def group(path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (missing, "does not exist; set data.path to an HDF5 file, or take data=synthetic or data=stanford"),
+        (
+            missing,
+            "does not exist; set data.path to an HDF5 file, or "
+            "take data=synthetic or data=stanford",
+        ),
         (text, "is not an HDF5 file"),
         (truncated, "cannot be read as HDF5: .*truncated file"),
         (folder, "is not an HDF5 file"),
@@ -142,10 +180,14 @@ def test_bad_file_is_named(tmp_path: Path, make: Callable[[Path], None], message
     assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize("images", [IMAGES, IMAGES[..., None], IMAGES.astype(np.uint8), IMAGES.astype(np.float64)])
+@pytest.mark.parametrize(
+    "images", [IMAGES, IMAGES[..., None], IMAGES.astype(np.uint8), IMAGES.astype(np.float64)]
+)
 @pytest.mark.parametrize("labels", [LABELS, LABELS[:, None], LABELS.astype(np.float32)])
 def test_accepted_layouts(tmp_path: Path, images: np.ndarray, labels: np.ndarray) -> None:
-    splits = hdf5.read(written(tmp_path / "digits.h5", X_train=images, y_train=labels), "svhn", test=True)
+    splits = hdf5.read(
+        written(tmp_path / "digits.h5", X_train=images, y_train=labels), "svhn", test=True
+    )
     assert splits.x_train.dtype == np.float32
     assert splits.x_train.shape == (N, 32, 32, 1)
     assert (splits.x_train == images.astype(np.float32).reshape(N, 32, 32, 1)).all()
@@ -169,13 +211,17 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_damaged_file_is_an_error_or_is_read(tmp_path: Path) -> None:
-    """Any byte may be wrong; whatever h5py makes of it, the user gets a DataError, never a traceback."""
+    """Any byte may be wrong; whatever h5py makes of it, the user gets a DataError, never a
+    traceback.
+    """
     whole = written(tmp_path / "digits.h5").read_bytes()
     random = np.random.default_rng(0)
     errors = 0
     for _ in range(300):
         damaged = bytearray(whole)
-        for position in random.integers(0, 8000, size=4):  # where HDF5 keeps its structure in so small a file
+        for position in random.integers(
+            0, 8000, size=4
+        ):  # where HDF5 keeps its structure in so small a file
             damaged[position] = random.integers(256)
         (tmp_path / "damaged.h5").write_bytes(damaged)
         try:

@@ -12,8 +12,12 @@ def splits(count: int) -> Splits:
     return Splits(images, np.zeros(count, np.uint8), None, None, "svhn", Path("digits.h5"), "")
 
 
-@pytest.mark.parametrize(("count", "fraction", "train"), [(42000, 0.2, 33600), (18888, 0.2, 15110), (10, 0.25, 7)])
-def test_validation_is_the_end_of_the_arrays_as_in_keras(count: int, fraction: float, train: int) -> None:
+@pytest.mark.parametrize(
+    ("count", "fraction", "train"), [(42000, 0.2, 33600), (18888, 0.2, 15110), (10, 0.25, 7)]
+)
+def test_validation_is_the_end_of_the_arrays_as_in_keras(
+    count: int, fraction: float, train: int
+) -> None:
     parts = split_validation(splits(count), fraction)
     assert [len(array) for array in parts.train] == [train, train]
     assert [len(array) for array in parts.validation] == [count - train, count - train]
@@ -22,5 +26,7 @@ def test_validation_is_the_end_of_the_arrays_as_in_keras(count: int, fraction: f
 
 @pytest.mark.parametrize(("count", "fraction"), [(1, 0.2), (300, 0.999)])
 def test_no_part_may_be_empty(count: int, fraction: float) -> None:
-    with pytest.raises(DataError, match=rf"validation_split={fraction} cuts its {count} digits into 0 and {count}"):
+    with pytest.raises(
+        DataError, match=rf"validation_split={fraction} cuts its {count} digits into 0 and {count}"
+    ):
         split_validation(splits(count), fraction)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from svhn_sweep.config import StanfordConfig
+from svhn_sweep.config.schema import StanfordConfig
 from svhn_sweep.data import download, load, stanford
 from svhn_sweep.errors import DataError
 
@@ -25,7 +25,9 @@ class Server:
 
     files: dict[str, bytes]
     url: str = ""
-    cut_after: list[int] = field(default_factory=list)  # bytes to send of each next answer before hanging up
+    cut_after: list[int] = field(
+        default_factory=list
+    )  # bytes to send of each next answer before hanging up
     ranges: bool = True  # whether it knows how to continue
     requests: list[tuple[str, str | None]] = field(default_factory=list)  # path, Range
     content: Callable[[str], bytes] | None = None  # instead of the files
@@ -43,7 +45,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
                 self.send_error(404)
                 return
             whole = state.content(name) if state.content else state.files[name]
-            start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked and state.ranges else 0
+            start = (
+                int(asked.removeprefix("bytes=").removesuffix("-")) if asked and state.ranges else 0
+            )
             if start and start >= len(whole):
                 self.send_error(416)
                 return
@@ -67,7 +71,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def mat(path: Path, per_digit: list[int], shade: int) -> bytes:
-    """A .mat file like Stanford's: colour crops, the digit 0 labelled 10; the blue of each crop is its `shade`."""
+    """A .mat file like Stanford's: colour crops, the digit 0 labelled 10; the blue of each crop
+    is its `shade`.
+    """
     labels = np.repeat(np.arange(10), per_digit)
     images = np.random.default_rng(shade).integers(2, 255, (32, 32, 3, len(labels)), dtype=np.uint8)
     images[0, 0] = shade
@@ -77,15 +83,21 @@ def mat(path: Path, per_digit: list[int], shade: int) -> bytes:
 
 @pytest.fixture
 def small(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StanfordConfig:
-    """A config for a small Stanford: 12 of each digit to train on, 4 of each (3 of the 9) to test on, 20 extra."""
+    """A config for a small Stanford: 12 of each digit to train on, 4 of each (3 of the 9) to
+    test on, 20 extra.
+    """
     source = tmp_path / "source"
     source.mkdir()
     counts = {NAMES[0]: [12] * 10, NAMES[1]: [4] * 9 + [3], NAMES[2]: [20] * 10}
-    server.files = {name: mat(source / name, counts[name], shade) for shade, name in enumerate(NAMES, start=100)}
+    server.files = {
+        name: mat(source / name, counts[name], shade) for shade, name in enumerate(NAMES, start=100)
+    }
     monkeypatch.setattr(stanford, "BASE_URL", server.url)
     for name, content in server.files.items():
         monkeypatch.setitem(stanford.SHA256, name, hashlib.sha256(content).hexdigest())
-    return StanfordConfig(folder=str(tmp_path / "stanford"), extra=False, train_size=100, test_size=40, seed=42)
+    return StanfordConfig(
+        folder=str(tmp_path / "stanford"), extra=False, train_size=100, test_size=40, seed=42
+    )
 
 
 def test_a_balanced_subset_in_grey(small: StanfordConfig) -> None:
@@ -95,7 +107,9 @@ def test_a_balanced_subset_in_grey(small: StanfordConfig) -> None:
     assert splits.y_test is not None
     assert (np.bincount(splits.y_test) == 4).all()
     assert splits.x_train.shape == (100, 32, 32, 1)
-    assert np.allclose(splits.x_train[:, 0, 0, 0], (0.2989 + 0.5870 + 0.1140) * 100)  # 0.9999 of the shade 100
+    assert np.allclose(
+        splits.x_train[:, 0, 0, 0], (0.2989 + 0.5870 + 0.1140) * 100
+    )  # 0.9999 of the shade 100
 
 
 def test_test_digits_come_from_the_test_file_as_far_as_it_goes(small: StanfordConfig) -> None:
@@ -117,7 +131,9 @@ def test_extra_digits_are_drawn_if_asked_for(small: StanfordConfig, server: Serv
 
 
 def test_too_few_of_a_digit_is_an_error(small: StanfordConfig) -> None:
-    with pytest.raises(DataError, match=r"data.train_size=130 needs 1 more of the digit 0 than there are"):
+    with pytest.raises(
+        DataError, match=r"data.train_size=130 needs 1 more of the digit 0 than there are"
+    ):
         load(replace(small, train_size=130), test=True)
 
 
@@ -156,9 +172,13 @@ def test_a_complete_part_file_is_only_checked(small: StanfordConfig, server: Ser
     assert (folder / NAMES[0]).exists()
 
 
-def test_a_dead_server_is_given_up_and_what_arrived_is_kept(small: StanfordConfig, server: Server) -> None:
+def test_a_dead_server_is_given_up_and_what_arrived_is_kept(
+    small: StanfordConfig, server: Server
+) -> None:
     server.cut_after = [100_000] + [0] * 10
-    with pytest.raises(DataError, match=r"cannot be downloaded after 5 attempts.*98,304 bytes are kept in"):
+    with pytest.raises(
+        DataError, match=r"cannot be downloaded after 5 attempts.*98,304 bytes are kept in"
+    ):
         load(small, test=True)
     assert (Path(small.folder) / f"{NAMES[0]}.part").stat().st_size == 98_304
     assert not (Path(small.folder) / NAMES[0]).exists()
@@ -172,9 +192,17 @@ def test_a_wrong_checksum_is_refused(small: StanfordConfig, server: Server) -> N
 
 
 def test_who_waited_for_a_wrong_download_fetches_a_right_one(
-    small: StanfordConfig, server: Server, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    small: StanfordConfig,
+    server: Server,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    right, asked, refused, lock = server.files[NAMES[0]], threading.Event(), threading.Event(), fcntl.flock
+    right, asked, refused, lock = (
+        server.files[NAMES[0]],
+        threading.Event(),
+        threading.Event(),
+        fcntl.flock,
+    )
 
     def told_lock(file: BinaryIO, operation: int) -> None:
         try:
@@ -186,7 +214,9 @@ def test_who_waited_for_a_wrong_download_fetches_a_right_one(
     monkeypatch.setattr(fcntl, "flock", told_lock)
 
     def wrong_at_first(path: str) -> bytes:
-        """What the server sends: the second host waits while the first one's bytes are on their way."""
+        """What the server sends: the second host waits while the first one's bytes are on their
+        way.
+        """
         if path != NAMES[0] or asked.is_set():
             return server.files[path]
         asked.set()
@@ -201,7 +231,10 @@ def test_who_waited_for_a_wrong_download_fetches_a_right_one(
         with pytest.raises(DataError, match=r"must have the SHA-256 .* thrown away"):
             first.result()
         assert second.result().source == "stanford"
-    assert f"{NAMES[0]}.part is being downloaded by another process; waiting for it" in capfd.readouterr().err
+    assert (
+        f"{NAMES[0]}.part is being downloaded by another process; waiting for it"
+        in capfd.readouterr().err
+    )
 
 
 def test_a_missing_file_is_an_error(small: StanfordConfig, server: Server) -> None:

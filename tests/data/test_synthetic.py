@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from svhn_sweep.config import AutoConfig, SvhnConfig, SyntheticConfig
+from svhn_sweep.config.schema import AutoConfig, SvhnConfig, SyntheticConfig
 from svhn_sweep.data import load, resolve
 from svhn_sweep.data.synthetic import draw
 
@@ -37,9 +37,13 @@ def test_built_once_then_read(tmp_path: Path) -> None:
 
 
 def test_train_and_test_share_no_crop(tmp_path: Path) -> None:
-    splits = load(SyntheticConfig(folder=str(tmp_path), train_size=50, test_size=50, seed=5), test=True)
+    splits = load(
+        SyntheticConfig(folder=str(tmp_path), train_size=50, test_size=50, seed=5), test=True
+    )
     assert splits.x_test is not None
-    assert not {image.tobytes() for image in splits.x_train} & {image.tobytes() for image in splits.x_test}
+    assert not {image.tobytes() for image in splits.x_train} & {
+        image.tobytes() for image in splits.x_test
+    }
 
 
 def test_auto_takes_the_course_file_if_it_is_there(tmp_path: Path) -> None:
@@ -47,6 +51,8 @@ def test_auto_takes_the_course_file_if_it_is_there(tmp_path: Path) -> None:
     course_file = tmp_path / "SVHN_single_grey1.h5"
     auto = AutoConfig(path=str(course_file), synthetic=synthetic)
     assert resolve(auto) == synthetic
-    assert resolve(auto, path_given=True) == SvhnConfig(path=str(course_file))  # and loading it will fail
+    assert resolve(auto, path_given=True) == SvhnConfig(
+        path=str(course_file)
+    )  # and loading it will fail
     course_file.touch()
     assert resolve(auto) == SvhnConfig(path=str(course_file))

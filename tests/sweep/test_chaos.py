@@ -1,4 +1,6 @@
-"""A sweep that is killed again and again, and typed again, ends as one that was not: benchmarks/chaos.py in short."""
+"""A sweep that is killed again and again, and typed again, ends as one that was not:
+benchmarks/chaos.py in short.
+"""
 
 import subprocess
 import sys

@@ -1,4 +1,6 @@
-"""Studies in a real PostgreSQL, runs in a real MLflow server, each with a password: what one driver does with them."""
+"""Studies in a real PostgreSQL, runs in a real MLflow server, each with a password: what one
+driver does with them.
+"""
 
 import re
 import subprocess
@@ -21,7 +23,9 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # connections of MLflow and Optuna
-    pytest.mark.skipif(postgres_programs() is None, reason="needs PostgreSQL: apt-get install postgresql"),
+    pytest.mark.skipif(
+        postgres_programs() is None, reason="needs PostgreSQL: apt-get install postgresql"
+    ),
 ]
 
 EPOCHS = 6
@@ -41,7 +45,9 @@ class Servers:
         address = self.postgres.storage.replace("@", f":{self.postgres.password}@")
         storage = optuna.storages.RDBStorage(address)
         try:
-            return [trial.state for trial in optuna.load_study(study_name=study, storage=storage).trials]
+            return [
+                trial.state for trial in optuna.load_study(study_name=study, storage=storage).trials
+            ]
         finally:
             storage.engine.dispose()
 
@@ -74,8 +80,15 @@ def pretending(folder: Folder, servers: Servers) -> Folder:
 
 def sweep(servers: Servers, digits: Path, name: str, *more: str) -> tuple[str, ...]:
     data = ("data=svhn", f"data.path={digits}", "model=model1", f"training.epochs={EPOCHS}")
-    small = ("hydra.sweeper.confirm=null", "hydra.sweeper.pruner.name=none", "hydra.sweeper.workers=2")
-    where = (f"hydra.sweeper.storage={servers.postgres.storage}", f"hydra.sweeper.study_name={name}")
+    small = (
+        "hydra.sweeper.confirm=null",
+        "hydra.sweeper.pruner.name=none",
+        "hydra.sweeper.workers=2",
+    )
+    where = (
+        f"hydra.sweeper.storage={servers.postgres.storage}",
+        f"hydra.sweeper.study_name={name}",
+    )
     return ("-m", "optuna", *data, *small, *where, "hydra.sweeper.n_trials=3", *more)
 
 
@@ -109,7 +122,8 @@ def test_a_database_that_goes_away_ends_the_sweep_and_the_same_command_continues
         out, err = process.communicate(timeout=60)
     assert process.returncode == 1
     told = (
-        r"^svhn_sweep: the studies' database cannot be used any more: .*; every finished epoch is kept, and the same .*"
+        r"^svhn_sweep: the studies' database cannot be used any more: .*; every "
+        r"finished epoch is kept, and the same .*"
     )
     assert re.search(told, err, re.MULTILINE)
     assert "Traceback" not in err
@@ -128,7 +142,9 @@ def workers_of(folder: Folder) -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            ours = (path / "cwd").readlink() == folder.path and b"worker_main" in (path / "cmdline").read_bytes()
+            ours = (path / "cwd").readlink() == folder.path and b"worker_main" in (
+                path / "cmdline"
+            ).read_bytes()
         except OSError:  # it has ended meanwhile
             continue
         found += [int(path.name)] if ours else []
@@ -144,7 +160,10 @@ def test_the_second_driver_of_a_study_is_refused_wherever_its_folder_is(
     wait_until(lambda: epochs_of(pretending, "one") >= 1)
     result = other.run(*command)
     assert result.returncode == 2
-    assert "the study one must have one driver at a time, but another one on this database works on it" in result.stderr
+    assert (
+        "the study one must have one driver at a time, but another one on this database works on it"
+        in result.stderr
+    )
     process.terminate()
     process.communicate(timeout=60)
     result = other.run(*command)  # the lock is free, but the study's folder is not this one
@@ -152,7 +171,9 @@ def test_the_second_driver_of_a_study_is_refused_wherever_its_folder_is(
     assert "must belong to the study of that name in the database" in result.stderr
 
 
-def test_no_password_is_written_anywhere(pretending: Folder, servers: Servers, small_h5: Path) -> None:
+def test_no_password_is_written_anywhere(
+    pretending: Folder, servers: Servers, small_h5: Path
+) -> None:
     process = pretending.start(*sweep(servers, small_h5, "secret"))
     wait_until(lambda: epochs_of(pretending, "secret") >= 1)
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]

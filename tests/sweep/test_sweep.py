@@ -17,11 +17,18 @@ from omegaconf import OmegaConf
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),  # SQLite connections of MLflow and Optuna
+    pytest.mark.filterwarnings(
+        "ignore::ResourceWarning"
+    ),  # SQLite connections of MLflow and Optuna
 ]
 
 OPTUNA_STATE = {"complete": "COMPLETE", "pruned": "PRUNED", "diverged": "FAIL", "failed": "FAIL"}
-MLFLOW_STATUS = {"complete": "FINISHED", "pruned": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
+MLFLOW_STATUS = {
+    "complete": "FINISHED",
+    "pruned": "KILLED",
+    "diverged": "FAILED",
+    "failed": "FAILED",
+}
 
 
 def small(*more: str) -> tuple[str, ...]:
@@ -35,20 +42,28 @@ def study_names(folder: Folder) -> list[str]:
 
 def rows(folder: Folder, study: str) -> list[tuple[int, str]]:
     """Optuna's trials: number and state."""
-    trials = optuna.load_study(study_name=study, storage=f"sqlite:///{folder.path}/optuna.db").trials
+    trials = optuna.load_study(
+        study_name=study, storage=f"sqlite:///{folder.path}/optuna.db"
+    ).trials
     return [(trial.number, trial.state.name) for trial in trials]
 
 
 def runs_of(folder: Folder, study: str) -> dict[int, Run]:
     """MLflow's runs of a study's trials by number; fails if two have one number."""
-    found = [run for run in folder.runs() if run.data.tags.get("study") == study and "trial.number" in run.data.tags]
+    found = [
+        run
+        for run in folder.runs()
+        if run.data.tags.get("study") == study and "trial.number" in run.data.tags
+    ]
     by_number = {int(run.data.tags["trial.number"]): run for run in found}
     assert len(by_number) == len(found)
     return by_number
 
 
 def assert_joined(folder: Folder, study: str, budget: int) -> None:
-    """Exactly the budget; one run for each trial; states equal; no gap and no duplicate in any curve."""
+    """Exactly the budget; one run for each trial; states equal; no gap and no duplicate in any
+    curve.
+    """
     trials, runs = rows(folder, study), runs_of(folder, study)
     assert [number for number, _ in trials] == list(range(budget))
     assert sorted(runs) == list(range(budget))
@@ -76,7 +91,10 @@ def workers_of(folder: Folder) -> list[int]:
 def swept(
     tmp_path_factory: pytest.TempPathFactory, plain_environment: dict[str, str], small_h5: Path
 ) -> tuple[Folder, str, str]:
-    """A folder with a finished sweep, its study's name, and what the terminal showed. The driver notes TensorFlow."""
+    """A folder with a finished sweep, its study's name, and what the terminal showed.
+
+    The driver notes TensorFlow.
+    """
     folder = Folder(tmp_path_factory.mktemp("a sweep"), dict(plain_environment))
     environment = folder.python_begins_with(
         "import sys\n"
@@ -108,9 +126,12 @@ def test_every_trial_is_a_nested_run(swept: tuple[Folder, str, str]) -> None:
     assert runs_of(folder, study)[0].info.run_name == "baseline"
     for number, run in runs_of(folder, study).items():
         assert run.data.tags["role"] == ("trial" if number else "baseline")
-        assert {"config.yaml", "command.txt", "figures/curves.png", "confusion_matrix/validation.png"} <= (
-            folder.artifacts(run)
-        )
+        assert {
+            "config.yaml",
+            "command.txt",
+            "figures/curves.png",
+            "confusion_matrix/validation.png",
+        } <= (folder.artifacts(run))
         assert "delta_to_baseline" in run.data.metrics
         assert not any(key.startswith("test/") for key in run.data.metrics)
 
@@ -123,9 +144,12 @@ def test_the_parent_run_has_the_leaderboard(swept: tuple[Folder, str, str]) -> N
     assert "| **baseline** |" in description
     assert "python -m svhn_sweep -m optuna" in description
     figures = {
-        f"{name}.png" for name in ("history", "importances", "learning_curves", "parallel_coordinates", "slices")
+        f"{name}.png"
+        for name in ("history", "importances", "learning_curves", "parallel_coordinates", "slices")
     }
-    assert figures | {"leaderboard.csv", "leaderboard.md", "report.html"} <= folder.artifacts(parent)
+    assert figures | {"leaderboard.csv", "leaderboard.md", "report.html"} <= folder.artifacts(
+        parent
+    )
     page = (folder.path / "multirun" / study / "report.html").read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
 
@@ -138,16 +162,23 @@ def test_the_driver_does_without_tensorflow(swept: tuple[Folder, str, str]) -> N
 def test_the_champion_is_judged_on_test_and_registered(swept: tuple[Folder, str, str]) -> None:
     folder, study, shown = swept
     (version,) = folder.client.search_model_versions("name='svhn-digits'")
-    assert folder.client.get_model_version_by_alias("svhn-digits", "champion").version == version.version
+    assert (
+        folder.client.get_model_version_by_alias("svhn-digits", "champion").version
+        == version.version
+    )
     assert version.tags["study"] == study
-    known = optuna.load_study(study_name=study, storage=f"sqlite:///{folder.path}/optuna.db").user_attrs["test"]
+    known = optuna.load_study(
+        study_name=study, storage=f"sqlite:///{folder.path}/optuna.db"
+    ).user_attrs["test"]
     (accuracies,) = known.values()
     assert all(0 <= value <= 1 for values in accuracies.values() for value in values)
     assert "On test, read once" in shown
     assert f"with the weights of seed {version.tags['seed']}" in shown
 
 
-def test_the_same_command_finds_nothing_left_to_do(swept: tuple[Folder, str, str], small_h5: Path) -> None:
+def test_the_same_command_finds_nothing_left_to_do(
+    swept: tuple[Folder, str, str], small_h5: Path
+) -> None:
     folder, study, _ = swept
     before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("trial-*/*")}
     removed = folder.path / "multirun" / study / "trial-0003"  # by the user, for its space
@@ -158,17 +189,23 @@ def test_the_same_command_finds_nothing_left_to_do(swept: tuple[Folder, str, str
     assert_joined(folder, study, 4)
     untouched = {path for path in before if path.name != "mlflow.lock" and path.exists()}
     assert not removed.exists()
-    assert {path: path.stat().st_mtime_ns for path in untouched} == {path: before[path] for path in untouched}
+    assert {path: path.stat().st_mtime_ns for path in untouched} == {
+        path: before[path] for path in untouched
+    }
     assert len(folder.client.search_model_versions("name='svhn-digits'")) == 1
 
 
-def test_a_champion_whose_run_was_deleted_is_told(swept: tuple[Folder, str, str], small_h5: Path) -> None:
+def test_a_champion_whose_run_was_deleted_is_told(
+    swept: tuple[Folder, str, str], small_h5: Path
+) -> None:
     folder, _, _ = swept
     (version,) = folder.client.search_model_versions("name='svhn-digits'")
     folder.client.delete_run(version.run_id)
     data = ("data=svhn", f"data.path={small_h5}", "training.epochs=3")
     try:
-        again = folder.run(*small(*data, "hydra.sweeper.n_trials=4", "hydra.sweeper.confirm.seeds=2"))
+        again = folder.run(
+            *small(*data, "hydra.sweeper.n_trials=4", "hydra.sweeper.confirm.seeds=2")
+        )
     finally:
         folder.client.restore_run(version.run_id)
     assert again.returncode == 0, again.stderr
@@ -177,7 +214,9 @@ def test_a_champion_whose_run_was_deleted_is_told(swept: tuple[Folder, str, str]
 
 
 def until_epoch(process: subprocess.Popen[str], folder: Folder, epoch: int) -> None:
-    """Return once some trial has finished so many epochs and MLflow has heard of every trial that has started."""
+    """Return once some trial has finished so many epochs and MLflow has heard of every trial
+    that has started.
+    """
     for _ in range(2400):
         journals = list(folder.path.glob("multirun/*/trial-*/journal.jsonl"))
         trained = any(f'"step": {epoch}' in journal.read_text() for journal in journals)
@@ -189,7 +228,9 @@ def until_epoch(process: subprocess.Popen[str], folder: Folder, epoch: int) -> N
 
 
 def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_h5: Path) -> None:
-    """Of digits without a test split, which nothing but the confirmation reads; with a folder of own configs."""
+    """Of digits without a test split, which nothing but the confirmation reads; with a folder of
+    own configs.
+    """
     (folder.path / "own (é)").mkdir()
     with h5py.File(small_h5) as whole, h5py.File(folder.path / "train.h5", "w") as train:
         for name in ("X_train", "y_train"):
@@ -237,9 +278,13 @@ def pretending(folder: Folder) -> Folder:
     return folder
 
 
-def test_a_second_driver_is_refused_and_the_first_can_be_terminated(pretending: Folder, small_h5: Path) -> None:
+def test_a_second_driver_is_refused_and_the_first_can_be_terminated(
+    pretending: Folder, small_h5: Path
+) -> None:
     folder = pretending
-    command = small("data=svhn", f"data.path={small_h5}", "training.epochs=10000", "hydra.sweeper.n_trials=1")
+    command = small(
+        "data=svhn", f"data.path={small_h5}", "training.epochs=10000", "hydra.sweeper.n_trials=1"
+    )
     process = folder.start(*command)
     until_epoch(process, folder, 1)
     second = folder.run(*command)
@@ -274,9 +319,13 @@ def misfortunes(folder: Folder) -> dict[str, str]:
     )
 
 
-def test_a_trial_that_fails_fails_alone(folder: Folder, small_h5: Path, misfortunes: dict[str, str]) -> None:
+def test_a_trial_that_fails_fails_alone(
+    folder: Folder, small_h5: Path, misfortunes: dict[str, str]
+) -> None:
     result = folder.run(
-        *small("data=svhn", f"data.path={small_h5}", "training.epochs=2", "hydra.sweeper.n_trials=6"),
+        *small(
+            "data=svhn", f"data.path={small_h5}", "training.epochs=2", "hydra.sweeper.n_trials=6"
+        ),
         "hydra.sweeper.confirm=null",
         "hydra.sweeper.trial_timeout=15",
         "hydra.sweeper.failures_in_a_row=6",
@@ -294,11 +343,17 @@ def test_a_trial_that_fails_fails_alone(folder: Folder, small_h5: Path, misfortu
         1: ("failed", "the worker was ended by SIGSEGV"),
         2: ("failed", "RuntimeError: no luck"),
         3: ("failed", "it took longer than trial_timeout=15 seconds"),
-        4: ("failed", "the worker was ended by SIGKILL 3 times in epoch 1; perhaps the memory is too small"),
+        4: (
+            "failed",
+            "the worker was ended by SIGKILL 3 times in epoch 1; perhaps the memory is too small",
+        ),
     }.items():
         assert ends[number][0] == state
         assert reason in ends[number][1]
-    assert "Segmentation fault" in (folder.path / "multirun" / study / "trial-0001" / "trial.log").read_text()
+    assert (
+        "Segmentation fault"
+        in (folder.path / "multirun" / study / "trial-0001" / "trial.log").read_text()
+    )
     assert "traceback.txt" in folder.artifacts(runs_of(folder, study)[2])
     assert workers_of(folder) == []
 
@@ -306,9 +361,18 @@ def test_a_trial_that_fails_fails_alone(folder: Folder, small_h5: Path, misfortu
 @pytest.mark.parametrize(
     ("short", "states", "told"),
     [
-        # How often each trial runs out of memory; how they end; how many workers there are from then on.
-        ({0: 1, 1: 1}, "complete complete complete complete", ["1 of 2"]),  # at once, or one soon after
-        ({1: 9}, "complete failed complete complete", ["1 of 2", "2 of 2"]),  # alone as well: the others can go on
+        # How often each trial runs out of memory; how they end; how many workers there are from
+        # then on.
+        (
+            {0: 1, 1: 1},
+            "complete complete complete complete",
+            ["1 of 2"],
+        ),  # at once, or one soon after
+        (
+            {1: 9},
+            "complete failed complete complete",
+            ["1 of 2", "2 of 2"],
+        ),  # alone as well: the others can go on
     ],
 )
 def test_where_memory_is_short_trials_go_on_in_fewer_workers(
@@ -330,7 +394,9 @@ def test_where_memory_is_short_trials_go_on_in_fewer_workers(
         pretend=True,
     )
     result = folder.run(
-        *small("data=svhn", f"data.path={small_h5}", "training.epochs=2", "hydra.sweeper.n_trials=4"),
+        *small(
+            "data=svhn", f"data.path={small_h5}", "training.epochs=2", "hydra.sweeper.n_trials=4"
+        ),
         "hydra.sweeper.confirm=null",
         "hydra.sweeper.pruner.name=none",
         "hydra.sweeper.workers=2",
@@ -343,53 +409,77 @@ def test_where_memory_is_short_trials_go_on_in_fewer_workers(
     runs = runs_of(folder, study)
     assert [runs[number].data.tags["trial.state"] for number in range(4)] == states.split()
     for number in short:
-        assert ("out of memory" in runs[number].data.tags["trial.reason"]) is (states.split()[number] == "failed")
+        assert ("out of memory" in runs[number].data.tags["trial.reason"]) is (
+            states.split()[number] == "failed"
+        )
 
 
 def test_where_no_worker_can_start_no_trial_is_blamed(folder: Folder, small_h5: Path) -> None:
     environment = folder.python_begins_with(
-        "import sys\nif 'svhn_sweep.sweep.workers.worker_main' in sys.orig_argv:\n    sys.exit('no TensorFlow here')\n"
+        "import sys\nif 'svhn_sweep.sweep.workers.worker_main' in sys.orig_argv:\n  "
+        "  sys.exit('no TensorFlow here')\n"
     )
-    command = small("data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=2")
+    command = small(
+        "data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=2"
+    )
     result = folder.run(*command, **environment)
     assert result.returncode == 1
     assert result.stderr == (
-        "svhn_sweep: no worker can start: the worker ended with exit code 1; multirun/workers.log tells why.\n"
+        "svhn_sweep: no worker can start: the worker ended with exit code 1; "
+        "multirun/workers.log tells why.\n"
     )
     assert "no TensorFlow here" in (folder.path / "multirun" / "workers.log").read_text()
     (study,) = study_names(folder)
     assert {state for _, state in rows(folder, study)} == {"RUNNING"}
 
 
-def test_failures_in_a_row_end_the_sweep(folder: Folder, small_h5: Path, misfortunes: dict[str, str]) -> None:
+def test_failures_in_a_row_end_the_sweep(
+    folder: Folder, small_h5: Path, misfortunes: dict[str, str]
+) -> None:
     result = folder.run(
-        *small("data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=9"),
+        *small(
+            "data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=9"
+        ),
         "hydra.sweeper.workers=1",
         "hydra.sweeper.failures_in_a_row=2",
         **misfortunes,
     )
     assert result.returncode == 1
-    assert "svhn_sweep: 2 trials failed in a row, the last one because: RuntimeError: no luck" in result.stderr
+    assert (
+        "svhn_sweep: 2 trials failed in a row, the last one because: RuntimeError: no luck"
+        in result.stderr
+    )
     (parent,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
     assert parent.info.status == "FAILED"
 
 
 def test_a_dry_run_shows_commands_that_are_the_trials(folder: Folder, small_h5: Path) -> None:
-    result = folder.run(*small("data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.dry_run=true"))
+    result = folder.run(
+        *small(
+            "data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.dry_run=true"
+        )
+    )
     assert result.returncode == 0, result.stderr
     assert {path.name for path in folder.path.iterdir()} == {"mlflow.db"}  # which was there before
     assert folder.runs() == []
-    commands = [line for line in result.stdout.splitlines() if line.startswith("python -m svhn_sweep ")]
+    commands = [
+        line for line in result.stdout.splitlines() if line.startswith("python -m svhn_sweep ")
+    ]
     assert len(commands) == 3
     words = shlex.split(commands[0])
     composed = folder.run("--cfg", "job", *words[3:])
     assert composed.returncode == 0, composed.stderr
-    config, typed = OmegaConf.create(composed.stdout), dict(word.split("=", 1) for word in words[3:])
+    config, typed = (
+        OmegaConf.create(composed.stdout),
+        dict(word.split("=", 1) for word in words[3:]),
+    )
     for key in ("training.learning_rate", "model.filters.conv1"):
         assert OmegaConf.select(config, key) == float(typed[key])
 
 
-def test_timeout_interrupts_and_the_rest_stays_for_later(pretending: Folder, small_h5: Path) -> None:
+def test_timeout_interrupts_and_the_rest_stays_for_later(
+    pretending: Folder, small_h5: Path
+) -> None:
     folder = pretending
     command = small(
         "data=svhn",
@@ -417,17 +507,24 @@ def test_a_dead_server_costs_one_warning_and_no_data(
 ) -> None:
     folder = pretending
     monkeypatch.chdir(folder.path)
-    command = small("data=svhn", f"data.path={small_h5}", "training.epochs=30", "hydra.sweeper.n_trials=2")
+    command = small(
+        "data=svhn", f"data.path={small_h5}", "training.epochs=30", "hydra.sweeper.n_trials=2"
+    )
     dead = "http://127.0.0.1:9"  # the discard port: nobody listens
     result = folder.run(
-        *command, "hydra.sweeper.confirm=null", MLFLOW_TRACKING_URI=dead, MLFLOW_HTTP_REQUEST_MAX_RETRIES="0"
+        *command,
+        "hydra.sweeper.confirm=null",
+        MLFLOW_TRACKING_URI=dead,
+        MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
     )
     assert result.returncode == 0
     assert result.stderr.count("cannot be told about this run") == 1
     assert len(result.stderr.splitlines()) == 2
     assert "not sent to MLflow" not in result.stdout
     assert "In MLflow: " not in result.stdout
-    assert f"MLflow at {dead} lacks some of it: `python -m svhn_sweep sync` sends it." in result.stdout
+    assert (
+        f"MLflow at {dead} lacks some of it: `python -m svhn_sweep sync` sends it." in result.stdout
+    )
     synced = folder.run("sync")
     assert synced.returncode == 0, synced.stderr
     (study,) = study_names(folder)

@@ -11,7 +11,7 @@ from svhn_sweep.tracking.journal import (
     JOURNAL,
     Event,
     Journal,
-    ending,
+    end_tags,
     folders,
     has_ended,
     history,
@@ -29,7 +29,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
 
 def started(folder: Path, **options: str) -> Journal:
     journal = Journal(folder)
-    journal.start(name="a run", experiment="svhn", store="sqlite:///x", tags={"role": "baseline"}, **options)
+    journal.start(
+        name="a run", experiment="svhn", store="sqlite:///x", tags={"role": "baseline"}, **options
+    )
     return journal
 
 
@@ -47,7 +49,10 @@ def test_events_are_read_in_order(journal: Journal) -> None:
     journal.artifact("config.yaml")
     journal.end("FINISHED", {"trial.state": "complete"})
     assert kinds(journal.folder) == ["start", "tags", "metrics", "metrics", "artifact", "end"]
-    assert [event["step"] for event in events(journal.folder) if event["kind"] == "metrics"] == [1, 0]
+    assert [event["step"] for event in events(journal.folder) if event["kind"] == "metrics"] == [
+        1,
+        0,
+    ]
 
 
 def test_reading_goes_on_from_a_position(journal: Journal) -> None:
@@ -103,7 +108,11 @@ def test_to_look_whether_a_run_has_ended_takes_no_patience(journal: Journal) -> 
         (["interrupted", None, None], "start tags end resume tags tags", None),
         (["interrupted", None, "complete"], "start tags end resume tags tags end", "complete"),
         (["interrupted", "complete"], "start tags end resume tags end", "complete"),
-        (["interrupted", "interrupted", "failed"], "start tags end resume tags end resume tags end", "failed"),
+        (
+            ["interrupted", "interrupted", "failed"],
+            "start tags end resume tags end resume tags end",
+            "failed",
+        ),
     ],
 )
 def test_a_run_starts_once_and_goes_on_from_where_it_was_left(
@@ -114,11 +123,13 @@ def test_a_run_starts_once_and_goes_on_from_where_it_was_left(
             if session is not None:
                 journal.end("KILLED", {"trial.state": session})
     assert kinds(tmp_path) == written.split()
-    assert ending(tmp_path) == (None if state is None else {"trial.state": state})
+    assert end_tags(tmp_path) == (None if state is None else {"trial.state": state})
 
 
 def test_starting_again_in_one_process_is_starting_once(journal: Journal) -> None:
-    journal.start(name="another name", experiment="another", store="sqlite:///y", tags={"role": "trial"})
+    journal.start(
+        name="another name", experiment="another", store="sqlite:///y", tags={"role": "trial"}
+    )
     first, *others = events(journal.folder)
     assert (first["name"], first["experiment"], first["store"]) == ("a run", "svhn", "sqlite:///x")
     assert [event["values"] for event in others] == [{"role": "baseline"}, {"role": "trial"}]
@@ -128,15 +139,17 @@ def test_what_is_noted_after_the_end_leaves_it_the_end(journal: Journal) -> None
     journal.end("FINISHED", {"trial.state": "complete"})
     journal.metrics({"delta_to_baseline": 0.01})
     journal.tags({"mlflow.note.content": "best"})
-    assert ending(journal.folder) == {"trial.state": "complete"}
+    assert end_tags(journal.folder) == {"trial.state": "complete"}
     journal.__exit__()
     with started(journal.folder):
         assert kinds(journal.folder)[-2:] == ["resume", "tags"]
-        assert ending(journal.folder) is None
+        assert end_tags(journal.folder) is None
 
 
 @pytest.mark.parametrize(("options", "parent"), [({}, None), ({"parent": ".."}, "..")])
-def test_a_run_may_lie_within_another(tmp_path: Path, options: dict[str, str], parent: str | None) -> None:
+def test_a_run_may_lie_within_another(
+    tmp_path: Path, options: dict[str, str], parent: str | None
+) -> None:
     with started(tmp_path, **options):
         assert events(tmp_path)[0].get("parent") == parent
 
@@ -153,7 +166,11 @@ def test_a_run_may_lie_within_another(tmp_path: Path, options: dict[str, str], p
     ],
 )
 def test_a_metric_is_recorded_once_for_its_step(
-    tmp_path: Path, again: dict[str, float], step: int, written: dict[str, float] | None, reopened: bool
+    tmp_path: Path,
+    again: dict[str, float],
+    step: int,
+    written: dict[str, float] | None,
+    reopened: bool,
 ) -> None:
     first = {"val/loss": 0.4, "val/accuracy": 0.5}
     journal = started(tmp_path)
@@ -163,7 +180,9 @@ def test_a_metric_is_recorded_once_for_its_step(
         journal = Journal(tmp_path)
     with journal:
         journal.metrics(again, step=step)
-    recorded = [(event["values"], event["step"]) for event in events(tmp_path) if event["kind"] == "metrics"]
+    recorded = [
+        (event["values"], event["step"]) for event in events(tmp_path) if event["kind"] == "metrics"
+    ]
     assert recorded == [(first, 1), *([(written, step)] if written else [])]
 
 
@@ -202,7 +221,10 @@ def test_a_run_has_ended_when_it_says_so_or_its_process_is_gone(tmp_path: Path) 
         assert not has_ended(tmp_path)
     assert has_ended(tmp_path)
     assert events(tmp_path)[-1]["status"] == "KILLED"
-    assert events(tmp_path)[-1]["values"] == {"trial.state": "interrupted", "trial.reason": "the process died"}
+    assert events(tmp_path)[-1]["values"] == {
+        "trial.state": "interrupted",
+        "trial.reason": "the process died",
+    }
     before = events(tmp_path)
     assert has_ended(tmp_path)
     assert events(tmp_path) == before  # said once
@@ -219,17 +241,20 @@ def test_a_run_that_never_started_has_not_ended(tmp_path: Path, content: str) ->
 
 def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from svhn_sweep.tracking.journal import Journal\n"
+        "import sys, time; from pathlib import Path; from "
+        "svhn_sweep.tracking.journal import Journal\n"
         "with Journal(Path(sys.argv[1])) as journal:\n"
         "    journal.start(name='a run', experiment='svhn', store='', tags={})\n"
         "    journal.metrics({'val/loss': 0.4}, step=1); print('there', flush=True); time.sleep(60)"
     )
-    with subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "there\n"
         assert not has_ended(tmp_path)
         process.kill()
-    assert ending(tmp_path) is None
+    assert end_tags(tmp_path) is None
     assert has_ended(tmp_path)
     with started(tmp_path) as journal:
         assert not has_ended(tmp_path)
@@ -237,7 +262,16 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
         journal.metrics({"val/loss": 0.2}, step=2)
     assert history(tmp_path) == {1: {"val/loss": 0.4}, 2: {"val/loss": 0.2}}
     assert has_ended(tmp_path)
-    assert kinds(tmp_path) == ["start", "tags", "metrics", "end", "resume", "tags", "metrics", "end"]
+    assert kinds(tmp_path) == [
+        "start",
+        "tags",
+        "metrics",
+        "end",
+        "resume",
+        "tags",
+        "metrics",
+        "end",
+    ]
 
 
 def test_what_another_journal_of_the_run_has_more_is_added_once(tmp_path: Path) -> None:
@@ -267,7 +301,9 @@ def test_folders_finds_started_runs(tmp_path: Path) -> None:
     assert folders(tmp_path / "missing") == []
 
 
-@pytest.mark.parametrize("content", ["", "no json", '{"kind": "sta', "[]\n", '{"not": "ours"}\n', '{"kind": "end"}\n'])
+@pytest.mark.parametrize(
+    "content", ["", "no json", '{"kind": "sta', "[]\n", '{"not": "ours"}\n', '{"kind": "end"}\n']
+)
 def test_what_is_no_journal_is_no_run(tmp_path: Path, content: str) -> None:
     (tmp_path / JOURNAL).write_text(content)
     assert folders(tmp_path) == []
@@ -280,5 +316,7 @@ def test_a_folder_of_the_same_name_is_no_journal(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("store", "meant"), [("sqlite:///x", True), ("http://elsewhere", False)])
-def test_a_run_is_for_the_store_it_was_started_with(journal: Journal, store: str, meant: bool) -> None:
+def test_a_run_is_for_the_store_it_was_started_with(
+    journal: Journal, store: str, meant: bool
+) -> None:
     assert is_for(journal.folder, store) is meant

@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from svhn_sweep.tracking import memory
+from svhn_sweep.tracking import upload_state
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.tracking.registry import ALIAS, Registered, register
 
@@ -24,10 +24,17 @@ Propose = Callable[..., Registered]
 
 @pytest.fixture
 def propose(client: MlflowClient, tmp_path: Path) -> Propose:
-    """`propose("a run", 0.9)` trains it, if it is new, and proposes its model, each for a study of its own."""
+    """`propose("a run", 0.9)` trains it, if it is new, and proposes its model, each for a study
+    of its own.
+    """
 
     def propose(
-        run: str, score: float, digits: str = DIGITS, name: str = NAME, seeds: int = 1, study: str = ""
+        run: str,
+        score: float,
+        digits: str = DIGITS,
+        name: str = NAME,
+        seeds: int = 1,
+        study: str = "",
     ) -> Registered:
         folder = tmp_path / run
         if not folder.exists():
@@ -37,13 +44,15 @@ def propose(client: MlflowClient, tmp_path: Path) -> Propose:
                 (folder / "model" / "MLmodel").write_text(f"flavors: {{}}\n# {run}")
                 journal.model("model")
                 journal.end("FINISHED", {"trial.state": "complete"})
-        return register(name, folder, score, {"data.sha256": digits, "study": study or run, "seeds": str(seeds)})
+        return register(
+            name, folder, score, {"data.sha256": digits, "study": study or run, "seeds": str(seeds)}
+        )
 
     return propose
 
 
 def run_id(tmp_path: Path, run: str) -> str:
-    sent = memory.recall(tmp_path / run)
+    sent = upload_state.recall(tmp_path / run)
     assert sent is not None
     return sent["run_id"]
 
@@ -53,7 +62,9 @@ def champion(client: MlflowClient, name: str = NAME) -> ModelVersion:
 
 
 def versions(client: MlflowClient, name: str = NAME) -> list[str]:
-    return sorted(str(version.version) for version in client.search_model_versions(f"name='{name}'"))
+    return sorted(
+        str(version.version) for version in client.search_model_versions(f"name='{name}'")
+    )
 
 
 def test_the_first_one_is_champion(client: MlflowClient, propose: Propose, tmp_path: Path) -> None:
@@ -61,7 +72,12 @@ def test_the_first_one_is_champion(client: MlflowClient, propose: Propose, tmp_p
     version = champion(client)
     assert str(version.version) == "1"
     assert version.status == "READY"
-    assert version.tags == {"data.sha256": DIGITS, "study": "first", "validation": "0.9", "seeds": "1"}
+    assert version.tags == {
+        "data.sha256": DIGITS,
+        "study": "first",
+        "validation": "0.9",
+        "seeds": "1",
+    }
 
 
 def test_the_champion_is_the_model_of_its_run(
@@ -75,13 +91,17 @@ def test_the_champion_is_the_model_of_its_run(
     (model,) = client.search_logged_models([experiment], f"source_run_id = '{version.run_id}'")
     assert version.source == model.artifact_location
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    loaded = mlflow.artifacts.download_artifacts(f"models:/{NAME}@{ALIAS}", dst_path=str(tmp_path / "loaded"))
+    loaded = mlflow.artifacts.download_artifacts(
+        f"models:/{NAME}@{ALIAS}", dst_path=str(tmp_path / "loaded")
+    )
     assert (Path(loaded) / "MLmodel").read_text().endswith("# second")
 
 
 @pytest.mark.parametrize(
     ("proposals", "answer", "known"),
-    [  # run, score and digits of each in turn; what the last one is told; which versions there are then
+    # run, score and digits of each in turn; what the last one is told; which versions there are
+    # then
+    [
         ([("a", 0.9, DIGITS)] * 2, Registered("1"), ["1"]),
         ([("a", 0.9, DIGITS), ("b", 0.91, DIGITS)], Registered("2"), ["1", "2"]),
         (
@@ -100,13 +120,21 @@ def test_the_champion_is_the_model_of_its_run(
             Registered("2", "had 91.00% on validation of the same digits"),
             ["1", "2"],
         ),
-        ([("a", 0.9, DIGITS), ("b", 0.2, OTHER_DIGITS), ("a", 0.9, DIGITS)], Registered("1"), ["1", "2"]),
+        (
+            [("a", 0.9, DIGITS), ("b", 0.2, OTHER_DIGITS), ("a", 0.9, DIGITS)],
+            Registered("1"),
+            ["1", "2"],
+        ),
         (
             [("a", 0.9, DIGITS), ("b", 0.8, DIGITS), ("c", 0.85, DIGITS)],
             Registered("1", "had 90.00% on validation of the same digits"),
             ["1"],
         ),
-        ([("a", 0.1, DIGITS), ("b", 1e-05, DIGITS), ("c", 1.0, DIGITS)], Registered("2"), ["1", "2"]),
+        (
+            [("a", 0.1, DIGITS), ("b", 1e-05, DIGITS), ("c", 1.0, DIGITS)],
+            Registered("2"),
+            ["1", "2"],
+        ),
     ],
 )
 def test_the_better_one_on_the_same_digits_is_champion(
@@ -130,7 +158,9 @@ def test_models_of_different_names_are_no_rivals(client: MlflowClient, propose: 
     assert versions(client) == versions(client, f"{NAME}-synthetic") == ["1"]
 
 
-def test_where_the_user_took_the_alias_away_the_next_one_gets_it(client: MlflowClient, propose: Propose) -> None:
+def test_where_the_user_took_the_alias_away_the_next_one_gets_it(
+    client: MlflowClient, propose: Propose
+) -> None:
     propose("first", 0.9)
     client.delete_registered_model_alias(NAME, ALIAS)
     assert propose("second", 0.8) == Registered("2")
@@ -145,7 +175,9 @@ def test_a_champion_that_the_user_chose_himself_may_be_replaced(
     assert propose("second", 0.1) == Registered("3")
 
 
-@pytest.mark.parametrize("name", ["create_registered_model", "create_model_version", "set_registered_model_alias"])
+@pytest.mark.parametrize(
+    "name", ["create_registered_model", "create_model_version", "set_registered_model_alias"]
+)
 @pytest.mark.parametrize("answered", [False, True])
 @pytest.mark.parametrize("rivals", [False, True])
 def test_a_crash_on_the_way_is_made_up_for(
@@ -177,7 +209,9 @@ def test_a_crash_on_the_way_is_made_up_for(
     assert champion(client).tags["validation"] == "0.9"
 
 
-def test_the_champion_judged_by_more_seeds_has_its_new_score(client: MlflowClient, propose: Propose) -> None:
+def test_the_champion_judged_by_more_seeds_has_its_new_score(
+    client: MlflowClient, propose: Propose
+) -> None:
     propose("first", 0.9)
     propose("first", 0.8)
     assert champion(client).tags["validation"] == "0.8"
@@ -207,7 +241,9 @@ def test_a_studys_newer_word_counts(client: MlflowClient, propose: Propose, scor
     assert propose("its best", score, seeds=5, study="model2-abc") == Registered("2")
 
 
-def test_who_becomes_champion_again_has_its_new_score(client: MlflowClient, propose: Propose) -> None:
+def test_who_becomes_champion_again_has_its_new_score(
+    client: MlflowClient, propose: Propose
+) -> None:
     propose("first", 0.8, seeds=5)
     propose("second", 0.9, seeds=5)
     assert propose("first", 0.95, seeds=6) == Registered("1")
@@ -222,7 +258,9 @@ def test_a_database_that_was_replaced_gets_run_and_model(
     assert propose("first", 0.9) == Registered("1")
 
 
-def test_the_model_of_a_deleted_run_is_not_registered(client: MlflowClient, propose: Propose, tmp_path: Path) -> None:
+def test_the_model_of_a_deleted_run_is_not_registered(
+    client: MlflowClient, propose: Propose, tmp_path: Path
+) -> None:
     propose("first", 0.9)
     propose("second", 0.8)
     client.delete_run(run_id(tmp_path, "second"))

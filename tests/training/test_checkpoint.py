@@ -1,4 +1,6 @@
-"""A fit that was killed and is started again; with real processes and SIGKILL, this is tested with the sweep."""
+"""A fit that was killed and is started again; with real processes and SIGKILL, this is tested
+with the sweep.
+"""
 
 import os
 from dataclasses import replace
@@ -8,7 +10,13 @@ import keras
 import numpy as np
 import pytest
 
-from svhn_sweep.config import AugmentationConfig, ModelConfig, PlateauConfig, Precision, TrainingConfig
+from svhn_sweep.config.schema import (
+    AugmentationConfig,
+    ModelConfig,
+    PlateauConfig,
+    Precision,
+    TrainingConfig,
+)
 from svhn_sweep.data.synthetic import draw
 from svhn_sweep.errors import DataError
 from svhn_sweep.training import checkpoint as checkpoints
@@ -23,7 +31,12 @@ NO_NOISE = AugmentationConfig(enabled=False, shift=0, rotation=0, zoom=0)
 ALL_NOISE = AugmentationConfig(enabled=True, shift=0.1, rotation=0.03, zoom=0.1)
 PLATEAU = PlateauConfig(enabled=True, factor=0.5, patience=0, min_learning_rate=0)
 PLAIN = ModelConfig(
-    name="plain", filters={"conv1": 2, "conv2": 2}, batch_norm=False, dense_units=4, dropout=0, leaky_relu_slope=0.1
+    name="plain",
+    filters={"conv1": 2, "conv2": 2},
+    batch_norm=False,
+    dense_units=4,
+    dropout=0,
+    leaky_relu_slope=0.1,
 )
 WITH_STATE = replace(PLAIN, batch_norm=True, dropout=0.3)
 TRAINING = TrainingConfig(
@@ -84,7 +97,9 @@ def killed_in_log(epoch: int) -> Log:
 def kill_in_save(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     save = checkpoints.save
 
-    def killed(path: Path, model: keras.Model, history: list[Metrics], best: list[np.ndarray] | None) -> None:
+    def killed(
+        path: Path, model: keras.Model, history: list[Metrics], best: list[np.ndarray] | None
+    ) -> None:
         if len(history) == epoch:
             raise Killed
         save(path, model, history, best)
@@ -111,7 +126,10 @@ def assert_equal(one: Fitted, other: Fitted) -> None:
 
 
 def without_times(result: TrainResult) -> list[Metrics]:
-    return [{name: value for name, value in epoch.items() if name != "epoch_seconds"} for epoch in result.history]
+    return [
+        {name: value for name, value in epoch.items() if name != "epoch_seconds"}
+        for epoch in result.history
+    ]
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["last weights", "best weights"])
@@ -172,14 +190,21 @@ def test_the_learning_rate_falls_as_if_nothing_had_happened(
     digits: Arrays, path: Path, patience: int, killed_after: int, rates: list[float]
 ) -> None:
     still = 2.0**-40  # too small to learn anything: no epoch is better than the first
-    training = replace(TRAINING, epochs=5, learning_rate=still, reduce_on_plateau=replace(PLATEAU, patience=patience))
+    training = replace(
+        TRAINING,
+        epochs=5,
+        learning_rate=still,
+        reduce_on_plateau=replace(PLATEAU, patience=patience),
+    )
     with pytest.raises(Killed):
         fitted(digits, path, training, log=killed_in_log(killed_after))
     _, result = fitted(digits, path, training)
     assert [epoch["learning_rate"] / still for epoch in result.history] == pytest.approx(rates)
 
 
-def test_going_on_it_logs_all_known_epochs_and_asks_about_the_last_one(digits: Arrays, path: Path) -> None:
+def test_going_on_it_logs_all_known_epochs_and_asks_about_the_last_one(
+    digits: Arrays, path: Path
+) -> None:
     with pytest.raises(Killed):
         fitted(digits, path, log=killed_in_log(2))
     calls: list[tuple[str, int, Metrics]] = []
@@ -196,15 +221,21 @@ def test_going_on_it_logs_all_known_epochs_and_asks_about_the_last_one(digits: A
     assert calls == [(name, epoch, result.history[epoch - 1]) for name, epoch in order]
 
 
-def test_what_is_complete_is_not_trained_again(digits: Arrays, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_complete_is_not_trained_again(
+    digits: Arrays, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     complete = fitted(digits, path)
     refuse_training(monkeypatch)
     again = fitted(digits, path)
-    assert [value.tolist() for value in again[0].get_weights()] == [w.tolist() for w in complete[0].get_weights()]
+    assert [value.tolist() for value in again[0].get_weights()] == [
+        w.tolist() for w in complete[0].get_weights()
+    ]
     assert again[1] == complete[1]
 
 
-def test_what_is_told_to_stop_is_not_trained_on(digits: Arrays, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_told_to_stop_is_not_trained_on(
+    digits: Arrays, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pruned = fitted(digits, should_stop=lambda epoch, metrics: epoch == 2)
     with pytest.raises(Killed):
         fitted(digits, path, log=killed_in_log(2))
@@ -235,7 +266,9 @@ def test_what_diverges_diverges_again_in_the_same_epoch(digits: Arrays, path: Pa
 def test_a_crash_while_writing_leaves_one_checkpoint_whole(
     digits: Arrays, path: Path, monkeypatch: pytest.MonkeyPatch, sync: int, held: int
 ) -> None:
-    """Each epoch syncs twice: the new file before it takes the old one's place, the folder afterwards."""
+    """Each epoch syncs twice: the new file before it takes the old one's place, the folder
+    afterwards.
+    """
     syncs: list[int] = []
     logged: list[int] = []
 
@@ -259,17 +292,23 @@ def a_checkpoint(digits: Arrays, path: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_a_damaged_checkpoint_is_refused_and_kept(digits: Arrays, path: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint_is_refused_and_kept(
+    digits: Arrays, path: Path, tmp_path: Path
+) -> None:
     whole = a_checkpoint(digits, path)
     np.save(tmp_path / "array.npy", np.zeros(3))
     np.savez(tmp_path / "others.npz", weights=np.zeros(3))
     np.savez(tmp_path / "pickle.npz", history=np.array([Path()], dtype=object))
     flipped = whole[:200] + bytes([whole[200] ^ 1]) + whole[201:]
     damaged = [b"", b"text", whole[:100], whole[:-100], whole[:-1], flipped]
-    damaged += [(tmp_path / name).read_bytes() for name in ("array.npy", "others.npz", "pickle.npz")]
+    damaged += [
+        (tmp_path / name).read_bytes() for name in ("array.npy", "others.npz", "pickle.npz")
+    ]
     for content in damaged:
         path.write_bytes(content)
-        with pytest.raises(DataError, match=r"checkpoint\.npz must be a checkpoint but cannot be read .*; remove"):
+        with pytest.raises(
+            DataError, match=r"checkpoint\.npz must be a checkpoint but cannot be read .*; remove"
+        ):
             fitted(digits, path)
         assert path.read_bytes() == content
 
@@ -277,21 +316,33 @@ def test_a_damaged_checkpoint_is_refused_and_kept(digits: Arrays, path: Path, tm
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (replace(PLAIN, dense_units=5), r"model/4 is float32 \[512, 4\] where the model's is float32 \[512, 5\]"),
-        (replace(PLAIN, dropout=0.3), r"model/6 is float32 \[4, 10\] where the model's is int64 \[2\]"),
+        (
+            replace(PLAIN, dense_units=5),
+            r"model/4 is float32 \[512, 4\] where the model's is float32 \[512, 5\]",
+        ),
+        (
+            replace(PLAIN, dropout=0.3),
+            r"model/6 is float32 \[4, 10\] where the model's is int64 \[2\]",
+        ),
         (
             replace(PLAIN, filters=PLAIN.filters | {"conv3": 2, "conv4": 2}),
             r"model/4 is float32 \[512, 4\] where .* \[3, 3, 2, 2\]",
         ),
     ],
 )
-def test_another_models_checkpoint_is_refused(digits: Arrays, path: Path, model: ModelConfig, message: str) -> None:
+def test_another_models_checkpoint_is_refused(
+    digits: Arrays, path: Path, model: ModelConfig, message: str
+) -> None:
     a_checkpoint(digits, path)
-    with pytest.raises(DataError, match=rf"checkpoint\.npz must hold a checkpoint of this model but its {message}"):
+    with pytest.raises(
+        DataError, match=rf"checkpoint\.npz must hold a checkpoint of this model but its {message}"
+    ):
         fitted(digits, path, model=model)
 
 
-def test_one_sees_where_it_goes_on(digits: Arrays, path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_one_sees_where_it_goes_on(
+    digits: Arrays, path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(Killed):
         fitted(digits, path, log=killed_in_log(3))
     capsys.readouterr()

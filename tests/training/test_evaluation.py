@@ -20,7 +20,9 @@ def test_figures_by_hand(evaluation: Evaluation) -> None:
     assert evaluation.accuracy == pytest.approx(4 / 6)
     assert evaluation.loss == pytest.approx(-2 * np.log(1e-7) / 6, rel=1e-5)  # 0 counts as 1e-7
     assert evaluation.recall == pytest.approx([2 / 3, 1, 0, 0, 0, 0, 0, 0, 0, 0])
-    assert evaluation.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 10)  # digits 0 and 1; the rest are 0
+    assert evaluation.macro_f1 == pytest.approx(
+        (2 / 3 + 4 / 5) / 10
+    )  # digits 0 and 1; the rest are 0
     assert evaluation.confusion.shape == (10, 10)
     assert evaluation.confusion[0].tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 0]
     assert evaluation.confusion[2, 0] == 1  # row: true, column: predicted
@@ -40,7 +42,9 @@ def test_written_as_text_and_json(evaluation: Evaluation, tmp_path: Path) -> Non
 
 def test_a_model_that_predicts_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever the number of images, of which the last batch has fewer."""
-    model = keras.Sequential([keras.Input((32, 32, 1)), keras.layers.Flatten(), keras.layers.Dense(10)])
+    model = keras.Sequential(
+        [keras.Input((32, 32, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
+    )
     traced, call = [], keras.Sequential.call
 
     def count(self: keras.Sequential, *given: object, **named: object) -> object:

@@ -25,7 +25,9 @@ def judged(predicted: np.ndarray) -> Evaluation:
         figures.samples(IMAGES, LABELS),
         figures.curves(TrainResult(history=[EPOCH] * 100), LONG),
         figures.curves(TrainResult(history=[{**EPOCH, "val/loss": 12345.6}] * 3), LONG),
-        figures.confusion_heatmap(judged(LABELS), f"{LONG}\nvalidation: accuracy 100.00%, macro F1 1.000"),
+        figures.confusion_heatmap(
+            judged(LABELS), f"{LONG}\nvalidation: accuracy 100.00%, macro F1 1.000"
+        ),
         figures.mistakes(IMAGES, judged(np.roll(LABELS, 1)), "Surest mistakes on validation"),
     ],
 )

@@ -7,14 +7,21 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from svhn_sweep.config import Config, Precision, TrainingConfig
+from svhn_sweep.config.schema import Config, Precision, TrainingConfig
 from svhn_sweep.training.evaluation import predictor
 from svhn_sweep.training.fit import Metrics, State, TrainResult, _batches, fit, seed_noise
 from svhn_sweep.training.model import build_model
 
 Composed = Callable[..., Config]
 Arrays = tuple[np.ndarray, np.ndarray]
-METRICS = {"train/loss", "train/accuracy", "val/loss", "val/accuracy", "learning_rate", "epoch_seconds"}
+METRICS = {
+    "train/loss",
+    "train/accuracy",
+    "val/loss",
+    "val/accuracy",
+    "learning_rate",
+    "epoch_seconds",
+}
 
 
 @pytest.fixture
@@ -25,7 +32,10 @@ def config(composed: Composed) -> Config:
 
 
 def fitted(
-    config: Config, digits: Arrays, training: TrainingConfig | None = None, **callables: Callable[..., object]
+    config: Config,
+    digits: Arrays,
+    training: TrainingConfig | None = None,
+    **callables: Callable[..., object],
 ) -> tuple[keras.Model, TrainResult]:
     training = training or config.training
     model = build_model(config.model, training.augmentation, training.precision, config.seed)
@@ -62,7 +72,9 @@ def test_a_loss_that_is_not_finite_ends_it(config: Config, digits: Arrays) -> No
 
 
 @pytest.mark.parametrize("restore", [False, True])
-def test_weights_are_the_last_epochs_or_the_best_ones(config: Config, digits: Arrays, restore: bool) -> None:
+def test_weights_are_the_last_epochs_or_the_best_ones(
+    config: Config, digits: Arrays, restore: bool
+) -> None:
     training = replace(config.training, learning_rate=0.01, epochs=6, restore_best_weights=restore)
     other_digits = digits[0][::-1], digits[1]  # what is learnt from `digits` does not help on these
     weights: list[list[np.ndarray]] = []
@@ -92,8 +104,12 @@ def test_validation_is_what_keras_says(config: Config, digits: Arrays) -> None:
     assert result.history[-1]["val/accuracy"] == pytest.approx(accuracy)
 
 
-def test_the_loss_is_scaled_where_small_gradients_would_vanish(config: Config, digits: Arrays) -> None:
-    model, result = fitted(config, digits, replace(config.training, precision=Precision.mixed_float16))
+def test_the_loss_is_scaled_where_small_gradients_would_vanish(
+    config: Config, digits: Arrays
+) -> None:
+    model, result = fitted(
+        config, digits, replace(config.training, precision=Precision.mixed_float16)
+    )
     assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
     assert result.history[-1]["learning_rate"] == config.training.learning_rate
     assert result.history[-1]["train/loss"] < result.history[0]["train/loss"]
@@ -116,14 +132,18 @@ def test_fits_with_one_seed_are_equal(config: Config, digits: Arrays) -> None:
 
 
 def test_noise_depends_on_seed_and_epoch_alone(composed: Composed, digits: Arrays) -> None:
-    """Dropout, shift, rotation and zoom each draw for themselves, and the same again for the same epoch."""
+    """Dropout, shift, rotation and zoom each draw for themselves, and the same again for the
+    same epoch.
+    """
     config = composed("training.augmentation.enabled=true")
     model = build_model(config.model, config.training.augmentation, config.training.precision, 42)
 
     def noise(seed: int, epoch: int) -> list[tuple[int, ...]]:
         model(digits[0], training=True)  # whatever was drawn before
         seed_noise(model, seed, epoch)
-        states = [variable for variable in model.variables if variable.name == "seed_generator_state"]
+        states = [
+            variable for variable in model.variables if variable.name == "seed_generator_state"
+        ]
         return [tuple(np.asarray(state).tolist()) for state in states]
 
     assert len(noise(1, 0)) == len(set(noise(1, 0))) == 4
@@ -133,9 +153,16 @@ def test_noise_depends_on_seed_and_epoch_alone(composed: Composed, digits: Array
 
 
 def test_an_augmented_fit_is_repeatable(composed: Composed, digits: Arrays) -> None:
-    small = ("model.filters.conv1=2", "model.filters.conv2=2", "model.filters.conv3=2", "model.filters.conv4=2")
+    small = (
+        "model.filters.conv1=2",
+        "model.filters.conv2=2",
+        "model.filters.conv3=2",
+        "model.filters.conv4=2",
+    )
     config = composed(*small, "training.augmentation.enabled=true", "training.epochs=2")
-    losses = [[metrics["train/loss"] for metrics in fitted(config, digits)[1].history] for _ in range(2)]
+    losses = [
+        [metrics["train/loss"] for metrics in fitted(config, digits)[1].history] for _ in range(2)
+    ]
     assert losses[0] == losses[1]
 
 
@@ -157,14 +184,18 @@ def test_how_many_steps_are_one_call_changes_nothing(
     config: Config, digits: Arrays, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
     monkeypatch.setattr("svhn_sweep.training.fit.STEPS_PER_CALL", at_once)
-    training = replace(config.training, batch_size=3, epochs=2)  # 64 digits: 22 steps, the last with one of them
+    training = replace(
+        config.training, batch_size=3, epochs=2
+    )  # 64 digits: 22 steps, the last with one of them
     model, result = fitted(config, digits, training)
     monkeypatch.setattr("svhn_sweep.training.fit.STEPS_PER_CALL", 5)
     other, others = fitted(config, digits, training)
     assert [metrics["train/loss"] for metrics in result.history] == [
         metrics["train/loss"] for metrics in others.history
     ]
-    assert all(np.array_equal(*pair) for pair in zip(model.get_weights(), other.get_weights(), strict=True))
+    assert all(
+        np.array_equal(*pair) for pair in zip(model.get_weights(), other.get_weights(), strict=True)
+    )
 
 
 def traces(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
@@ -180,7 +211,9 @@ def traces(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
     return traced
 
 
-def test_a_step_is_traced_once(config: Config, digits: Arrays, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_is_traced_once(
+    config: Config, digits: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Variables that are made in the first step would have it traced a second time."""
     traced = traces(monkeypatch, "train_step")
     fitted(config, digits)
@@ -207,18 +240,30 @@ def test_each_epoch_shows_every_image_once_in_its_own_order(digits: Arrays) -> N
 
 
 def test_the_end_of_a_fit_waits_for_no_autotuner(digits: Arrays) -> None:
-    """tf.data's autotune thread sleeps ever longer, and destroying the iterator joins it: 20 to 40 s after a fit."""
-    assert _batches(*digits, 10, 1, tf.Variable(0, dtype=tf.int64)).options().autotune.enabled is False
+    """tf.data's autotune thread sleeps ever longer, and destroying the iterator joins it: 20 to
+    40 s after a fit.
+    """
+    assert (
+        _batches(*digits, 10, 1, tf.Variable(0, dtype=tf.int64)).options().autotune.enabled is False
+    )
 
 
 def test_images_keep_their_labels(digits: Arrays) -> None:
-    images = np.broadcast_to(digits[1].astype(np.float32)[:, None, None, None], (64, 32, 32, 1)).copy()
+    images = np.broadcast_to(
+        digits[1].astype(np.float32)[:, None, None, None], (64, 32, 32, 1)
+    ).copy()
     for x, y in _batches(images, digits[1], 10, 1, tf.Variable(0, dtype=tf.int64)):
         assert (np.argmax(y, axis=1) == np.asarray(x)[:, 0, 0, 0]).all()
 
 
 def test_the_learning_rate_falls_on_a_plateau(config: Config, digits: Arrays) -> None:
-    plateau = replace(config.training.reduce_on_plateau, enabled=True, patience=0, factor=0.1, min_learning_rate=1e-6)
+    plateau = replace(
+        config.training.reduce_on_plateau,
+        enabled=True,
+        patience=0,
+        factor=0.1,
+        min_learning_rate=1e-6,
+    )
     training = replace(config.training, epochs=4, learning_rate=0.5, reduce_on_plateau=plateau)
     _, result = fitted(config, digits, training)
     rates = [metrics["learning_rate"] for metrics in result.history]

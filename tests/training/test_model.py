@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from svhn_sweep.config import Config
+from svhn_sweep.config.schema import Config
 from svhn_sweep.training.model import build_model, summary
 
 Composed = Callable[..., Config]
 
 
 def built(config: Config) -> keras.Sequential:
-    return build_model(config.model, config.training.augmentation, config.training.precision, config.seed)
+    return build_model(
+        config.model, config.training.augmentation, config.training.precision, config.seed
+    )
 
 
 @pytest.mark.parametrize(
@@ -21,7 +23,8 @@ def built(config: Config) -> keras.Sequential:
     [
         (
             "model1",
-            "Rescaling Conv2D LeakyReLU Conv2D MaxPooling2D LeakyReLU Flatten Dense LeakyReLU Dense",
+            "Rescaling Conv2D LeakyReLU Conv2D MaxPooling2D "
+            "LeakyReLU Flatten Dense LeakyReLU Dense",
             [160, 4640, 262176, 330],
             267306,
             267306,
@@ -29,7 +32,8 @@ def built(config: Config) -> keras.Sequential:
         (
             "model2",
             "Rescaling Conv2D LeakyReLU Conv2D MaxPooling2D LeakyReLU BatchNormalization"
-            " Conv2D LeakyReLU Conv2D MaxPooling2D LeakyReLU BatchNormalization Flatten Dense LeakyReLU Dropout Dense",
+            " Conv2D LeakyReLU Conv2D MaxPooling2D LeakyReLU BatchNormalization Flatten "
+            "Dense LeakyReLU Dropout Dense",
             [160, 4640, 128, 9248, 18496, 256, 131104, 330],
             164362,
             164170,
@@ -53,11 +57,17 @@ def test_pooling_first_changes_neither_function_nor_gradients(
 ) -> None:
     network = built(composed(f"model={model}", "model.dropout=0"))
     order = list(network.layers)
-    for at in [at for at, layer in enumerate(order) if isinstance(layer, keras.layers.MaxPooling2D)]:
+    for at in [
+        at for at, layer in enumerate(order) if isinstance(layer, keras.layers.MaxPooling2D)
+    ]:
         order[at], order[at + 1] = order[at + 1], order[at]
     notebook = keras.Sequential([keras.Input((32, 32, 1)), *order])
-    assert np.array_equal(network.predict(digits[0], verbose=0), notebook.predict(digits[0], verbose=0))
-    for ours, theirs in zip(gradients(network, digits[0]), gradients(notebook, digits[0]), strict=True):
+    assert np.array_equal(
+        network.predict(digits[0], verbose=0), notebook.predict(digits[0], verbose=0)
+    )
+    for ours, theirs in zip(
+        gradients(network, digits[0]), gradients(notebook, digits[0]), strict=True
+    ):
         assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-6)
 
 
@@ -65,7 +75,10 @@ def gradients(network: keras.Model, images: np.ndarray) -> list[np.ndarray]:
     """Of the surprise that each digit is a 3, by all weights."""
     with tf.GradientTape() as tape:
         loss = -tf.reduce_mean(tf.math.log(network(images, training=True)[:, 3]))
-    return [np.asarray(each) for each in tape.gradient(loss, [weight.value for weight in network.trainable_weights])]
+    return [
+        np.asarray(each)
+        for each in tape.gradient(loss, [weight.value for weight in network.trainable_weights])
+    ]
 
 
 def test_convolutions_are_the_notebooks(composed: Composed) -> None:
@@ -94,7 +107,9 @@ def test_filters_are_reached_by_name(composed: Composed) -> None:
     assert network.get_layer("conv3").filters == 7
 
 
-def test_raw_pixels_in_probabilities_out(composed: Composed, digits: tuple[np.ndarray, np.ndarray]) -> None:
+def test_raw_pixels_in_probabilities_out(
+    composed: Composed, digits: tuple[np.ndarray, np.ndarray]
+) -> None:
     network = built(composed())
     rescaled = keras.Model(network.inputs, network.get_layer("rescale").output)
     assert np.allclose(rescaled.predict(digits[0], verbose=0), digits[0] / 255)
@@ -128,8 +143,14 @@ def test_precision_is_the_layers_not_the_process(composed: Composed, precision: 
 def test_augmentation_shifts_turns_and_zooms_in_training_only(
     composed: Composed, digits: tuple[np.ndarray, np.ndarray]
 ) -> None:
-    network = built(composed("training.augmentation.enabled=true", "model.dropout=0", "model.batch_norm=false"))
-    assert [layer.name for layer in network.layers[1:4]] == ["augment_shift", "augment_rotation", "augment_zoom"]
+    network = built(
+        composed("training.augmentation.enabled=true", "model.dropout=0", "model.batch_norm=false")
+    )
+    assert [layer.name for layer in network.layers[1:4]] == [
+        "augment_shift",
+        "augment_rotation",
+        "augment_zoom",
+    ]
     assert network.count_params() == 164362 - 128 - 256
     plain, again = network(digits[0], training=False), network(digits[0], training=False)
     assert (np.asarray(plain) == np.asarray(again)).all()

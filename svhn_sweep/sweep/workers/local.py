@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import cast
 
 from svhn_sweep import machine
-from svhn_sweep.config import Precision
+from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError, SweepError
-from svhn_sweep.sweep.plan import Plan
-from svhn_sweep.sweep.settings import SweeperConfig
+from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.protocol import (
     CPU,
     SECONDS_TO_STOP,
@@ -31,7 +31,9 @@ from svhn_sweep.sweep.workers.protocol import (
 )
 
 STOPPED_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-MAX_WORKERS_PER_GPU = 4  # one of these small networks leaves a GPU waiting for its process most of the time
+MAX_WORKERS_PER_GPU = (
+    4  # one of these small networks leaves a GPU waiting for its process most of the time
+)
 MAX_EVALUATIONS = 3  # attempts, if the worker dies
 
 
@@ -47,7 +49,9 @@ class LocalWorker:
         with own, its, log.open("ab") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "svhn_sweep.sweep.workers.worker_main", str(its.fileno())],
-                env=os.environ | worker_environment() | {"CUDA_VISIBLE_DEVICES": "-1" if device == CPU else device},
+                env=os.environ
+                | worker_environment()
+                | {"CUDA_VISIBLE_DEVICES": "-1" if device == CPU else device},
                 pass_fds=[its.fileno()],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,  # epoch by epoch; it is in the trial's log
@@ -129,14 +133,19 @@ class LocalMachine:
         """Nothing: workers read the digits themselves."""
 
     def slots(self) -> Sequence[Slot]:
-        return [Slot("", device, self.devices[:place].count(device)) for place, device in enumerate(self.devices)]
+        return [
+            Slot("", device, self.devices[:place].count(device))
+            for place, device in enumerate(self.devices)
+        ]
 
     def notices(self) -> list[str]:
         return []
 
     def describe(self) -> str:
         count = len(self.devices)
-        where = "the CPU" if self.devices[0] == CPU else f"GPU {', '.join(dict.fromkeys(self.devices))}"
+        where = (
+            "the CPU" if self.devices[0] == CPU else f"GPU {', '.join(dict.fromkeys(self.devices))}"
+        )
         return f"{count} worker{'' if count == 1 else 's'} on {where}"
 
     def start(self, slot: Slot) -> LocalWorker:
@@ -168,7 +177,9 @@ class LocalMachine:
             if not isinstance(result, WorkerExited):
                 break
             worker.close(0)
-        raise SweepError(f"the models could not be judged on test: {reason}; the same command tries again.")
+        raise SweepError(
+            f"the models could not be judged on test: {reason}; the same command tries again."
+        )
 
 
 def _devices(settings: SweeperConfig) -> tuple[tuple[str, ...], int]:
@@ -179,13 +190,21 @@ def _devices(settings: SweeperConfig) -> tuple[tuple[str, ...], int]:
     if CPU in devices and len(devices) > 1:
         raise ConfigError(f"hydra.sweeper.devices must be [cpu] or GPUs but got [{shown}].")
     if gpus and any(device.isdecimal() and device not in gpus for device in devices):
-        raise ConfigError(f"hydra.sweeper.devices must be among the GPUs {', '.join(gpus)} but got [{shown}].")
+        raise ConfigError(
+            f"hydra.sweeper.devices must be among the GPUs {', '.join(gpus)} but got [{shown}]."
+        )
     cores = machine.cores()
     if settings.workers != "auto":
         workers = int(settings.workers)
     else:
-        workers = cores if devices == [CPU] else workers_per_gpu(settings, cores // len(devices)) * len(devices)
-    return tuple(devices[index % len(devices)] for index in range(workers)), max(1, cores // workers)
+        workers = (
+            cores
+            if devices == [CPU]
+            else workers_per_gpu(settings, cores // len(devices)) * len(devices)
+        )
+    return tuple(devices[index % len(devices)] for index in range(workers)), max(
+        1, cores // workers
+    )
 
 
 def workers_per_gpu(settings: SweeperConfig, cores_per_gpu: int) -> int:
@@ -196,5 +215,7 @@ def workers_per_gpu(settings: SweeperConfig, cores_per_gpu: int) -> int:
 
 
 def worker_environment() -> dict[str, str]:
-    """What TensorFlow reads when it is imported: take GPU memory as it is needed, and count GPUs as nvidia-smi does."""
+    """What TensorFlow reads when it is imported: take GPU memory as it is needed, and count GPUs
+    as nvidia-smi does.
+    """
     return {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

@@ -1,12 +1,14 @@
-"""What the scheduler and its workers exchange, and what both kinds of workers and clusters have in common."""
+"""What the scheduler and its workers exchange, and what both kinds of workers and clusters have
+in common.
+"""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from svhn_sweep.config import Precision
-from svhn_sweep.sweep.plan import Plan
+from svhn_sweep.config.schema import Precision
+from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.trial import RunInfo
 
 CPU = "cpu"
@@ -20,7 +22,8 @@ class TrainRequest:
     Attributes:
         overrides: its config, with nothing left open.
         config_dirs: the user's own folders of configs, on the driver's machine.
-        folder: the trial's own, on the driver's machine; what an interrupted trial left there is continued.
+        folder: the trial's own, on the driver's machine; what an interrupted trial left there is
+            continued.
         run_info: what MLflow is told about it.
         data_sha256: of the file with its digits.
     """
@@ -60,7 +63,9 @@ class EvaluateResult:
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch is over and its checkpoint is written; the worker waits for an answer: whether to stop."""
+    """An epoch is over and its checkpoint is written; the worker waits for an answer: whether to
+    stop.
+    """
 
     epoch: int
     metrics: dict[str, float]
@@ -89,7 +94,9 @@ class OutOfMemory:
 
 @dataclass(frozen=True)
 class NodeFault:
-    """The node, not the trial, is at fault: a full disk, say. The trial can go on elsewhere. `reason`: in words."""
+    """The node, not the trial, is at fault: a full disk, say. The trial can go on elsewhere.
+    `reason`: in words.
+    """
 
     reason: str
 
@@ -111,7 +118,9 @@ class WorkerExited:
 
 @dataclass(frozen=True)
 class WorkerReady:
-    """The worker has started: `Worker.is_ready` is true from now on. `device`: that it has; empty: its slot's."""
+    """The worker has started: `Worker.is_ready` is true from now on. `device`: that it has;
+    empty: its slot's.
+    """
 
     device: str = ""
 
@@ -145,7 +154,9 @@ class Worker(Protocol):
     def is_ready(self) -> bool: ...
 
     def can_train(self, threads: int) -> bool:
-        """Whether it may be handed another trial, with so many threads; else it is to be replaced."""
+        """Whether it may be handed another trial, with so many threads; else it is to be
+        replaced.
+        """
 
     def train(self, request: TrainRequest, threads: int) -> None:
         """Hand it a trial. If the worker is gone, that is its next event."""
@@ -160,7 +171,9 @@ class Worker(Protocol):
         """Ask it to end. What it was training can be continued."""
 
     def close(self, timeout: float) -> None:
-        """Have it gone after `timeout` seconds at the latest; from then on its trial's folder does not change."""
+        """Have it gone after `timeout` seconds at the latest; from then on its trial's folder
+        does not change.
+        """
 
 
 class Cluster(Protocol):

@@ -7,12 +7,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from svhn_sweep.errors import SweepError, SweepInterruptedError
-from svhn_sweep.sweep.endings import Endings
-from svhn_sweep.sweep.record import ending
-from svhn_sweep.sweep.settings import SweeperConfig
-from svhn_sweep.sweep.storage import DATABASE_ERRORS
-from svhn_sweep.sweep.study import Assignment, Study
-from svhn_sweep.sweep.view import View
+from svhn_sweep.sweep.plan.settings import SweeperConfig
+from svhn_sweep.sweep.study.study import PendingTrial, Study
+from svhn_sweep.sweep.study.study_storage import DATABASE_ERRORS
+from svhn_sweep.sweep.workers.callbacks import SweepCallbacks
 from svhn_sweep.sweep.workers.protocol import (
     SECONDS_TO_STOP,
     Cluster,
@@ -26,25 +24,37 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerReady,
 )
 from svhn_sweep.sweep.workers.slots import SlotState, WorkerSlots
+from svhn_sweep.sweep.workers.trial_finalizer import TrialFinalizer
+from svhn_sweep.sweep.workers.trial_journal import recorded_end
 from svhn_sweep.tracking import journal
-from svhn_sweep.tracking.live import Live
+from svhn_sweep.tracking.background_uploader import Live
 
 POLL_SECONDS = 1.0
-MAX_EXITS_WITHOUT_PROGRESS = 3  # of workers under one trial, before the trial is thought to be the reason
+MAX_EXITS_WITHOUT_PROGRESS = (
+    3  # of workers under one trial, before the trial is thought to be the reason
+)
 MAX_FAULTS_WITHOUT_PROGRESS = 3  # of a node, before it gets no more trials
 FAULT_SECONDS = 5.0  # within which the faults of a node are one: all its workers meet the same
-START_SECONDS = 300.0  # in which a worker must start: TensorFlow's import, or other jobs, may take a while
+START_SECONDS = (
+    300.0  # in which a worker must start: TensorFlow's import, or other jobs, may take a while
+)
 
 
 class Scheduler:
-    """Has the trials of studies trained by the workers of a cluster, which live until they are stopped."""
+    """Has the trials of studies trained by the workers of a cluster, which live until they are
+    stopped.
+    """
 
-    def __init__(self, settings: SweeperConfig, cluster: Cluster, config_dirs: Sequence[str], live: Live) -> None:
+    def __init__(
+        self, settings: SweeperConfig, cluster: Cluster, config_dirs: Sequence[str], live: Live
+    ) -> None:
         """`live`: shows trials in MLflow."""
         self.settings, self.cluster, self.live = settings, cluster, live
         self.config_dirs = tuple(config_dirs)
         self.slots = WorkerSlots(cluster.slots())
-        self._exits: dict[Path, tuple[int, int]] = {}  # by trial: in which epoch, how often in a row
+        self._exits: dict[
+            Path, tuple[int, int]
+        ] = {}  # by trial: in which epoch, how often in a row
         self._faults: dict[str, tuple[int, float]] = {}  # by node: how often in a row, when last
         self._excluded: set[str] = set()  # nodes that get no more trials
         self._last_fault = ""
@@ -53,22 +63,24 @@ class Scheduler:
     def run_until_done(
         self,
         studies: Sequence[Study],
-        view: View,
+        callbacks: SweepCallbacks,
         deadline: float = math.inf,
-        told: Callable[[Study], object] = lambda study: None,
+        on_study_change: Callable[[Study], object] = lambda study: None,
     ) -> bool:
-        """Train until the studies have nothing left (true) or `time.monotonic` is past the deadline (false).
+        """Train until the studies have nothing left (true) or `time.monotonic` is past the deadline
+        (false).
 
         Args:
             studies: the first one's trials come first.
-            view: is told what happens.
+            callbacks: called with what happens.
             deadline: what is being trained then can be continued.
-            told: called with a study when one of its trials has ended.
+            on_study_change: called with a study after one of its trials ended for good.
 
         Raises:
             SweepError: too many trials failed in a row, or no worker can start.
         """
-        self.view, self.endings = view, Endings(self.settings, view, told)
+        self.callbacks = callbacks
+        self.finalizer = TrialFinalizer(self.settings, callbacks, on_study_change)
         try:
             while self._hand_out(studies):
                 self._listen()
@@ -93,31 +105,37 @@ class Scheduler:
             state.worker = None
         for state in self.slots:
             if state.trial is not None:
-                with suppress(*DATABASE_ERRORS):  # what Optuna is not told now, the next start finds out
+                with suppress(
+                    *DATABASE_ERRORS
+                ):  # what Optuna is not told now, the next start finds out
                     self._interrupt_or_tell(state)
 
     def _interrupt_or_tell(self, state: SlotState) -> None:
         assert state.trial is not None
-        study, assignment = state.trial
+        study, pending = state.trial
         state.trial = None
-        folder = study.folder(assignment.number)
-        if (ended := ending(folder)) is not None:
-            self.endings.tell(study, assignment, ended)
+        folder = study.folder(pending.number)
+        if (ended := recorded_end(folder)) is not None:
+            self.finalizer.tell(study, pending, ended)
             return
         self._end_run(folder)
-        self.endings.interrupted(study, assignment, "")
+        self.finalizer.interrupt(study, pending, "")
 
     def _hand_out(self, studies: Sequence[Study]) -> bool:
         """Give every idle worker a trial; returns whether anything is being trained."""
         self._look_at_cluster()
         for state in self.slots.open():
-            while state.trial is None and (study := next((each for each in studies if each.left()), None)):
+            while state.trial is None and (
+                study := next((each for each in studies if each.left()), None)
+            ):
                 if not self._has_worker(state, study, sum(each.left() for each in studies)):
                     break
-                assignment = study.next()
-                assert assignment is not None
-                self._start(state, study, assignment)
-        return any(state.trial is not None for state in self.slots) or any(study.left() for study in studies)
+                pending = study.next()
+                assert pending is not None
+                self._start(state, study, pending)
+        return any(state.trial is not None for state in self.slots) or any(
+            study.left() for study in studies
+        )
 
     def _has_worker(self, state: SlotState, study: Study, left: int) -> bool:
         """Whether a worker is ready there; starts one, if there are trials for it."""
@@ -134,26 +152,42 @@ class Scheduler:
     def _look_at_cluster(self) -> None:
         """Nodes may have come or gone."""
         before, slots = self._capacity(), self.cluster.slots()
-        for node in self._faults.keys() - {slot.node for slot in slots}:  # it is gone, and may come back mended
+        for node in self._faults.keys() - {
+            slot.node for slot in slots
+        }:  # it is gone, and may come back mended
             del self._faults[node]
             self._excluded.discard(node)
         for state in self.slots.update(slot for slot in slots if slot.node not in self._excluded):
             if state.worker is not None:
                 self._end_worker(state)
         for notice in self.cluster.notices():
-            self.view.say(notice)
+            self.callbacks.on_message(notice)
         self._show_open(before)
-        if self._excluded and not self.slots.open() and not any(state.trial for state in self.slots):
-            raise SweepInterruptedError(f"no worker can go on: {self._last_fault}; the same command continues.")
+        if (
+            self._excluded
+            and not self.slots.open()
+            and not any(state.trial for state in self.slots)
+        ):
+            raise SweepInterruptedError(
+                f"no worker can go on: {self._last_fault}; the same command continues."
+            )
 
-    def _start(self, state: SlotState, study: Study, assignment: Assignment) -> None:
+    def _start(self, state: SlotState, study: Study, pending: PendingTrial) -> None:
         assert state.worker is not None
-        state.trial = study, assignment
-        plan, number, params = study.plan, assignment.number, assignment.params
+        state.trial = study, pending
+        plan, number, params = study.plan, pending.number, pending.params
         folder = study.folder(number)
         self.live.follow(folder)
-        self.view.started(plan.name, number, plan.describe(number, params), plan.epochs(params), assignment.epochs_done)
-        if (ended := ending(folder)) is not None:  # its end is written, but the study was not told
+        self.callbacks.on_trial_start(
+            plan.name,
+            number,
+            plan.describe(number, params),
+            plan.epochs(params),
+            pending.epochs_done,
+        )
+        if (
+            ended := recorded_end(folder)
+        ) is not None:  # its end is written, but the study was not told
             self._ended(state, ended)
             return
         self.slots.begin(state)
@@ -161,7 +195,7 @@ class Scheduler:
             overrides=tuple(plan.overrides(params, study.threads)),
             config_dirs=self.config_dirs,
             folder=folder,
-            run_info=study.run_info(assignment),
+            run_info=study.run_info(pending),
             data_sha256=plan.data_sha256,
         )
         state.busy_since = time.monotonic()
@@ -191,26 +225,26 @@ class Scheduler:
         """Tell the worker whether to stop after this epoch."""
         assert state.trial is not None
         assert state.worker is not None
-        study, assignment = state.trial
+        study, pending = state.trial
         value = event.metrics[self.settings.metric]
-        stop = study.report(assignment.number, event.epoch, value)
+        stop = study.report(pending.number, event.epoch, value)
         state.worker.answer(stop=stop)
-        self.view.epoch(study.plan.name, assignment.number, event.epoch, value)
+        self.callbacks.on_epoch(study.plan.name, pending.number, event.epoch, value)
         self._faults.pop(state.slot.node, None)
 
     def _ended(self, state: SlotState, ended: TrialEnded) -> None:
         assert state.trial is not None
-        study, assignment = state.trial
+        study, pending = state.trial
         state.trial = None
-        self.endings.ended(study, assignment, ended)
+        self.finalizer.finalize(study, pending, ended)
 
     def _interrupted(self, state: SlotState, reason: str) -> None:
         """The trial, whose worker has let go of its folder, goes on later."""
         assert state.trial is not None
-        study, assignment = state.trial
+        study, pending = state.trial
         state.trial = None
-        self._end_run(study.folder(assignment.number))
-        self.endings.interrupted(study, assignment, reason)
+        self._end_run(study.folder(pending.number))
+        self.finalizer.interrupt(study, pending, reason)
 
     def _end_run(self, folder: Path) -> None:
         """No run is shown as running that nobody trains."""
@@ -228,10 +262,12 @@ class Scheduler:
         if event.node_lost:
             self._interrupted(state, event.reason)
             return
-        study, assignment = state.trial
-        folder = study.folder(assignment.number)
+        study, pending = state.trial
+        folder = study.folder(pending.number)
         if not event.external and not (folder / journal.JOURNAL).exists():
-            raise SweepError(f"no worker can start: {event.reason}; multirun/workers.log tells why.")
+            raise SweepError(
+                f"no worker can start: {event.reason}; multirun/workers.log tells why."
+            )
         epochs = max(journal.history(folder), default=0)
         before, times = self._exits.get(folder, (epochs, 0))
         times = times + 1 if before == epochs else 1
@@ -239,7 +275,10 @@ class Scheduler:
         if event.external and times < MAX_EXITS_WITHOUT_PROGRESS:
             self._interrupted(state, event.reason)
         else:
-            again = f"{event.reason} {times} times in epoch {epochs + 1}; perhaps the memory is too small"
+            again = (
+                f"{event.reason} {times} times in epoch "
+                f"{epochs + 1}; perhaps the memory is too small"
+            )
             self._ended(state, TrialEnded("failed", again if event.external else event.reason))
 
     def _out_of_memory(self, state: SlotState, event: OutOfMemory) -> None:
@@ -266,15 +305,16 @@ class Scheduler:
         if times + 1 >= MAX_FAULTS_WITHOUT_PROGRESS:
             self._excluded.add(node)
             if node:
-                self.view.say(f"node {node} gets no more trials: {reason}")
+                self.callbacks.on_message(f"node {node} gets no more trials: {reason}")
 
     def _show_open(self, before: int) -> None:
-        self.view.workers = self._capacity()
-        if self.view.workers == before:
+        workers = self._capacity()
+        if workers == before:
             return
+        self.callbacks.on_workers_change(workers)
         total = int(min(self._limit, sum(not state.is_gone for state in self.slots)))
-        words = f"{self.view.workers} of {total} workers from now on"
-        self.view.say(words if self.view.workers else "no worker is left; waiting for one")
+        text = f"{workers} of {total} workers from now on"
+        self.callbacks.on_message(text if workers else "no worker is left; waiting for one")
 
     def _end_overdue(self) -> None:
         limit = self.settings.trial_timeout or math.inf
@@ -282,7 +322,10 @@ class Scheduler:
             seconds = time.monotonic() - state.busy_since
             if state.trial is not None and seconds > limit:
                 self._end_worker(state, timeout=0)
-                self._ended(state, TrialEnded("failed", f"it took longer than trial_timeout={limit:g} seconds"))
+                self._ended(
+                    state,
+                    TrialEnded("failed", f"it took longer than trial_timeout={limit:g} seconds"),
+                )
             elif state.worker is not None and not state.worker.is_ready and seconds > START_SECONDS:
                 self._end_worker(state)
                 reason = f"no worker starts on node {state.slot.node} within {START_SECONDS:.0f} s"

@@ -1,9 +1,11 @@
-"""The slots of a cluster as the scheduler sees them: which are free, and which have too little memory."""
+"""The slots of a cluster as the scheduler sees them: which are free, and which have too little
+memory.
+"""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from svhn_sweep.sweep.study import Assignment, Study
+from svhn_sweep.sweep.study.study import PendingTrial, Study
 from svhn_sweep.sweep.workers.protocol import Slot, Worker
 
 
@@ -25,7 +27,7 @@ class SlotState:
     slot: Slot
     device: str = ""
     worker: Worker | None = None
-    trial: tuple[Study, Assignment] | None = None
+    trial: tuple[Study, PendingTrial] | None = None
     busy_since: float = 0.0
     is_closed: bool = False
     is_gone: bool = False
@@ -44,7 +46,9 @@ class WorkerSlots:
         return iter(list(self._states.values()))
 
     def update(self, slots: Iterable[Slot]) -> list[SlotState]:
-        """Add new slots and forget those that are gone, once no trial is there; returns the forgotten ones."""
+        """Add new slots and forget those that are gone, once no trial is there; returns the
+        forgotten ones.
+        """
         there = dict.fromkeys(slots)
         for slot in there:
             self._states.setdefault(slot, SlotState(slot, slot.device))
@@ -70,10 +74,11 @@ class WorkerSlots:
         state.had_node = not self._beside(state, _same_node)
 
     def out_of_memory(self, state: SlotState, *, whole_node: bool) -> bool:
-        """The trial there ran out of memory; returns whether it is to blame, for it had the memory to itself.
+        """The trial there ran out of memory; returns whether it is to blame, for it had the memory
+        to itself.
 
-        If so, all slots that share the memory open again: perhaps the others ran out because of it. Else its own is
-        closed, unless all beside it are by now.
+        If so, all slots that share the memory open again: perhaps the others ran out because of it.
+        Else its own is closed, unless all beside it are by now.
         """
         shares = _same_node if whole_node else _same_device
         if state.had_node if whole_node else state.had_device:
@@ -86,7 +91,11 @@ class WorkerSlots:
         return False
 
     def _beside(self, state: SlotState, shares: Callable[[SlotState, SlotState], bool]) -> bool:
-        others = (other for other in self if other is not state and (other.trial is not None or not other.is_closed))
+        others = (
+            other
+            for other in self
+            if other is not state and (other.trial is not None or not other.is_closed)
+        )
         return any(shares(other, state) for other in others)
 
 

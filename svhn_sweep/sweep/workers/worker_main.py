@@ -1,6 +1,8 @@
-"""A local worker process: trains the trials that the driver hands it, one after another, and dies with the driver.
+"""A local worker process: trains the trials that the driver hands it, one after another, and dies
+with the driver.
 
-Started by the driver as `python -m svhn_sweep.sweep.workers.worker_main FD`, where FD is its end of a pipe.
+Started by the driver as `python -m svhn_sweep.sweep.workers.worker_main FD`, where FD is its end of
+a pipe.
 """
 
 import faulthandler
@@ -13,7 +15,7 @@ from multiprocessing.connection import Connection
 from types import FrameType
 
 from svhn_sweep import data
-from svhn_sweep.config import Config
+from svhn_sweep.config.schema import Config
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import Terminated
 from svhn_sweep.sweep.workers.protocol import EpochDone, EvaluateRequest, TrainRequest
@@ -23,7 +25,9 @@ Received = queue.SimpleQueue[TrainRequest | EvaluateRequest | bool]
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the driver decides
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches every process of a terminal; the driver decides
     faulthandler.enable()
     connection = Connection(int(sys.argv[1]))
     received: Received = queue.SimpleQueue()
@@ -42,9 +46,11 @@ def main() -> None:
         return bool(received.get())
 
     try:
-        import svhn_sweep.training.fit  # noqa: F401  # TensorFlow takes 5 s: load it while the driver prepares
+        # TensorFlow takes 5 s: load it while the driver prepares
+        import svhn_sweep.training.fit  # noqa: F401
 
-        # Only now is there something to save; an exception within TensorFlow's import could come out as another one.
+        # Only now is there something to save; an exception within TensorFlow's import could come
+        # out as another one.
         signal.signal(signal.SIGTERM, _raise_terminated)
         while True:
             request = received.get()
@@ -61,7 +67,9 @@ def _raise_terminated(number: int, frame: FrameType | None) -> None:
 
 
 def _receive(connection: Connection, received: Received) -> None:
-    """Pass on what the driver says; when the driver is gone, so is the worker, in the middle of an epoch too."""
+    """Pass on what the driver says; when the driver is gone, so is the worker, in the middle of
+    an epoch too.
+    """
     while True:
         try:
             received.put(connection.recv())

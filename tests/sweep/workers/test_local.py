@@ -1,4 +1,6 @@
-"""Where trials are trained, and the processes that train them: real ones, which end as real ones do."""
+"""Where trials are trained, and the processes that train them: real ones, which end as real ones
+do.
+"""
 
 import os
 import signal
@@ -11,7 +13,7 @@ import pytest
 
 from svhn_sweep import machine
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.sweep.settings import SweeperConfig
+from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.local import LocalMachine, LocalWorker
 from svhn_sweep.sweep.workers.protocol import TrainRequest, TrialEnded, WorkerExited
 from svhn_sweep.trial import RunInfo
@@ -20,7 +22,9 @@ StandIn = Callable[[str], LocalWorker]
 
 SECONDS = 20.0  # that a worker may outlive its driver
 RUN = RunInfo("trial", "svhn", "", {})
-IMPOSSIBLE = TrainRequest(("modle=model1",), (), Path("trial"), RUN, "")  # answered at once, with TensorFlow loaded
+IMPOSSIBLE = TrainRequest(
+    ("modle=model1",), (), Path("trial"), RUN, ""
+)  # answered at once, with TensorFlow loaded
 
 
 @pytest.fixture
@@ -117,7 +121,14 @@ def machine_with(
         (16, "0 1 2 3", "auto", "1", ["1", "3"], (("1", "3"), 8)),
         (16, "0 1 2 3", "auto", "2", ["3"], (("3", "3"), 8)),
         (16, "0 1 2 3", "3", "1", ["1", "3"], (("1", "3", "1"), 5)),
-        (4, "", "auto", "1", ["0"], (("0",), 4)),  # what nvidia-smi does not know may still be there
+        (
+            4,
+            "",
+            "auto",
+            "1",
+            ["0"],
+            (("0",), 4),
+        ),  # what nvidia-smi does not know may still be there
     ],
 )
 def test_where_trials_are_trained(
@@ -138,16 +149,23 @@ def test_where_trials_are_trained(
 
 
 @pytest.mark.parametrize(
-    ("devices", "shown"), [(["cpu", "0"], "cpu,0"), (["0", "cpu", "1"], "0,cpu,1"), (["cpu"] * 2, "cpu,cpu")]
+    ("devices", "shown"),
+    [(["cpu", "0"], "cpu,0"), (["0", "cpu", "1"], "0,cpu,1"), (["cpu"] * 2, "cpu,cpu")],
 )
 def test_the_cpu_is_not_mixed_with_gpus(devices: list[str], shown: str) -> None:
-    with pytest.raises(ConfigError, match=rf"^hydra\.sweeper\.devices must be \[cpu\] or GPUs but got \[{shown}\]\.$"):
+    with pytest.raises(
+        ConfigError,
+        match=rf"^hydra\.sweeper\.devices must be \[cpu\] or GPUs but got \[{shown}\]\.$",
+    ):
         machine_with(devices=devices)
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "gpus", lambda: ["0", "1"])
-    with pytest.raises(ConfigError, match=r"^hydra\.sweeper\.devices must be among the GPUs 0, 1 but got \[1,7\]\.$"):
+    with pytest.raises(
+        ConfigError,
+        match=r"^hydra\.sweeper\.devices must be among the GPUs 0, 1 but got \[1,7\]\.$",
+    ):
         machine_with(devices=["1", "7"])
 
 
@@ -167,7 +185,9 @@ def test_a_process_trains_so_many_trials_with_one_number_of_threads(
 # a worker
 
 
-@pytest.mark.parametrize(("device", "visible"), [("cpu", "-1"), ("0", "0"), ("3", "3"), ("GPU-8f1a", "GPU-8f1a")])
+@pytest.mark.parametrize(
+    ("device", "visible"), [("cpu", "-1"), ("0", "0"), ("3", "3"), ("GPU-8f1a", "GPU-8f1a")]
+)
 def test_a_worker_sees_its_device_alone(
     worker: Callable[[str], LocalWorker], monkeypatch: pytest.MonkeyPatch, device: str, visible: str
 ) -> None:
@@ -220,7 +240,9 @@ def test_a_dead_worker_is_heard_of_when_it_is_handed_a_trial(stand_in: StandIn) 
     assert worker.next_event() == WorkerExited(False, "the worker ended with exit code 1")
 
 
-@pytest.mark.parametrize("script", ["exec sleep 600", "trap '' TERM; while true; do sleep 0.1; done"])
+@pytest.mark.parametrize(
+    "script", ["exec sleep 600", "trap '' TERM; while true; do sleep 0.1; done"]
+)
 def test_a_closed_worker_is_gone(stand_in: StandIn, script: str) -> None:
     worker = stand_in(script)
     worker.process.terminate()
@@ -230,7 +252,9 @@ def test_a_closed_worker_is_gone(stand_in: StandIn, script: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_lives_as_long_as_its_driver_speaks_to_it(worker: Callable[[str], LocalWorker]) -> None:
+def test_a_worker_lives_as_long_as_its_driver_speaks_to_it(
+    worker: Callable[[str], LocalWorker],
+) -> None:
     busy = worker("cpu")
     for _ in range(2):  # a trial that cannot be trained is no reason to end
         busy.train(IMPOSSIBLE, 1)
@@ -249,8 +273,12 @@ def test_a_worker_lives_as_long_as_its_driver_speaks_to_it(worker: Callable[[str
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("delay", [0.1, 1.0, 2.0])  # Python starts, modules are imported, TensorFlow is loaded
-def test_a_worker_can_be_stopped_while_it_starts(worker: Callable[[str], LocalWorker], delay: float) -> None:
+@pytest.mark.parametrize(
+    "delay", [0.1, 1.0, 2.0]
+)  # Python starts, modules are imported, TensorFlow is loaded
+def test_a_worker_can_be_stopped_while_it_starts(
+    worker: Callable[[str], LocalWorker], delay: float
+) -> None:
     loading = worker("cpu")
     time.sleep(delay)
     loading.process.terminate()

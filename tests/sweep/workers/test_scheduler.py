@@ -1,4 +1,6 @@
-"""What the scheduler makes of what workers, nodes and clusters do: a cluster of our own, with real studies."""
+"""What the scheduler makes of what workers, nodes and clusters do: a cluster of our own, with
+real studies.
+"""
 
 import io
 import math
@@ -13,11 +15,11 @@ from optuna.trial import TrialState
 from rich.console import Console
 from studies import Studies, sweeper, write
 
-from svhn_sweep.config import Precision
+from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import SweepInterruptedError
-from svhn_sweep.sweep.plan import Plan
-from svhn_sweep.sweep.study import Study
-from svhn_sweep.sweep.view import View
+from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.study.study import Study
+from svhn_sweep.sweep.terminal.progress import SweepProgress
 from svhn_sweep.sweep.workers import scheduler as schedulers
 from svhn_sweep.sweep.workers.protocol import (
     CPU,
@@ -34,8 +36,8 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerReady,
 )
 from svhn_sweep.sweep.workers.scheduler import Scheduler
-from svhn_sweep.tracking.journal import Journal, ending
-from svhn_sweep.tracking.live import Live
+from svhn_sweep.tracking.background_uploader import Live
+from svhn_sweep.tracking.journal import Journal, end_tags
 
 Behaviour = Callable[[TrainRequest], Event]
 
@@ -118,7 +120,9 @@ class FakeCluster:
         self.looks += 1
         self.on_look(self)
         assert self.looks < 1000, "it never ends"
-        return [Slot(node, CPU, index) for node, count in self.nodes.items() for index in range(count)]
+        return [
+            Slot(node, CPU, index) for node, count in self.nodes.items() for index in range(count)
+        ]
 
     def notices(self) -> list[str]:
         return []
@@ -162,13 +166,17 @@ def _faults_count_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schedulers, "FAULT_SECONDS", 0.0)
 
 
-def run(study: Study, cluster: FakeCluster, workers: str = "auto", deadline: float = math.inf) -> str:
+def run(
+    study: Study, cluster: FakeCluster, workers: str = "auto", deadline: float = math.inf
+) -> str:
     """Train until the study has nothing left; returns what the terminal showed."""
     shown = io.StringIO()
-    view = View(Console(file=shown, width=200), "val/accuracy", True, 1)
-    view.study(study.plan.name, study.n_trials, [])
+    progress = SweepProgress(Console(file=shown, width=200), "val/accuracy", True, 1)
+    progress.add_study(study.plan.name, study.n_trials, [])
     settings = replace(sweeper(), workers=workers, trial_timeout=None, failures_in_a_row=5)
-    Scheduler(settings, cluster, [], cast(Live, Nobody())).run_until_done([study], view, deadline)
+    Scheduler(settings, cluster, [], cast(Live, Nobody())).run_until_done(
+        [study], progress, deadline
+    )
     return shown.getvalue()
 
 
@@ -192,7 +200,9 @@ def test_no_more_workers_start_than_there_are_trials(studies: Studies) -> None:
 
 
 @pytest.mark.parametrize("nodes", [{"a": 4}, {"a": 2, "b": 2}])
-def test_no_more_workers_start_than_are_wanted_spread_over_the_nodes(studies: Studies, nodes: dict[str, int]) -> None:
+def test_no_more_workers_start_than_are_wanted_spread_over_the_nodes(
+    studies: Studies, nodes: dict[str, int]
+) -> None:
     cluster = FakeCluster(nodes, {"a": [completes], "b": [completes]})
     run(studies.open(studies.plan(n_trials=6)), cluster, workers="2")
     assert len(cluster.started) == 2
@@ -216,7 +226,9 @@ def test_where_one_worker_is_wanted_it_is_not_kept_on_a_faulty_node(studies: Stu
 
 
 def test_a_faulty_node_that_went_and_came_back_is_tried_again(studies: Studies) -> None:
-    cluster = FakeCluster({"a": 1, "b": 1}, {"a": [FULL_DISK, FULL_DISK, FULL_DISK, completes], "b": [completes]})
+    cluster = FakeCluster(
+        {"a": 1, "b": 1}, {"a": [FULL_DISK, FULL_DISK, FULL_DISK, completes], "b": [completes]}
+    )
     gone: list[int] = []
 
     def restart(cluster: FakeCluster) -> None:
@@ -233,7 +245,10 @@ def test_a_faulty_node_that_went_and_came_back_is_tried_again(studies: Studies) 
 def test_where_every_node_is_faulty_the_sweep_ends_and_can_go_on(studies: Studies) -> None:
     cluster = FakeCluster({"": 2}, {"": [FULL_DISK]})
     study = studies.open(studies.plan(n_trials=4))
-    with pytest.raises(SweepInterruptedError, match=r"^no worker can go on: no space left; the same command continues"):
+    with pytest.raises(
+        SweepInterruptedError,
+        match=r"^no worker can go on: no space left; the same command continues",
+    ):
         run(study, cluster)
     assert states(study) == {"RUNNING": 2}
     again = studies.open(studies.plan(n_trials=4))
@@ -264,14 +279,16 @@ def test_an_interrupted_trial_that_waits_is_not_shown_as_running(studies: Studie
     seen: list[object] = []
 
     def looks_first(request: TrainRequest) -> Event:
-        seen.append((ending(request.folder) or {}).get("trial.state"))
+        seen.append((end_tags(request.folder) or {}).get("trial.state"))
         return completes(request)
 
     run(study, FakeCluster({"a": 1}, {"a": [LOST, looks_first]}))
     assert seen == ["interrupted"]
 
 
-def test_a_worker_that_cannot_start_is_the_nodes_fault_and_a_lost_one_nobodys(studies: Studies) -> None:
+def test_a_worker_that_cannot_start_is_the_nodes_fault_and_a_lost_one_nobodys(
+    studies: Studies,
+) -> None:
     gone = WorkerExited(True, "node a is gone", node_lost=True)
     starts: list[Event] = [gone, gone, gone, gone, WorkerReady()]
     cluster = FakeCluster({"a": 1}, {"a": [completes]}, starts=starts)
@@ -280,10 +297,15 @@ def test_a_worker_that_cannot_start_is_the_nodes_fault_and_a_lost_one_nobodys(st
     assert states(study) == {"COMPLETE": 1}
     broken = WorkerExited(True, "no worker starts on node a: no module")
     with pytest.raises(SweepInterruptedError, match="no worker starts on node a: no module"):
-        run(studies.open(studies.plan(n_trials=2)), FakeCluster({"a": 1}, {"a": [completes]}, starts=[broken] * 9))
+        run(
+            studies.open(studies.plan(n_trials=2)),
+            FakeCluster({"a": 1}, {"a": [completes]}, starts=[broken] * 9),
+        )
 
 
-def test_a_worker_that_does_not_start_in_time_is_given_up(studies: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_does_not_start_in_time_is_given_up(
+    studies: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(schedulers, "START_SECONDS", -1.0)
     cluster = FakeCluster({"a": 1}, {"a": [completes]}, starts=[WorkerReady()] * 9)
     monkeypatch.setattr(cluster, "wait", lambda workers, timeout: [])

@@ -10,7 +10,8 @@ from svhn_sweep.sweep.workers.slots import WorkerSlots
 @pytest.mark.parametrize(
     ("devices", "events", "blamed", "left"),
     [
-        # A trial began at each place. `events`: 0 the trial there ran out of memory, +0 another one began there.
+        # A trial began at each place. `events`: 0 the trial there ran out of memory, +0 another one
+        # began there.
         ("0 0", "0", "", "1"),
         ("0 0", "0 1", "", "1"),  # at once: neither is to blame
         ("0 0", "1 +0 0", "0", "0 1"),  # alone as well: it is too big, and others may go on
@@ -23,7 +24,9 @@ from svhn_sweep.sweep.workers.slots import WorkerSlots
         ("0 1 0 1", "2 +0 1 +3 3", "3", "0 1 3"),  # the other device has no more memory than before
     ],
 )
-def test_where_memory_is_short_slots_close(devices: str, events: str, blamed: str, left: str) -> None:
+def test_where_memory_is_short_slots_close(
+    devices: str, events: str, blamed: str, left: str
+) -> None:
     found = slots_of("node", devices)
     assert after(found, events, whole_node=False) == (blamed, left)
 
@@ -43,7 +46,9 @@ def test_a_nodes_memory_is_that_of_all_its_devices(events: str, blamed: str, lef
 def slots_of(node: str, devices: str) -> WorkerSlots:
     """With a trial in each."""
     names = devices.split()
-    found = WorkerSlots(Slot(node, device, names[:place].count(device)) for place, device in enumerate(names))
+    found = WorkerSlots(
+        Slot(node, device, names[:place].count(device)) for place, device in enumerate(names)
+    )
     for state in found:
         found.begin(state)
     return found

@@ -1,0 +1,1 @@
+"""The config: schema, rules, overrides, error messages."""

@@ -1,0 +1,75 @@
+"""A config is checked before its folder is made, a grid (`-m a=1,2 b=3,4`) as a whole before its
+first job.
+"""
+
+import itertools
+
+from hydra import compose
+from hydra.conf import HydraConf
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from svhn_sweep.config.error_messages import SAID_BY_THE_USER
+from svhn_sweep.config.schema import CONFIG, from_composed
+from svhn_sweep.errors import ConfigError, RefusedError
+from svhn_sweep.sweep.plan.settings import SWEEPER
+from svhn_sweep.tracking import tracking_uri
+
+
+class CheckJobs(Callback):
+    """Composes and checks every job; conf/config.yaml names it among Hydra's callbacks."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: object) -> None:
+        self._check(config.hydra)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
+        self._check(config.hydra)
+
+    def _check(self, hydra: HydraConf) -> None:
+        try:
+            _check_surroundings(hydra)
+            if hydra.sweeper._target_ != SWEEPER:  # which checks its search space itself
+                _check_grid(hydra)
+        except SAID_BY_THE_USER as error:
+            raise RefusedError(error) from error
+
+
+def _check_surroundings(hydra: HydraConf) -> None:
+    if hydra.job.chdir:
+        raise ConfigError(
+            "hydra.job.chdir must be false: data, databases and "
+            "runs are found from the current folder."
+        )
+    tracking_uri.check()
+
+
+def _check_grid(hydra: HydraConf) -> None:
+    """Or the one job that there is."""
+    parser = OverridesParser.create(
+        GlobalHydra.instance().config_loader()
+    )  # glob(*) asks it for names
+    overrides = parser.parse_overrides(list(hydra.overrides.task))
+    for job in itertools.product(*map(_values, overrides)):
+        config = from_composed(compose(CONFIG, list(job)))
+        if config.evaluation.test and hydra.mode == RunMode.MULTIRUN:
+            raise ConfigError(
+                "evaluation.test must not be true in a multirun, "
+                "which compares on validation alone."
+            )
+
+
+def _values(override: Override) -> list[str]:
+    """Each value as an override of its own."""
+    if not override.is_sweep_override():
+        return [str(override.input_line)]
+    if not override.is_discrete_sweep():
+        raise ConfigError(
+            f"{override.key_or_group} must have a list of values, each of which is run, "
+            f"but got {override.input_line}; "
+            "to search a range: python -m svhn_sweep -m optuna ..."
+        )
+    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]

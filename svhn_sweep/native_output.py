@@ -1,0 +1,33 @@
+"""What C++ libraries print about themselves goes to a file, not between the lines of the
+terminal.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def native_messages_to(path: Path) -> Iterator[None]:
+    """Append what native code writes to file descriptor 2 to `path`; Python's own `sys.stderr`
+    stays where it was.
+
+    TensorFlow 2.21 says on every start that it found no GPU and how it rounds, whatever
+    TF_CPP_MIN_LOG_LEVEL is.
+    """
+    if sys.stderr is None:  # started with 2>&-
+        yield
+        return
+    sys.stderr.flush()
+    python_stderr = sys.stderr
+    terminal = os.dup(2)
+    with path.open("ab") as file, os.fdopen(terminal, "w", buffering=1) as sys.stderr:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(terminal, 2)
+            sys.stderr = python_stderr

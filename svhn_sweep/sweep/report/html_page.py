@@ -1,0 +1,96 @@
+"""A study's report as one HTML file that needs no other file and no network."""
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+
+from svhn_sweep.sweep.report.leaderboard import Row, table
+
+CAPTIONS = {
+    "history": "Each trial's value by its number, the best so far, and what was pruned or failed.",
+    "importances": "How much each hyperparameter sets the best trials apart "
+    "from the others, as PED-ANOVA sees it.",
+    "parallel_coordinates": "One line for each complete trial, through its "
+    "hyperparameters to its value.",
+    "slices": "The value against each hyperparameter. A trial is one point in every panel.",
+    "confusion_difference": "Which digits the best config takes for which, "
+    "against the baseline, on validation.",
+    "learning_curves": "Each trial's value by epoch; on the right the best values from close up.",
+}
+CSS_CLASSES = {"trial": "text", "state": "text", "reason": "reason"}  # all others are numbers
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An image in the page.
+
+    Attributes:
+        name: for those who cannot see it.
+        caption: below it.
+        base64: the PNG file.
+    """
+
+    name: str
+    caption: str
+    base64: str
+
+
+def page(
+    title: str,
+    summary: Sequence[str],
+    about: Mapping[str, str],
+    rows: Sequence[Row],
+    metric: str,
+    images: Sequence[Path],
+    command: str,
+) -> str:
+    """Render the report of a study.
+
+    Args:
+        title: the heading; plain text, as all other arguments.
+        summary: one paragraph for each sentence.
+        about: what was done, on which data: a description for each term.
+        rows: of the leaderboard, as `leaderboard.rows` returns them.
+        metric: the name of the values.
+        images: PNG files; one whose name is in CAPTIONS gets that caption.
+        command: trains the best trial again; empty while none is complete.
+
+    Returns:
+        HTML with the images inside; it loads nothing from the network.
+    """
+    columns, *cells = table(rows, metric)
+    return _template().render(
+        title=title,
+        summary=summary,
+        about=about,
+        columns=columns,
+        lines=list(zip(rows, cells, strict=True)),
+        figures=[_figure(path) for path in images],
+        command=command,
+        zip=zip,
+    )
+
+
+def _template() -> Template:
+    environment = Environment(
+        loader=PackageLoader("svhn_sweep.sweep.report", package_path=""),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["css_class"] = _css_class
+    return environment.get_template("report.html.j2")
+
+
+def _css_class(column: str) -> str:
+    return CSS_CLASSES.get(column, "number")
+
+
+def _figure(path: Path) -> Figure:
+    name = path.stem.replace("_", " ")
+    image = base64.b64encode(path.read_bytes()).decode()
+    return Figure(name, CAPTIONS.get(path.stem, name), image)

@@ -1,0 +1,215 @@
+"""The run that stands for a whole study in MLflow, with the leaderboard as its description."""
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from svhn_sweep.config.schema import flatten, source_of
+from svhn_sweep.files import write_whole
+from svhn_sweep.provenance import code, command
+from svhn_sweep.sweep.plan.formatting import format_difference
+from svhn_sweep.sweep.plan.search_space import describe
+from svhn_sweep.sweep.report import leaderboard
+from svhn_sweep.sweep.selection.confusion_differences import Confusions
+from svhn_sweep.sweep.study.study import Study
+from svhn_sweep.tracking import markdown, saved_views, tracking_uri
+from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar, history
+from svhn_sweep.trial import experiment_name
+
+logger = logging.getLogger(__name__)
+
+SHOWN_TRIALS = 20  # in the description
+DECIMALS = 7  # of a difference of two float32
+FINDINGS = "findings.md"
+PICTURES = ("confusion_difference.png", "history.png", "learning_curves.png")  # in the description
+
+
+class StudyRun:
+    """Keeps a study's run, and what its trials' runs can only learn from one another, up to
+    date.
+    """
+
+    def __init__(
+        self, study: Study, explored: Sequence[str], sweep_command: str, config_dirs: Sequence[str]
+    ) -> None:
+        """Start or resume it.
+
+        Args:
+            study: that it stands for.
+            explored: the keys that any study of this sweep explores.
+            sweep_command: continues it.
+            config_dirs: the user's own folders of configs.
+        """
+        self.study, self.command, self.config_dirs = study, sweep_command, config_dirs
+        self.journal = Journal(study.plan.home)
+        self.compared: set[int] = set()
+        self.ended = False
+        tags: dict[str, Scalar] = {
+            "role": "sweep",
+            "study": study.plan.name,
+            "data.sha256": study.plan.data_sha256,
+        }
+        tags["trial.state"] = "running"
+        self.journal.start(
+            name=study.plan.name,
+            experiment=experiment_name(study.plan.config),
+            store=tracking_uri.address(),
+            tags=tags | code(),
+        )
+        shown = _views(study, explored)
+        for key, (name, state) in shown.items():
+            self.journal.view(key, name, json.dumps(state))
+        pages = {
+            name: saved_views.page(key, markdown.EXPERIMENT_ID) for key, (name, _) in shown.items()
+        }
+        self.links = " · ".join(f"[{name}]({page})" for name, page in pages.items())
+        self._write("command.txt", sweep_command + "\n")
+        self._write(
+            "search_space.txt",
+            "".join(f"{key}: {describe(d)}\n" for key, d in study.plan.space.items()),
+        )
+
+    def update(self) -> list[leaderboard.Row]:
+        """After a trial has ended: leaderboard, description, each complete trial's distance to
+        the baseline.
+        """
+        rows, metric, folder = (
+            leaderboard.rows(self.study.optuna),
+            self.study.settings.metric,
+            self.journal.folder,
+        )
+        try:
+            write_whole(folder / "leaderboard.csv", leaderboard.to_csv(rows))
+            write_whole(folder / "leaderboard.md", leaderboard.to_markdown(rows, metric))
+        except OSError:  # the next trial's end tries again; training goes on
+            logger.exception("no leaderboard")
+        finished = self.study.finished()
+        new = {trial.number for trial in finished} - self.compared
+        for row in [row for row in rows if row.number in new and row.delta is not None]:
+            if (self.study.folder(row.number) / JOURNAL).exists():
+                with Journal(self.study.folder(row.number)) as trial:
+                    _compare(trial, row, metric)
+                self.compared.add(row.number)
+        self._describe(rows, len(finished))
+        return rows
+
+    def _describe(self, rows: Sequence[leaderboard.Row], finished: int) -> None:
+        metric, folder = self.study.settings.metric, self.journal.folder
+        text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
+        text += [self.links, ""]
+        findings = folder / FINDINGS
+        text += [findings.read_text(encoding="utf-8") if findings.exists() else "", ""]
+        text += [leaderboard.to_markdown(rows, metric, SHOWN_TRIALS)]
+        text += [f"\n{markdown.picture(path)}" for path in PICTURES if (folder / path).exists()]
+        text += ["", "Continue or extend it:", "", markdown.code(self.command)]
+        self.journal.describe("\n".join(text))
+
+    def report(
+        self,
+        lines: Sequence[str],
+        numbers: Mapping[str, float],
+        best: int | None,
+        confusions: Confusions | None,
+        finished: int,
+    ) -> None:
+        """Write leaderboard, figures and the page for what is known so far.
+
+        Args:
+            lines: say it in words.
+            numbers: say it as metrics.
+            best: the trial whose command is given; None if none is complete.
+            confusions: of the best config and the baseline, if they differ.
+            finished: how many trials they are drawn from, which is their step.
+        """
+        from svhn_sweep.sweep.report import (
+            figures,  # drawing takes a second to import: not while trials wait
+            html_page,  # drawing takes a second to import: not while trials wait
+        )
+
+        self._write(FINDINGS, "".join(f"- {line}\n" for line in lines))
+        rows, metric, folder = self.update(), self.study.settings.metric, self.journal.folder
+        for name in ("leaderboard.csv", "leaderboard.md"):
+            self.journal.artifact(name)
+        self.journal.metrics(dict(numbers), step=finished)
+        best_command = "" if best is None else self._command(best)
+        self._write("best_command.txt", best_command + "\n")
+        images = figures.save_all(self.study.optuna, metric, confusions, folder)
+        for image in images:
+            self.journal.artifact(image.name)
+        self._describe(rows, finished)  # with the pictures
+        self._write(
+            "report.html",
+            html_page.page(
+                self.study.plan.name, lines, self._about(), rows, metric, images, best_command
+            ),
+        )
+        for path in sorted((folder / "test").rglob("*.*")):
+            self.journal.artifact(str(path.relative_to(folder)))
+
+    def has_verdict(self) -> bool:
+        """Whether a report of a confirmation was written."""
+        return any(
+            key.startswith("confirmed/")
+            for metrics in history(self.journal.folder).values()
+            for key in metrics
+        )
+
+    def end(self, status: str, tags: dict[str, Scalar]) -> None:
+        """How the sweep ended, for now."""
+        self.ended = True
+        self.journal.end(status, tags)
+
+    def _about(self) -> dict[str, str]:
+        plan, settings, digits = self.study.plan, self.study.settings, self.study.plan.config.data
+        source = ", ".join(
+            [source_of(digits), *(f"{key}={value}" for key, value in flatten(digits))]
+        )
+        drawn = (
+            "; they are drawn: accuracies say nothing about SVHN"
+            if source_of(digits) == "synthetic"
+            else ""
+        )
+        epochs, pruner = plan.most_epochs, settings.pruner.name
+        return {
+            "digits": f"{source} (SHA-256 {plan.data_sha256[:8]}){drawn}",
+            "trials": f"{self.study.n_trials} of at most {epochs} epochs; "
+            f"sampler {settings.sampler}, pruner {pruner}",
+            "objective": f"{settings.direction} {settings.metric}, of each trial's epochs the best",
+            **{
+                key: f"{describe(each)}; in the baseline {plan.queue[0][key]}"
+                for key, each in plan.space.items()
+            },
+            "written": f"{datetime.now():%Y-%m-%d %H:%M}",
+        }
+
+    def _command(self, number: int) -> str:
+        (params,) = [trial.params for trial in self.study.trials() if trial.number == number]
+        return command(self.study.plan.overrides(params, self.study.threads), self.config_dirs)
+
+    def _write(self, path: str, text: str) -> None:
+        target: Path = self.journal.folder / path
+        if not target.exists() or target.read_text(encoding="utf-8") != text:
+            target.write_text(text, encoding="utf-8")
+        self.journal.artifact(path)
+
+
+def _compare(trial: Journal, row: leaderboard.Row, metric: str) -> None:
+    """Note a trial's distance to the baseline, and begin its description with that."""
+    assert row.delta is not None
+    trial.metrics({saved_views.DELTAS[metric]: round(row.delta, DECIMALS)})
+    words = f"**{format_difference(row.delta, metric)}** of {metric} against the baseline."
+    if row.number > 0 and trial.description and not trial.description.startswith(words):
+        trial.describe(f"{words}\n\n{trial.description}")
+
+
+def _views(study: Study, explored: Sequence[str]) -> dict[str, tuple[str, saved_views.State]]:
+    settings = study.settings
+    keys, columns = (
+        [key for key in each if "." in key] for each in (study.plan.space, explored)
+    )  # no groups of conf/
+    about = saved_views.About(
+        study.plan.name, study.plan.data_sha256, settings.metric, settings.maximize, keys, columns
+    )
+    return saved_views.views(about)

@@ -1,0 +1,1 @@
+"""Which config to recommend: confirmation, champion, confusion differences."""

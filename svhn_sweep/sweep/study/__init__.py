@@ -1,0 +1,1 @@
+"""The Optuna study: which trial comes next, and the results."""

@@ -1,0 +1,83 @@
+"""What a sweep says before it starts, and all that a dry run says."""
+
+from collections.abc import Sequence
+
+import optuna
+from rich.table import Table
+
+from svhn_sweep import provenance, run_header
+from svhn_sweep.run_header import console
+from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.search_space import describe, size
+from svhn_sweep.sweep.plan.settings import SweeperConfig
+from svhn_sweep.sweep.study.sampling import sampler, suggest
+from svhn_sweep.sweep.study.study import Study
+from svhn_sweep.sweep.terminal.progress import duration
+from svhn_sweep.sweep.workers.protocol import Cluster
+from svhn_sweep.trial import experiment_name
+
+EXAMPLES = 3
+
+
+def before(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster) -> None:
+    """The studies, what they explore, and with what."""
+    run_header.synthetic_warning(plans[0].config, experiment_name(plans[0].config))
+    for plan in plans:
+        points = size(plan.space)
+        of = f"{points:,} configurations" if points else "a continuous space"
+        console.print(
+            f"{plan.name}: {plan.n_trials} trials of at most {plan.most_epochs} epochs, out of {of}"
+        )
+        table = Table("explored", "values", "baseline")
+        for key, distribution in plan.space.items():
+            table.add_row(key, describe(distribution), str(plan.queue[0][key]))
+        console.print(table)
+    count = plans[0].config.training.threads or cluster.threads
+    threads = f"{count} thread{'s' if count > 1 else ''}"
+    precisions = dict.fromkeys(plan.config.training.precision.value for plan in plans)
+    console.print(
+        f"{cluster.describe()}, "
+        f"{threads}{'' if len(cluster.slots()) == 1 else ' each'}, {' and '.join(precisions)}; "
+        f"sampler {settings.sampler}, pruner {settings.pruner.name}; "
+        f"objective: {settings.direction} {settings.metric}"
+    )
+
+
+def examples(
+    plans: Sequence[Plan], settings: SweeperConfig, threads: int, config_dirs: Sequence[str]
+) -> None:
+    """A few trials as the commands that they are."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    for plan in plans:
+        console.print(f"\nThree trials that {plan.name} may train; none was started:")
+        study = optuna.create_study(sampler=sampler(settings.sampler, plan.config.seed, 0))
+        for _ in range(EXAMPLES):
+            trial = study.ask()
+            params = {
+                key: suggest(trial, key, distribution) for key, distribution in plan.space.items()
+            }
+            used = plan.config.training.threads or threads
+            console.print(provenance.command(plan.overrides(params, used), config_dirs))
+
+
+def confirmation(study: Study, confirming: Study | None, workers: int) -> None:
+    """Whether the study's best config is confirmed, and what that costs."""
+    if confirming is None:
+        reason = (
+            "its baseline is not complete"
+            if study.baseline() is None
+            else "nothing beat the baseline"
+        )
+        console.print(f"{study.plan.name}: nothing to confirm, {reason}")
+        return
+    left = confirming.n_trials - len(confirming.finished())
+    if left == 0:
+        return
+    best, baseline = study.best(), study.baseline()
+    assert best is not None
+    seconds = [trial.user_attrs["seconds"] for trial in (best, baseline) if trial is not None]
+    about = duration(left * sum(seconds) / len(seconds) / max(1, workers))
+    console.print(
+        f"{study.plan.name}: confirming trial {best.number} against the baseline on "
+        f"{len(confirming.plan.queue) // 2} fresh seeds: {left} trainings, about {about}"
+    )

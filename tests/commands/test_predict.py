@@ -1,0 +1,194 @@
+"""Which digit a picture shows: the registered champion's word, beside Keras' own."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+from mlflow import MlflowClient
+from PIL import Image
+
+from svhn_sweep.commands.predict import _said, predict
+from svhn_sweep.config.schema import Config
+from svhn_sweep.errors import DataError, UserError
+from svhn_sweep.tracking.journal import Journal
+from svhn_sweep.tracking.registry import ALIAS, MODEL, SYNTHETIC, register
+from svhn_sweep.tracking.saved_model import save_model
+from svhn_sweep.training.model import build_model
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::ResourceWarning"
+)  # SQLAlchemy sessions of MLflow's store
+
+
+@pytest.fixture
+def model(composed: Callable[..., Config]) -> keras.Model:
+    config = composed("model=model1")
+    return build_model(
+        config.model, config.training.augmentation, config.training.precision, seed=1
+    )
+
+
+@pytest.fixture
+def registered(client: MlflowClient, tmp_path: Path, model: keras.Model) -> Callable[[str], None]:
+    """`registered(name)`: the model is that name's champion."""
+
+    def register_as(name: str) -> None:
+        with Journal(tmp_path / name) as journal:
+            journal.start(name="a run", experiment="svhn", store="", tags={})
+            save_model(model, tmp_path / name / "model")
+            journal.model("model")
+            journal.end("FINISHED", {"trial.state": "complete"})
+        register(name, tmp_path / name, 0.9, {"data.sha256": "ab"})
+
+    return register_as
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, digits: tuple[np.ndarray, np.ndarray]) -> list[Path]:
+    """Five of them in files."""
+    paths = [tmp_path / f"picture {index}.png" for index in range(5)]
+    for path, image in zip(paths, digits[0], strict=False):
+        Image.fromarray(image[..., 0].astype(np.uint8)).save(path)
+    return paths
+
+
+def test_every_picture_gets_the_champions_digit(
+    registered: Callable[[str], None],
+    model: keras.Model,
+    pictures: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    registered(MODEL)
+    predict(pictures)
+    told = capsys.readouterr()
+    pixels = np.stack([np.asarray(Image.open(path), np.float32)[..., None] for path in pictures])
+    probabilities = model.predict(pixels, verbose=0)
+    for path, line, row in zip(pictures, told.out.splitlines(), probabilities, strict=True):
+        assert re.match(rf"{re.escape(str(path))} +{row.argmax()} +{row.max():.1%} ", line)
+    assert told.err == "svhn-digits version 1\n"  # and nothing of MLflow's
+
+
+@pytest.mark.slow
+def test_the_champion_that_mlflow_serves_answers_as_keras_does(
+    registered: Callable[[str], None], model: keras.Model, small_h5: Path, tmp_path: Path
+) -> None:
+    registered(MODEL)
+    with h5py.File(
+        os.environ.get("SVHN_H5", small_h5)
+    ) as file:  # real digits, where there are some
+        pixels = file["X_train"][:200].reshape(-1, 32, 32, 1).astype(np.float32)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "models",
+        "serve",
+        "-m",
+        f"models:/{MODEL}@{ALIAS}",
+        "--port",
+        str(port),
+    ]
+    # as in an active environment
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = os.environ | {
+        "MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/mlflow.db",
+        "PATH": path,
+    }
+    with (tmp_path / "server.log").open("w") as log:
+        server = subprocess.Popen(
+            [*command, "--env-manager", "local"],
+            env=environment,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        answer = _asked(
+            f"http://127.0.0.1:{port}/invocations", json.dumps({"instances": pixels.tolist()})
+        )
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+    served = np.array(answer["predictions"], np.float32)
+    assert (served == model.predict(pixels, verbose=0)).all()
+
+
+def _asked(address: str, body: str) -> dict[str, list[list[float]]]:
+    """The server's answer, once it is there."""
+    request = urllib.request.Request(address, body.encode(), {"Content-Type": "application/json"})
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                found: dict[str, list[list[float]]] = json.load(answer)
+                return found
+        except urllib.error.HTTPError:
+            raise
+        except OSError:
+            time.sleep(0.5)
+    raise TimeoutError(address)
+
+
+def test_one_that_learnt_from_drawn_digits_is_asked_if_there_is_no_other(
+    registered: Callable[[str], None], pictures: list[Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    registered(SYNTHETIC)
+    predict(pictures[:1])
+    assert (
+        capsys.readouterr().err
+        == "svhn-digits-synthetic version 1; it learnt from drawn digits alone\n"
+    )
+    registered(MODEL)
+    predict(pictures[:1])
+    assert capsys.readouterr().err == "svhn-digits version 1\n"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (0.95, 0.03, ["4", "95.0%"]),
+        (0.9, 0.05, ["4", "90.0%"]),
+        (0.8, 0.15, ["4", "80.0%", "unsure: perhaps 7 (15.0%)"]),
+    ],
+)
+def test_below_nine_tenths_it_is_unsure(first: float, second: float, words: list[str]) -> None:
+    probabilities = np.full(10, (1 - first - second) / 8)
+    probabilities[[4, 7]] = first, second
+    assert _said(probabilities) == words
+
+
+def test_without_a_champion_it_says_how_to_find_one(
+    tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    with pytest.raises(
+        UserError,
+        match=r"no svhn-digits@champion is registered; python -m svhn_sweep -m optuna finds",
+    ):
+        predict(pictures)
+    assert not (tmp_path / "mlflow.db").exists()
+
+
+def test_a_file_that_is_no_picture_is_told_before_anything_is_loaded(
+    tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("svhn_sweep.commands.predict._champion", pytest.fail)
+    with pytest.raises(DataError, match=r"none\.png does not exist"):
+        predict([*pictures, tmp_path / "none.png"])
+    with pytest.raises(UserError, match="predict takes pictures of digits"):
+        predict([])

@@ -1,0 +1,73 @@
+"""`python -m svhn_sweep ui`: where it listens, and what it says when it cannot."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from folder import Folder
+
+
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", ""])
+def test_a_port_that_is_none_is_refused(folder: Folder, port: str) -> None:
+    result = folder.run("ui", MLFLOW_PORT=port)
+    assert result.returncode == 2
+    assert (
+        result.stderr
+        == f"svhn_sweep: MLFLOW_PORT must be a number from 1 to 65535 but is {port!r}.\n"
+    )
+
+
+def test_a_port_that_is_taken_is_named_with_the_way_out(folder: Folder) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = folder.run("ui", MLFLOW_PORT=str(port))
+    assert result.returncode == 2
+    assert result.stderr == (
+        f"svhn_sweep: port {port} cannot be used: address already in "
+        "use; MLFLOW_PORT=5001 takes another.\n"
+    )
+
+
+def test_a_store_that_cannot_be_opened_is_named(folder: Folder) -> None:
+    (folder.path / "mlflow.db").write_text("no database")
+    result = folder.run("ui", MLFLOW_PORT="5999")
+    assert result.returncode == 1
+    assert result.stderr.startswith(
+        f"svhn_sweep: MLflow cannot open sqlite:///{folder.path / 'mlflow.db'}: "
+    )
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.slow
+def test_nobody_else_sees_the_runs_whatever_mlflow_is_set_to(folder: Folder) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "svhn_sweep", "ui"]
+    environment = folder.environment | {"MLFLOW_PORT": str(port), "MLFLOW_HOST": "0.0.0.0"}
+    server = subprocess.Popen(
+        command, cwd=folder.path, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        listening = f"0100007F:{port:04X}"  # 127.0.0.1, as the kernel writes it
+        for _ in range(600):
+            if f":{port:04X} 00000000:0000 0A" in (table := Path("/proc/net/tcp").read_text()):
+                break
+            time.sleep(0.1)
+        assert f" {listening} " in table
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_where_a_server_has_the_runs_it_is_named(folder: Folder) -> None:
+    result = folder.run("ui", MLFLOW_TRACKING_URI="http://me:secret@mlflow.example:80/")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "http://mlflow.example:80/#/experiments?workflowType=machine_learning" in result.stdout
+    assert "secret" not in result.stdout

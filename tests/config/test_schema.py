@@ -1,0 +1,154 @@
+from collections.abc import Callable
+
+import pytest
+
+from svhn_sweep.config.error_messages import SAID_BY_THE_USER, explain
+from svhn_sweep.config.schema import Config, flatten
+
+Composed = Callable[..., Config]
+
+BAD_OVERRIDES = [
+    # a key that does not exist
+    ("modle=model2", "modle is not a key of the config; did you mean model?"),
+    ("model.dropuot=0.2", "model.dropuot is not a key of the config; did you mean dropout?"),
+    ("model.filters.conv9=8", "model.filters.conv9 is not a key of the config"),
+    ("data=svhn data.train_size=9", "data.train_size is not a key of the config; there are path."),
+    ("+training.momentum=0.9", "training.momentum is not a key of the config; there are epochs,"),
+    ("+colour=true", "colour is not a key of the config"),
+    # an option that does not exist
+    ("model=model3", "model must be one of model1, model2 but got 'model3'."),
+    ("training=fast", "training must be one of model1, model2 but got 'fast'."),
+    ("data=mnist", "data must be one of auto, stanford, svhn, synthetic but got 'mnist'."),
+    # a wrong type
+    (
+        "training.epochs=1.5",
+        "training.epochs: Value '1.5' of type 'float' could not be converted to Integer.",
+    ),
+    (
+        "training.learning_rate=fast",
+        "training.learning_rate: Value 'fast' of type 'str' could not be converted",
+    ),
+    ("training.precision=float16", "training.precision: Invalid value 'float16', expected one of"),
+    ("evaluation.test=maybe", "evaluation.test: Value 'maybe' is not a valid bool"),
+    ("training.epochs=null", "training.epochs: field 'training.epochs' is not Optional."),
+    ("training.augmentation=true", "training.augmentation: Invalid type assigned: bool"),
+    # a value outside its range
+    ("model.dropout=1", "model.dropout must be at least 0 and less than 1 but got 1.0."),
+    ("model.dropout=-0.1", "model.dropout must be at least 0 and less than 1 but got -0.1."),
+    ("model.filters.conv1=0", "model.filters.conv1 must be at least 1 and at most 1024 but got 0."),
+    ("model.dense_units=0", "model.dense_units must be at least 1 and at most 65536 but got 0."),
+    ("training.epochs=0", "training.epochs must be at least 1 and at most 1000000 but got 0."),
+    (
+        "training.batch_size=0",
+        "training.batch_size must be at least 1 and at most 1000000 but got 0.",
+    ),
+    ("training.learning_rate=0", "training.learning_rate must be greater than 0 but got 0.0."),
+    (
+        "training.learning_rate=nan",
+        "training.learning_rate must be a finite number greater than 0 but got nan.",
+    ),
+    (
+        "training.learning_rate=inf",
+        "training.learning_rate must be a finite number greater than 0 but got inf.",
+    ),
+    (
+        "training.validation_split=1",
+        "training.validation_split must be greater than 0 and less than 1 but got 1.0.",
+    ),
+    (
+        "training.reduce_on_plateau.factor=1",
+        "training.reduce_on_plateau.factor must be greater than 0 and less than 1",
+    ),
+    (
+        "training.augmentation.zoom=1",
+        "training.augmentation.zoom must be at least 0 and less than 1 but got 1.0.",
+    ),
+    ("seed=-1", "seed must be at least 0 and at most 4294967295 but got -1."),
+    ("seed=4294967296", "seed must be at least 0 and at most 4294967295 but got 4294967296."),
+    (
+        "training.epochs=99999999999999999999",
+        "training.epochs must be at least 1 and at most 1000000 but got",
+    ),
+    (
+        "model.name=a/b",
+        "model.name must be letters, digits, '.', '_' and '-', beginning with a letter or digit",
+    ),
+    ("tracking.experiment=", "tracking.experiment must be letters, digits,"),
+    # no value at all
+    ("~seed", "seed must have a value but has none."),
+    ("data=svhn_schema", "data.path must have a value but has none."),
+    # filters that are no stack of pairs
+    ("~model.filters.conv4", "model.filters must name 2, 4, 6, 8 or 10 convolutions"),
+    ("+model.filters.conv6=8", "model.filters must name 2, 4, 6, 8 or 10 convolutions"),
+    # not an override at all
+    (
+        "modle2",
+        "'modle2' is neither a command nor an override; write "
+        "optuna, ui, sync, predict or key=value",
+    ),
+    ("data.path=(1).h5", "a value with anything special in it needs quotes within quotes"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "message"), BAD_OVERRIDES)
+def test_bad_override_is_named(composed: Composed, overrides: str, message: str) -> None:
+    with pytest.raises(SAID_BY_THE_USER) as caught:
+        composed(*overrides.split())
+    told = explain(caught.value)
+    assert message in told
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("model", "filters", "epochs", "batch_size", "dropout", "batch_norm"),
+    [
+        ("model1", {"conv1": 16, "conv2": 32}, 20, 32, 0.0, False),
+        ("model2", {"conv1": 16, "conv2": 32, "conv3": 32, "conv4": 64}, 30, 128, 0.5, True),
+    ],
+)
+def test_baseline_is_the_notebooks(
+    composed: Composed,
+    model: str,
+    filters: dict[str, int],
+    epochs: int,
+    batch_size: int,
+    dropout: float,
+    batch_norm: bool,
+) -> None:
+    config = composed(f"model={model}")
+    assert (config.model.name, config.model.filters) == (model, filters)
+    assert (config.training.epochs, config.training.batch_size) == (epochs, batch_size)
+    assert (config.model.dropout, config.model.batch_norm) == (dropout, batch_norm)
+    assert (config.model.dense_units, config.model.leaky_relu_slope) == (32, 0.1)
+    assert (config.training.learning_rate, config.training.validation_split, config.seed) == (
+        1e-3,
+        0.2,
+        42,
+    )
+    assert not config.training.restore_best_weights
+    assert not config.training.augmentation.enabled
+    assert not config.training.reduce_on_plateau.enabled
+    assert config.training.precision == "float32"
+
+
+def test_default_is_model2(composed: Composed) -> None:
+    assert composed() == composed("model=model2")
+
+
+def test_training_and_search_space_follow_the_model(composed: Composed) -> None:
+    assert "model.filters.conv4" not in composed("model=model1").search_space
+    assert composed("model=model1", "training=model2").training.epochs == 30
+
+
+def test_a_third_block_can_be_added(composed: Composed) -> None:
+    assert (
+        composed("+model.filters.conv5=64", "+model.filters.conv6=64").model.filters["conv6"] == 64
+    )
+
+
+def test_flatten_leaves_out_what_is_not_in_force(composed: Composed) -> None:
+    off = dict(flatten(composed().training))
+    on = dict(flatten(composed("training.augmentation.enabled=true").training))
+    assert [key for key in off if key.startswith("augmentation")] == ["augmentation.enabled"]
+    assert on["augmentation.zoom"] == 0.1
+    assert dict(flatten(composed().model))["filters.conv1"] == 16

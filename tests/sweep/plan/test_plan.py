@@ -1,0 +1,581 @@
+"""From what the user typed to plans: names, spaces, the baseline, and what is refused before
+anything starts.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import optuna
+import pytest
+from hydra import compose, initialize_config_dir
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from studies import Studies
+
+from svhn_sweep.config.error_messages import SAID_BY_THE_USER, explain
+from svhn_sweep.config.schema import Config, SvhnConfig, conf_dir, flatten, register_schema
+from svhn_sweep.errors import ConfigError
+from svhn_sweep.sweep.plan import settings
+from svhn_sweep.sweep.plan.plan import Plan, composed, plans
+from svhn_sweep.sweep.plan.search_space import Value
+from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig
+from svhn_sweep.sweep.study.sampling import sampler, suggest
+
+Planned = Callable[..., list[Plan]]
+
+# One model and one key, the dropout, for all that does not ask for more: a composition takes long
+# and a key needs two.
+FIXED = ("model.filters.conv1=16", "model.filters.conv2=32", "training.learning_rate=1e-3")
+SMALL = ("model=model1", *FIXED)
+DROPOUT = FloatDistribution(0, 0.6)
+
+
+@pytest.fixture(scope="module")
+def planned() -> Iterator[Planned]:
+    """`planned("model=model1", n_trials=3)`: the plans for what was typed, with one changed
+    setting.
+    """
+    register_schema()
+    settings.register()
+
+    def from_typed(*arguments: str, sha256: str = "digits", **changes: object) -> list[Plan]:
+        changed: SweeperConfig = replace(defaults, **changes)  # type: ignore[arg-type]
+        return plans(
+            changed,
+            arguments,
+            lambda config: (replace(config, data=SvhnConfig("/digits.h5")), sha256),
+        )
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        hydra = compose("config", ["hydra/sweeper=optuna"], return_hydra_config=True).hydra
+        defaults = settings.from_composed(hydra)
+        yield from_typed
+
+
+@pytest.fixture(scope="module")
+def both(planned: Planned) -> list[Plan]:
+    """What the command without overrides does."""
+    return planned()
+
+
+@pytest.fixture(scope="module")
+def small(planned: Planned) -> Plan:
+    """What others are compared with."""
+    (plan,) = planned(*SMALL)
+    return plan
+
+
+def values(config: Config) -> dict[str, Value]:
+    """All that distinguishes trials."""
+    parts = {"model": config.model, "training": config.training}
+    found = {key: value for name, part in parts.items() for key, value in flatten(part, f"{name}.")}
+    return {**found, "seed": config.seed}
+
+
+# names
+
+
+def test_every_model_has_a_plan(both: list[Plan]) -> None:
+    assert [plan.config.model.name for plan in both] == ["model1", "model2"]
+    for plan in both:
+        assert plan.name == f"{plan.config.model.name}-{plan.fingerprint[:8]}"
+        assert (plan.folder, plan.n_trials, plan.data_sha256) == (
+            Path("multirun") / plan.name,
+            24,
+            "digits",
+        )
+        assert plan.config.data == SvhnConfig("/digits.h5")
+        assert plan.config.evaluation.test is False
+
+
+@pytest.mark.parametrize(
+    ("typed", "models"),
+    [
+        ("model=model2", ["model2"]),
+        ("model=model2,model1", ["model2", "model1"]),
+        ("model=choice(model1,model2)", ["model1", "model2"]),
+        ("model=glob(*1)", ["model1"]),
+        ("model=glob(*)", ["model1", "model2"]),
+    ],
+)
+def test_models_are_named(planned: Planned, typed: str, models: list[str]) -> None:
+    assert [
+        plan.config.model.name for plan in planned(typed, "search_space=model1", *FIXED)
+    ] == models
+
+
+def test_without_a_word_it_is_the_model_of_conf(planned: Planned) -> None:
+    (plan,) = planned("search_space=model1", *FIXED, params={})
+    assert plan.config.model.name == "model2"
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        ("model1", ["mine"]),
+        ("model1,model2", ["mine-model1", "mine-model2"]),
+    ],
+)
+def test_a_study_can_be_named(planned: Planned, model: str, names: list[str]) -> None:
+    found = planned(f"model={model}", "search_space=model1", *FIXED, study_name="mine")
+    assert [plan.name for plan in found] == names
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["seed=42"],
+        ["training=model1"],
+        ["model.dropout=interval(0,0.6)"],
+        ["model.dropout=interval(0.0,0.60)"],
+        ["training.learning_rate=0.001"],
+        ["training.restore_best_weights=true"],
+        ["training.precision=auto"],
+        ["data=synthetic", "data.seed=7"],  # what counts is the digits' own hash
+        ["tracking.experiment=other"],
+        ["evaluation.test=false"],
+    ],
+)
+def test_what_is_the_case_anyway_does_not_make_another_study(
+    planned: Planned, small: Plan, typed: list[str]
+) -> None:
+    assert planned(*SMALL, *typed)[0].name == small.name
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (["model.dropout=choice(0,0.5)"], ["model.dropout=0.0,0.5"]),
+        (["model.dropout=range(0,0.5,0.1)"], ["model.dropout=range(0,0.41,0.1)"]),
+        (["model.dense_units=range(32,65,32)"], ["model.dense_units=range(32,96,32)"]),
+        (["seed=7", "training.epochs=3"], ["training.epochs=3", "seed=7"]),
+        (
+            ["model.dense_units=32,64", "model.dropout=0,0.5"],
+            ["model.dropout=0,0.5", "model.dense_units=32,64"],
+        ),
+    ],
+)
+def test_nor_do_other_words(planned: Planned, one: list[str], other: list[str]) -> None:
+    assert planned(*SMALL, *one)[0].name == planned(*SMALL, *other)[0].name
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"n_trials": 3},
+        {"timeout": 60.0},
+        {"target": 0.9},
+        {"workers": "7"},
+        {"devices": ["cpu"]},
+        {"trial_timeout": 60.0},
+        {"sampler": "random"},
+        {"pruner": PrunerConfig("none", startup_trials=0, warmup_epochs=0)},
+        {"confirm": None},
+        {"confirm": ConfirmConfig(9)},
+        {"params": {"model": "model1", "model.dropout": "interval(0,0.6)"}},
+    ],
+)
+def test_nor_does_how_it_is_searched(
+    planned: Planned, small: Plan, changes: dict[str, object]
+) -> None:
+    assert planned(*SMALL, **changes)[0].name == small.name
+
+
+@pytest.mark.parametrize(
+    ("typed", "changes"),
+    [
+        (["model.dropout=interval(0,0.5)"], {}),
+        (["model.dropout=0,0.5"], {}),
+        (["model.dense_units=32,64"], {}),
+        (["model.dropout=0", "model.dense_units=32,64"], {}),
+        (["model.filters.conv1=8"], {}),
+        (["model.filters.conv1=8,16"], {}),
+        (["training.epochs=3"], {}),
+        (["training.restore_best_weights=false"], {}),
+        (["seed=43"], {}),
+        ([], {"sha256": "others"}),
+        ([], {"metric": "val/loss"}),
+        ([], {"params": {"model": "model1", "model.dropout": "interval(0,0.5)"}}),
+    ],
+)
+def test_what_is_not_comparable_is_another_study(
+    planned: Planned, small: Plan, tmp_path: Path, typed: list[str], changes: dict[str, object]
+) -> None:
+    (after,) = planned(*SMALL, *typed, **changes)
+    assert after.name != small.name
+    studies = Studies(tmp_path)
+    studies.open(replace(small, name="mine"))
+    with pytest.raises(
+        ConfigError, match=r"^hydra\.sweeper\.study_name must be new for a changed sweep, but mine"
+    ):
+        studies.open(replace(after, name="mine"))
+    studies.close()
+
+
+# the space and the baseline
+
+
+def test_the_space_of_conf_and_the_baseline_within(both: list[Plan]) -> None:
+    model1, model2 = both
+    blocks: dict[str, BaseDistribution] = {
+        "model.filters.conv1": IntDistribution(8, 32, step=8),
+        "model.filters.conv2": IntDistribution(16, 64, step=16),
+    }
+    rate = FloatDistribution(1e-4, 1e-2, log=True)
+    assert model1.space == {"training.learning_rate": rate, "model.dropout": DROPOUT, **blocks}
+    assert model2.space == {
+        **model1.space,
+        "model.filters.conv3": IntDistribution(16, 64, step=16),
+        "model.filters.conv4": IntDistribution(32, 128, step=32),
+    }
+    for plan, dropout in ((model1, 0.0), (model2, 0.5)):
+        baseline = {"training.learning_rate": 1e-3, "model.dropout": dropout}
+        filters = {
+            f"model.filters.{name}": value for name, value in plan.config.model.filters.items()
+        }
+        assert list(plan.queue) == [baseline | filters]
+
+
+@pytest.mark.parametrize(
+    ("typed", "params", "space"),
+    [
+        ([], {}, {"model.dropout": DROPOUT}),
+        # typed: replaced, added, taken out
+        (["model.dropout=0,0.5"], {}, {"model.dropout": CategoricalDistribution((0.0, 0.5))}),
+        (
+            ["model.dense_units=32,64"],
+            {},
+            {"model.dropout": DROPOUT, "model.dense_units": CategoricalDistribution((32, 64))},
+        ),
+        (
+            ["model.dense_units=32,64", "model.dropout=0.5"],
+            {},
+            {"model.dense_units": CategoricalDistribution((32, 64))},
+        ),
+        # params: likewise, and what is typed wins over them
+        (
+            [],
+            {"model.dropout": "choice(0,0.5)"},
+            {"model.dropout": CategoricalDistribution((0.0, 0.5))},
+        ),
+        (
+            ["model.dense_units=32,64"],
+            {"model.dropout": 0.3},
+            {"model.dense_units": CategoricalDistribution((32, 64))},
+        ),
+        (
+            ["model.dropout=interval(0,0.6)"],
+            {"model.dropout": "choice(0,0.5)"},
+            {"model.dropout": DROPOUT},
+        ),
+        (["model.dropout=interval(0,0.6)"], {"model.dropout": 0.3}, {"model.dropout": DROPOUT}),
+        (
+            ["model.dense_units=32,64", "model.dropout=0.1"],
+            {"model.dropout": "choice(0,0.5)"},
+            {"model.dense_units": CategoricalDistribution((32, 64))},
+        ),
+        # another choice in conf
+        (
+            ["search_space={model.dropout: 'interval(0,0.2)'}"],
+            {},
+            {"model.dropout": FloatDistribution(0, 0.2)},
+        ),
+    ],
+)
+def test_what_is_explored(
+    planned: Planned, typed: list[str], params: dict[str, Value], space: dict[str, BaseDistribution]
+) -> None:
+    (plan,) = planned(*SMALL, *typed, params={"model": "model1,model2"} | params)
+    assert plan.space == space
+    assert list(plan.queue[0]) == list(plan.space)
+
+
+@pytest.mark.parametrize(
+    ("typed", "params", "dropout"),
+    [
+        ("model.dropout=0.5", {}, 0.5),
+        ("model.dense_units=32", {"model.dropout": 0.3}, 0.3),
+        ("model.dropout=0.1", {"model.dropout": 0.3}, 0.1),
+    ],
+)
+def test_a_fixed_value_moves_the_baseline(
+    planned: Planned, typed: str, params: dict[str, Value], dropout: float
+) -> None:
+    (plan,) = planned(*SMALL, typed, "model.dense_units=32,64", params={"model": "model1"} | params)
+    assert plan.config.model.dropout == dropout
+    assert "model.dropout" not in plan.queue[0]
+    assert composed(plan.overrides(plan.queue[0], 1)).model.dropout == dropout
+
+
+def test_a_group_moves_the_baseline_of_its_keys(planned: Planned) -> None:
+    (plan,) = planned(*SMALL, "training=model2", "training.batch_size=64,128")
+    assert (plan.config.training.epochs, plan.queue[0]["training.batch_size"]) == (30, 128)
+
+
+@pytest.mark.parametrize(
+    ("typed", "baseline"),
+    [
+        ([], True),
+        (["training.restore_best_weights=false"], False),
+    ],
+)
+def test_the_best_weights_are_restored_unless_somebody_says_otherwise(
+    planned: Planned, typed: list[str], baseline: bool
+) -> None:
+    (plan,) = planned(*SMALL, *typed)
+    assert plan.config.training.restore_best_weights is baseline
+    assert composed(plan.overrides(plan.queue[0], 1)).training.restore_best_weights is baseline
+
+
+@pytest.mark.parametrize(
+    ("typed", "precision"), [([], "auto"), (["training.precision=float32"], "float32")]
+)
+def test_a_sweep_computes_as_fast_as_the_machine_can_unless_somebody_says_otherwise(
+    planned: Planned, typed: list[str], precision: str
+) -> None:
+    (plan,) = planned(*SMALL, *typed)
+    assert plan.config.training.precision == precision  # `resolve` says what auto is
+
+
+# trials
+
+
+def drawn(plan: Plan, size: int) -> Iterator[dict[str, Value]]:
+    """What a study would train."""
+    study = optuna.create_study(sampler=sampler("random", 0, 0))
+    for _ in range(size):
+        trial = study.ask()
+        yield {key: suggest(trial, key, each) for key, each in plan.space.items()}
+
+
+def test_a_trials_overrides_give_its_params_and_else_the_baseline(planned: Planned) -> None:
+    (plan,) = planned(
+        "model=model1",
+        "model.leaky_relu_slope=range(0,0.5,0.1)",
+        "model.dense_units=8,32,128",
+        "model.batch_norm=true,false",
+        "training.epochs=3",
+        "model.filters.conv2=int(interval(1,1024))",
+    )
+    for params in drawn(plan, 50):
+        config = composed(plan.overrides(params, 2))
+        expected = {**values(plan.config), **params, "training.threads": 2}
+        slope = round(
+            float(str(params["model.leaky_relu_slope"])), 1
+        )  # 0.30000000000000004 means 0.3
+        assert values(config) == expected | {"model.leaky_relu_slope": slope}
+        assert (config.data, config.evaluation) == (plan.config.data, plan.config.evaluation)
+
+
+def test_a_group_of_conf_can_be_explored(planned: Planned) -> None:
+    (plan,) = planned(
+        *SMALL, "training=model1,model2", "model.dropout=0", "training.learning_rate=1e-3,1e-2"
+    )
+    assert plan.space == {
+        "training": CategoricalDistribution(("model1", "model2")),
+        "training.learning_rate": CategoricalDistribution((0.001, 0.01)),
+    }
+    assert plan.queue == [{"training": "model1", "training.learning_rate": 0.001}]
+    config = composed(plan.overrides({"training": "model2", "training.learning_rate": 0.01}, 1))
+    assert (config.training.epochs, config.training.batch_size, config.training.learning_rate) == (
+        30,
+        128,
+        0.01,
+    )
+    assert config.training.restore_best_weights
+
+
+def test_a_trial_has_its_own_number_of_epochs(planned: Planned) -> None:
+    (groups,) = planned(
+        *SMALL, "training=model1,model2", "model.dropout=0", "training.learning_rate=1e-3,1e-2"
+    )
+    (epochs,) = planned(*SMALL, "training.epochs=20,3")
+    (fixed,) = planned(*SMALL, "training.epochs=7")
+    assert [groups.epochs({"training": each}) for each in ("model1", "model2")] == [20, 30]
+    assert [epochs.epochs({"training.epochs": each}) for each in (20, 3)] == [20, 3]
+    assert fixed.epochs({"model.dropout": 0.1}) == 7
+
+
+def test_a_trial_leaves_nothing_open(planned: Planned) -> None:
+    (plan,) = planned(*SMALL, "data=synthetic", "data.seed=7", "training.threads=4")
+    assert plan.overrides({"model.dropout": 0.25}, 2) == [
+        *SMALL,
+        "training.restore_best_weights=true",
+        "model.dropout=0.25",
+        "data=svhn",
+        "data.path=/digits.h5",
+        "training.precision=auto",
+        "training.threads=2",
+        "evaluation.test=false",
+    ]
+
+
+def test_what_a_trial_is_called(small: Plan) -> None:
+    params = {"training.learning_rate": 0.0021, "model.dropout": 0.25}
+    assert (small.title(0, params), small.describe(0, params)) == ("baseline", "baseline")
+    assert (small.title(3, params), small.describe(3, params)) == (
+        "trial 3",
+        "learning_rate 2.10e-03, dropout 0.25",
+    )
+
+
+# what is refused
+
+BAD = [
+    # a key or a name that does not exist
+    ("model.dropuot=0.1,0.2", "model.dropuot is not a key of the config; did you mean dropout?"),
+    ("model.dropuot=0.1", "model.dropuot is not a key of the config; did you mean dropout?"),
+    ("colour=1,2", "colour is not a key of the config; there are model, data, training,"),
+    ("model=model1,model3", "model must be one of model1, model2 but got 'model3'."),
+    ("training=model1,fast", "training must be one of model1, model2 but got 'fast'."),
+    # not a space
+    ("model=model1,model1", "model must have each name once but got model=model1,model1."),
+    ("model=interval(1,2)", "model must be one or more names but got model=interval(1,2)."),
+    (
+        "training.augmentation=1,2",
+        "training.augmentation must be a single value or a group of "
+        "conf/ to be explored but is a section.",
+    ),
+    (
+        "model.filters=1,2",
+        "model.filters must be a single value or a group of conf/ to be explored but is a section.",
+    ),
+    (
+        "model.dropout=choice(0.0)",
+        "model.dropout must have at least two values but got choice(0.0).",
+    ),
+    (
+        "model.dropout=glob(*)",
+        "model.dropout must be choice(...), values between commas, range(...) or "
+        "interval(...) but got glob(*).",
+    ),
+    (
+        "search_space={model.dropout: '0.3'}",
+        "search_space must hold several values for each key but model.dropout has one.",
+    ),
+    (
+        "search_space.model.dropout=interval(0,0.2)",
+        "search_space.model.dropout must be typed without search_space. in front: "
+        "model.dropout=interval(0,0.2)",
+    ),
+    ("~search_space", "search_space must name at least one key but that of model1 is empty."),
+    ("model.dropout=0", "search_space must name at least one key but that of model1 is empty."),
+    # the baseline is not in it
+    (
+        "model.dropout=interval(0.2,0.4)",
+        "model.dropout: the baseline's 0.0 must be in its own "
+        "search space but that is interval(0.2,0.4).",
+    ),
+    (
+        "training.learning_rate=tag(log,interval(1e-2,1e-1))",
+        "training.learning_rate: the baseline's 0.001 must be in its own search space but that is "
+        "tag(log,interval(1e-2,1e-1)).",
+    ),
+    ("training=model2,model2", "training must have each value once but got model2,model2."),
+    # its ends are not allowed
+    (
+        "model.dropout=interval(0,1.5)",
+        "model.dropout must be at least 0 and less than 1 but got 1.5.",
+    ),
+    (
+        "model.dropout=interval(-0.5,0.5)",
+        "model.dropout must be at least 0 and less than 1 but got -0.5.",
+    ),
+    ("model.dropout=0,0.5,1", "model.dropout must be at least 0 and less than 1 but got 1.0."),
+    (
+        "training.batch_size=range(0,65,32)",
+        "training.batch_size must be at least 1 and at most 1000000 but got 0.",
+    ),
+    ("seed=42,43", "seed must be the same for all trials of a study but got seed=42,43."),
+    (
+        "model.dropout=0.0,half",
+        "model.dropout: Value 'half' of type 'str' could not be converted to Float.",
+    ),
+    ("model.dropout=null,0.0", "model.dropout: field 'model.dropout' is not Optional."),
+    (
+        "training.batch_size=32,null",
+        "training.batch_size: field 'training.batch_size' is not Optional.",
+    ),
+    (
+        "training.batch_size=interval(16,64.5)",
+        "training.batch_size must be searched in integers like the baseline's 32, "
+        "for example with int(...), "
+        "but got interval(16,64.5).",
+    ),
+    # the same for all trials
+    *(
+        (
+            typed,
+            f"{typed.partition('=')[0]} must be the same for all "
+            f"trials of a study but got {typed}.",
+        )
+        for typed in (
+            *(
+                "data=svhn,synthetic",
+                "data.seed=1,2",
+                "data.path=a.h5,b.h5",
+                "search_space=model1,model2",
+            ),
+            *(
+                "evaluation.test=true,false",
+                "training.threads=1,2",
+                "training.precision=float32,mixed_bfloat16",
+            ),
+            *("tracking.experiment=a,b", "tracking.log_model=true,false"),
+        )
+    ),
+    # test is not looked at
+    (
+        "evaluation.test=true",
+        "evaluation.test must not be true in a sweep, which selects on validation alone.",
+    ),
+    # the baseline itself is none
+    ("model.dropout=2", "model.dropout must be at least 0 and less than 1 but got 2.0."),
+    (
+        "training.epochs=many",
+        "training.epochs: Value 'many' of type 'str' could not be converted to Integer.",
+    ),
+]
+
+
+@pytest.mark.parametrize(("typed", "message"), BAD)
+def test_what_is_no_sweep_is_told(planned: Planned, typed: str, message: str) -> None:
+    fixed = FIXED if typed.startswith("model=") else SMALL
+    with pytest.raises(SAID_BY_THE_USER) as caught:
+        planned(*fixed, typed)
+    told = explain(caught.value)
+    assert told.startswith(message)
+    assert "\n" not in told
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "message"),
+    [
+        (
+            "model.dropuot",
+            "choice(0.1,0.2)",
+            "model.dropuot is not a key of the config; did you mean dropout?",
+        ),
+        (
+            "data.seed",
+            "choice(1,2)",
+            "data.seed must be the same for all trials of a study but got data.seed=choice(1,2).",
+        ),
+        (
+            "model.dropout",
+            "interval(0,1.5)",
+            "model.dropout must be at least 0 and less than 1 but got 1.5.",
+        ),
+    ],
+)
+def test_params_are_held_to_the_same_rules(
+    planned: Planned, key: str, text: str, message: str
+) -> None:
+    with pytest.raises(SAID_BY_THE_USER) as caught:
+        planned(*SMALL, params={key: text})
+    assert explain(caught.value).startswith(message)

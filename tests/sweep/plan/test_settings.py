@@ -1,0 +1,195 @@
+"""The settings of a sweep: what is there without a word, and what is refused."""
+
+import re
+from collections.abc import Callable, Iterator
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from svhn_sweep.config.error_messages import SAID_BY_THE_USER, explain
+from svhn_sweep.config.schema import conf_dir, register_schema
+from svhn_sweep.sweep.plan import settings
+from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig
+
+SettingsOf = Callable[..., SweeperConfig]
+
+
+@pytest.fixture
+def settings_of() -> Iterator[SettingsOf]:
+    """`settings_of("n_trials=3")`: the settings with `hydra.sweeper.n_trials=3`."""
+    register_schema()
+    settings.register()
+
+    def composed(*typed: str) -> SweeperConfig:
+        overrides = [
+            "hydra/sweeper=optuna",
+            *(re.sub(r"^(\+*)", r"\1hydra.sweeper.", each) for each in typed),
+        ]
+        return settings.from_composed(compose("config", overrides, return_hydra_config=True).hydra)
+
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        yield composed
+
+
+def test_the_defaults(settings_of: SettingsOf) -> None:
+    assert settings_of() == SweeperConfig(
+        params={"model": "model1,model2"},
+        study_name=None,
+        storage=None,
+        n_trials=24,
+        timeout=None,
+        target=None,
+        metric="val/accuracy",
+        sampler="tpe",
+        pruner=PrunerConfig("successive_halving", startup_trials=5, warmup_epochs=4),
+        workers="auto",
+        workers_per_gpu="auto",
+        devices=None,
+        trials_per_worker=20,
+        trial_timeout=None,
+        failures_in_a_row=5,
+        cluster=None,
+        confirm=ConfirmConfig(seeds=5),
+        dry_run=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "direction"),
+    [
+        ("val/accuracy", "maximize"),
+        ("val/loss", "minimize"),
+    ],
+)
+def test_less_loss_is_better_and_more_accuracy(
+    settings_of: SettingsOf, metric: str, direction: str
+) -> None:
+    found = settings_of(f"metric={metric}")
+    assert (found.direction, found.maximize) == (direction, direction == "maximize")
+
+
+@pytest.mark.parametrize(
+    ("typed", "name", "value"),
+    [
+        ("workers=3", "workers", "3"),
+        ("devices=[0,1]", "devices", ["0", "1"]),
+        ("devices=[cpu]", "devices", ["cpu"]),
+        ("confirm=null", "confirm", None),
+        ("confirm.seeds=2", "confirm", ConfirmConfig(2)),
+        ("target=-1", "target", -1.0),
+        ("target=0", "target", 0.0),
+        ("timeout=1.5", "timeout", 1.5),
+        ("metric=val/loss", "metric", "val/loss"),
+        ("study_name=mine-2", "study_name", "mine-2"),
+        (
+            "+params={model.dropout: 'choice(0.1,0.2)'}",
+            "params",
+            {"model": "model1,model2", "model.dropout": "choice(0.1,0.2)"},
+        ),
+        ("dry_run=true", "dry_run", True),
+    ],
+)
+def test_what_can_be_set(settings_of: SettingsOf, typed: str, name: str, value: object) -> None:
+    found = getattr(settings_of(typed), name)
+    assert (type(found), found) == (type(value), value)
+
+
+BAD = [
+    # a key that does not exist
+    ("n_trails=3", "hydra.sweeper.n_trails is not a key of the config; did you mean n_trials?"),
+    ("+colour=red", "hydra.sweeper.colour is not a key of the config; there are _target_,"),
+    (
+        "pruner.nmae=none",
+        "hydra.sweeper.pruner.nmae is not a key of the config; did you mean name?",
+    ),
+    # not one of a few
+    ("sampler=grid", "hydra.sweeper.sampler must be one of tpe, random, qmc but got 'grid'."),
+    (
+        "metric=accuracy",
+        "hydra.sweeper.metric must be one of val/accuracy, val/loss but got 'accuracy'.",
+    ),
+    (
+        "metric=test/accuracy",
+        "hydra.sweeper.metric must be one of val/accuracy, val/loss but got 'test/accuracy'.",
+    ),
+    (
+        "pruner.name=hyper",
+        "hydra.sweeper.pruner.name must be one of none, median, successive_halving, "
+        "hyperband but got 'hyper'.",
+    ),
+    ("workers=0", "hydra.sweeper.workers must be auto or a number from 1 to 1024 but got '0'."),
+    ("workers=-1", "hydra.sweeper.workers must be auto or a number from 1 to 1024 but got '-1'."),
+    ("workers=1.5", "hydra.sweeper.workers must be auto or a number from 1 to 1024 but got '1.5'."),
+    (
+        "workers=1025",
+        "hydra.sweeper.workers must be auto or a number from 1 to 1024 but got '1025'.",
+    ),
+    (
+        "workers=many",
+        "hydra.sweeper.workers must be auto or a number from 1 to 1024 but got 'many'.",
+    ),
+    # outside its range
+    ("n_trials=0", "hydra.sweeper.n_trials must be at least 1 and at most 1000000 but got 0."),
+    ("timeout=0", "hydra.sweeper.timeout must be greater than 0 but got 0.0."),
+    ("timeout=-1", "hydra.sweeper.timeout must be greater than 0 but got -1.0."),
+    ("timeout=inf", "hydra.sweeper.timeout must be a finite number greater than 0 but got inf."),
+    ("target=inf", "hydra.sweeper.target must be a finite number but got inf."),
+    ("target=nan", "hydra.sweeper.target must be a finite number but got nan."),
+    ("trial_timeout=0", "hydra.sweeper.trial_timeout must be greater than 0 but got 0.0."),
+    (
+        "workers_per_gpu=0",
+        "hydra.sweeper.workers_per_gpu must be auto or a number from 1 to 64 but got '0'.",
+    ),
+    (
+        "trials_per_worker=0",
+        "hydra.sweeper.trials_per_worker must be at least 1 and at most 1000000 but got 0.",
+    ),
+    (
+        "failures_in_a_row=0",
+        "hydra.sweeper.failures_in_a_row must be at least 1 and at most 1000000 but got 0.",
+    ),
+    (
+        "pruner.startup_trials=-1",
+        "hydra.sweeper.pruner.startup_trials must be at least 0 and at most 1000000 but got -1.",
+    ),
+    (
+        "pruner.warmup_epochs=-1",
+        "hydra.sweeper.pruner.warmup_epochs must be at least 0 and at most 1000000 but got -1.",
+    ),
+    (
+        "confirm.seeds=1",
+        "hydra.sweeper.confirm.seeds must be at least 2 and at most 1000 but got 1.",
+    ),
+    (
+        "study_name=a/b",
+        "hydra.sweeper.study_name must be letters, digits, '.', '_' and '-', "
+        "beginning with a letter or digit, "
+        "but got 'a/b'.",
+    ),
+    # of a wrong type
+    (
+        "n_trials=many",
+        "hydra.sweeper.n_trials: Value 'many' of type 'str' could not be converted to Integer.",
+    ),
+    ("n_trials=null", "hydra.sweeper.n_trials: field 'hydra.sweeper.n_trials' is not Optional."),
+    (
+        "timeout=long",
+        "hydra.sweeper.timeout: Value 'long' of type 'str' could not be converted to Float.",
+    ),
+    ("dry_run=maybe", "hydra.sweeper.dry_run: Value 'maybe' is not a valid bool (type str)."),
+    (
+        "devices=cpu",
+        "hydra.sweeper.devices: Invalid value assigned: str is not a ListConfig, list or tuple.",
+    ),
+    # no value at all
+    ("n_trials=???", "hydra.sweeper.n_trials must have a value but has none."),
+]
+
+
+@pytest.mark.parametrize(("typed", "message"), BAD)
+def test_a_bad_setting_is_named(settings_of: SettingsOf, typed: str, message: str) -> None:
+    with pytest.raises(SAID_BY_THE_USER) as caught:
+        settings_of(typed)
+    told = explain(caught.value)
+    assert told.startswith(message)
+    assert "\n" not in told

@@ -1,0 +1,113 @@
+import base64
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from svhn_sweep.sweep.report.html_page import page
+from svhn_sweep.sweep.report.leaderboard import Row
+
+PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+NASTY = "<script>alert('1 & 2')</script>"
+
+
+def row(number: int, state: str, reason: str = "") -> Row:
+    return Row(
+        rank=number + 1 if state == "complete" else None,
+        number=number,
+        name=f"trial {number}" if number else "baseline",
+        state=state,
+        value=0.9 if state == "complete" else None,
+        delta=0.0 if state == "complete" else None,
+        best_epoch=None,
+        epochs=3,
+        seconds=12.3,
+        params={"training.learning_rate": 1e-3},
+        reason=reason,
+    )
+
+
+class Parsed(HTMLParser):
+    """What was opened and closed, and the text of each kind of element."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.attributes: list[dict[str, str | None]] = []
+        self.texts: dict[str, list[str]] = {}
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.attributes.append({"tag": tag, **dict(attrs)})
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.texts.setdefault(self.open[-1] if self.open else "", []).append(data)
+
+
+@pytest.fixture
+def html(tmp_path: Path) -> str:
+    images = [tmp_path / "history.png", tmp_path / "new_figure.png"]
+    for path in images:
+        path.write_bytes(PNG)
+    rows = [row(0, "complete"), row(1, "complete"), row(2, "failed", NASTY)]
+    return page(
+        f"Sweep {NASTY}",
+        ["One.", NASTY],
+        {"digits": NASTY},
+        rows,
+        "val/accuracy",
+        images,
+        f"svhn-sweep a='{NASTY}'",
+    )
+
+
+def test_the_page_is_well_formed_and_says_everything(html: str) -> None:
+    parsed = Parsed(html)
+    assert parsed.open == []
+    assert parsed.texts["h1"] == parsed.texts["title"] == [f"Sweep {NASTY}"]
+    assert parsed.texts["h2"] == ["Train the best trial again", "Leaderboard", "Figures"]
+    assert parsed.texts["p"] == ["One.", NASTY]
+    assert parsed.texts["pre"] == [f"svhn-sweep a='{NASTY}'"]
+    assert parsed.texts["th"][:4] == ["rank", "trial", "state", "val/accuracy"]
+    assert parsed.texts["td"][:4] == ["1", "baseline", "complete", "90.00%"]
+    assert parsed.texts["td"][-1] == NASTY
+    assert html.count("<tr") == 4
+    assert html.count('<tr class="baseline">') == 1
+
+
+def test_nothing_is_loaded_and_nothing_runs(html: str) -> None:
+    for attributes in Parsed(html).attributes:
+        assert attributes["tag"] not in ("script", "link", "iframe")
+        assert (attributes.get("src") or "data:").startswith("data:")
+        assert not attributes.keys() & {"href", "onclick", "onload"}
+    assert not re.search(r"https?:|//|url\(|@import", re.sub(r"base64,[^\"]*", "", html))
+
+
+def test_images_are_inside_with_words_for_who_cannot_see_them(html: str) -> None:
+    images = [attributes for attributes in Parsed(html).attributes if attributes["tag"] == "img"]
+    assert [base64.b64decode(str(image["src"]).partition("base64,")[2]) for image in images] == [
+        PNG,
+        PNG,
+    ]
+    assert [image["alt"] for image in images] == ["Figure: history", "Figure: new figure"]
+    assert Parsed(html).texts["figcaption"][1] == "new figure"
+
+
+def test_it_suits_phones_and_dark_rooms(html: str) -> None:
+    assert 'name="viewport"' in html
+    assert "color-scheme: light dark" in html
+
+
+def test_an_early_page_has_no_command() -> None:
+    early = page("Sweep", [], {}, [row(0, "running")], "val/accuracy", [], "")
+    assert Parsed(early).open == []
+    assert "<pre>" not in early

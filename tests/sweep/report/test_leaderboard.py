@@ -1,0 +1,226 @@
+import csv
+import math
+from typing import Any, Literal
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from svhn_sweep.sweep.plan.formatting import format_metric, short_names
+from svhn_sweep.sweep.report import leaderboard
+
+SPACE = {
+    "training.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
+    "model.dropout": FloatDistribution(0.0, 0.6),
+    "model.filters.conv1": IntDistribution(8, 32, step=8),
+}
+
+
+def trial(
+    kind: TrialState, *by_epoch: float, value: float | None = None, **attrs: Any
+) -> FrozenTrial:
+    return create_trial(
+        state=kind,
+        value=value,
+        params={
+            "training.learning_rate": 1.234e-3,
+            "model.dropout": 0.25,
+            "model.filters.conv1": 16,
+        },
+        distributions=SPACE,
+        intermediate_values=dict(enumerate(by_epoch, start=1)),
+        user_attrs=attrs,
+    )
+
+
+def study_of(
+    *trials: FrozenTrial, direction: Literal["maximize", "minimize"] = "maximize"
+) -> optuna.Study:
+    study = optuna.create_study(direction=direction)
+    study.add_trials(trials)
+    return study
+
+
+@pytest.fixture
+def study() -> optuna.Study:
+    """What can happen to a trial, in an order that is not the leaderboard's."""
+    return study_of(
+        trial(TrialState.COMPLETE, 0.5, 0.8, value=0.8, state="complete", seconds=61.5),
+        trial(TrialState.FAIL, 0.99, state="failed", reason="<b>no</b> memory | at\nepoch 2"),
+        trial(TrialState.FAIL, 0.9, math.nan, state="diverged", reason="the loss is nan"),
+        trial(TrialState.PRUNED, 0.95, 0.6, value=0.6, state="pruned"),
+        trial(TrialState.RUNNING, 0.4),
+        trial(TrialState.COMPLETE, 0.9, 0.85, value=0.9, state="complete"),
+        trial(TrialState.WAITING),
+        trial(TrialState.PRUNED, 0.97, 0.5, value=0.5, state="pruned"),
+        trial(TrialState.COMPLETE, 0.7, 0.9, value=0.9, state="complete"),
+        trial(TrialState.COMPLETE, 0.7, value=0.7, state="complete"),
+    )
+
+
+def test_every_trial_has_its_place(study: optuna.Study) -> None:
+    nothing = (None, None, None)
+    table = [
+        (
+            r.rank,
+            r.name,
+            r.state,
+            r.value,
+            None if r.delta is None else round(r.delta, 9),
+            r.best_epoch,
+            r.epochs,
+        )
+        for r in leaderboard.rows(study)
+    ]
+    assert table == [
+        (1, "trial 5", "complete", 0.9, 0.1, 1, 2),
+        (2, "trial 8", "complete", 0.9, 0.1, 2, 2),
+        (3, "baseline", "complete", 0.8, 0.0, 2, 2),
+        (4, "trial 9", "complete", 0.7, -0.1, 1, 1),
+        (None, "trial 7", "pruned", 0.97, None, 1, 2),
+        (None, "trial 3", "pruned", 0.95, None, 1, 2),
+        (None, "trial 1", "failed", *nothing, 1),
+        (None, "trial 2", "diverged", *nothing, 2),
+        (None, "trial 4", "running", *nothing, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("one", "place"),
+    [
+        (trial(TrialState.PRUNED, state="pruned", value=0.1), ("pruned", None, 0)),
+        (
+            trial(TrialState.PRUNED, math.nan, 0.9, 0.7, state="pruned", value=0.7),
+            ("pruned", 0.7, 3),
+        ),
+        (trial(TrialState.PRUNED, 0.9, state="diverged", value=0.9), ("diverged", None, 1)),
+        (trial(TrialState.FAIL), ("failed", None, 0)),
+        (trial(TrialState.FAIL, 0.9, state="complete"), ("failed", None, 1)),
+        (trial(TrialState.FAIL, 0.9, state="interrupted"), ("interrupted", None, 1)),
+        (trial(TrialState.COMPLETE, value=math.inf, state="complete"), ("failed", None, 0)),
+        (trial(TrialState.COMPLETE, value=0.3), ("complete", 0.3, 0)),
+    ],
+)
+def test_lower_is_better_and_odd_trials_are_told_apart(
+    one: FrozenTrial, place: tuple[str, float | None, int]
+) -> None:
+    (row,) = leaderboard.rows(study_of(one, direction="minimize"))
+    assert (row.state, row.value, row.epochs) == place
+    assert (row.rank, row.delta) == ((1, 0.0) if row.state == "complete" else (None, None))
+
+
+def test_a_pruned_trial_without_a_value_comes_after_those_with_one() -> None:
+    trials = [
+        trial(TrialState.PRUNED),
+        trial(TrialState.PRUNED, 0.4, value=0.4),
+        trial(TrialState.PRUNED, 0.2),
+    ]
+    found = leaderboard.rows(study_of(*trials, direction="minimize"))
+    assert [row.number for row in found] == [2, 1, 0]
+
+
+def test_without_a_complete_baseline_there_are_no_deltas() -> None:
+    found = leaderboard.rows(
+        study_of(trial(TrialState.FAIL), trial(TrialState.COMPLETE, value=0.9))
+    )
+    assert [(row.name, row.rank, row.delta) for row in found] == [
+        ("trial 1", 1, None),
+        ("baseline", None, None),
+    ]
+
+
+def test_csv_keeps_every_digit(study: optuna.Study) -> None:
+    lines = list(
+        csv.DictReader(leaderboard.to_csv(leaderboard.rows(study)).splitlines(keepends=True))
+    )
+    assert list(lines[0])[-3:] == list(SPACE)
+    assert [line["rank"] for line in lines] == ["1", "2", "3", "4", *[""] * 5]
+    assert float(lines[0]["delta"]) == 0.9 - 0.8
+    assert lines[2]["name"] == "baseline"
+    assert lines[2]["seconds"] == "61.5"
+    assert lines[2]["training.learning_rate"] == "0.001234"
+    assert lines[6]["reason"] == "<b>no</b> memory | at\nepoch 2"
+
+
+def test_markdown_is_a_table_with_the_baseline_in_bold(study: optuna.Study) -> None:
+    header, marks, *lines = leaderboard.to_markdown(
+        leaderboard.rows(study), "val/accuracy"
+    ).splitlines()
+    assert header == (
+        "| rank | trial | state | val/accuracy | vs baseline | best epoch | epochs | training time "
+        "| learning_rate | dropout | conv1 | reason |"
+    )
+    assert set(marks) <= set("|-: ")
+    assert (
+        lines[0]
+        == "| 1 | trial 5 | complete | 90.00% | +10.00 | 1 | 2 |  | 1.23e-03 | 0.25 | 16 |  |"
+    )
+    bold = [
+        "3",
+        "baseline",
+        "complete",
+        "80.00%",
+        "+0.00",
+        "2",
+        "2",
+        "62 s",
+        "1.23e-03",
+        "0.25",
+        "16",
+    ]
+    assert lines[2] == f"| {' | '.join(f'**{cell}**' for cell in bold)} |  |"
+    assert lines[6].endswith(r"| &lt;b&gt;no&lt;/b&gt; memory \| at epoch 2 |")
+    assert {line.replace(r"\|", "").count("|") for line in lines} == {header.count("|")}
+
+
+@pytest.mark.parametrize(("limit", "names", "last"), [
+    (1, ["trial 5", "**baseline**"], "and 7 more trials"),
+    (8, None, "and 1 more trial"),
+    (9, None, None),
+    (None, None, None),
+])  # fmt: skip
+def test_the_limit_leaves_the_baseline_in(
+    study: optuna.Study, limit: int | None, names: list[str] | None, last: str | None
+) -> None:
+    lines = leaderboard.to_markdown(leaderboard.rows(study), "val/accuracy", limit).splitlines()
+    if names:
+        assert [line.split(" | ")[1] for line in lines if "complete" in line] == names
+    assert (lines[-1] == last) if last else lines[-1].startswith("|")
+
+
+@pytest.mark.parametrize(
+    ("value", "metric", "sign", "shown"),
+    [
+        (0.90123, "val/accuracy", "", "90.12%"),
+        (0.00421, "val/accuracy", "+", "+0.42"),
+        (-0.00421, "val/accuracy", "+", "-0.42"),
+        (-0.00001, "val/accuracy", "+", "+0.00"),
+        (0.90123, "val/loss", "", "0.9012"),
+        (0.0042, "val/loss", "+", "+0.0042"),
+        (None, "val/loss", "", ""),
+    ],
+)
+def test_values_are_shown_as_people_read_them(
+    value: float | None, metric: str, sign: str, shown: str
+) -> None:
+    assert format_metric(value, metric, sign) == shown
+
+
+@pytest.mark.parametrize(
+    ("keys", "names"),
+    [
+        (["training.learning_rate", "model.filters.conv1"], ["learning_rate", "conv1"]),
+        (["a.rate", "b.rate", "b.c.size", "d.size"], ["a.rate", "b.rate", "c.size", "d.size"]),
+        (["model.time", "model.kind"], ["model.time", "kind"]),
+        (["rate"], ["rate"]),
+    ],
+)
+def test_names_are_as_short_as_they_can_be(keys: list[str], names: list[str]) -> None:
+    assert list(short_names(keys, taken=["time"]).values()) == names
+
+
+def test_a_study_without_trials_is_an_empty_table() -> None:
+    assert leaderboard.rows(study_of()) == []
+    assert leaderboard.to_csv([]).count("\n") == 1
+    assert leaderboard.to_markdown([], "val/accuracy").count("\n") == 2

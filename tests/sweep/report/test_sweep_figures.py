@@ -1,0 +1,192 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from PIL import Image
+
+from svhn_sweep.sweep.report import figures
+from svhn_sweep.sweep.selection.confusion_differences import Confusions
+
+SPACE: dict[str, BaseDistribution] = {
+    "training.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
+    "model.dropout": FloatDistribution(0.0, 0.6),
+    "model.filters.conv1": IntDistribution(8, 32, step=8),
+    "training.optimizer": CategoricalDistribution(["adam", "sgd"]),
+    "training.seed": IntDistribution(3, 3),
+}
+NAMES = ["history", "importances", "parallel_coordinates", "slices", "learning_curves"]
+KINDS = [TrialState.COMPLETE] * 3 + [TrialState.PRUNED, TrialState.FAIL]
+
+
+def study_of(
+    kinds: list[TrialState],
+    direction: Literal["maximize", "minimize"] = "maximize",
+    end: Callable[[int], float] = lambda number: 0.7 + 0.01 * number,
+) -> optuna.Study:
+    """One trial of each kind, in that order, with two epochs; the value is that of the second."""
+    study = optuna.create_study(direction=direction)
+    study.add_trials([_trial(number, kind, end(number)) for number, kind in enumerate(kinds)])
+    return study
+
+
+def _trial(number: int, kind: TrialState, value: float) -> FrozenTrial:
+    return create_trial(
+        state=kind,
+        value=value if kind in (TrialState.COMPLETE, TrialState.PRUNED) else None,
+        params={
+            "training.learning_rate": 10 ** (-3.5 + number / 20),
+            "model.dropout": 0.5 - number / 50,
+            "model.filters.conv1": 8 + 8 * (number % 4),
+            "training.optimizer": "adam" if number % 2 else "sgd",
+            "training.seed": 3,
+        },
+        distributions=SPACE,
+        intermediate_values={1: 0.5, 2: value},
+    )
+
+
+@pytest.mark.parametrize(
+    "study",
+    [
+        study_of([]),
+        study_of(KINDS * 4),
+        study_of(KINDS * 4, "minimize"),
+        study_of([TrialState.COMPLETE]),
+        study_of([TrialState.PRUNED] * 3),
+        study_of([TrialState.FAIL, TrialState.RUNNING]),
+        study_of([TrialState.FAIL, TrialState.COMPLETE, TrialState.WAITING]),
+        study_of([TrialState.COMPLETE] * 10, end=lambda number: 0.19),
+        study_of([TrialState.COMPLETE] * 10, end=lambda number: 0.9 if number == 4 else 0.0),
+    ],
+    ids=[
+        "none",
+        "all kinds",
+        "minimize",
+        "one",
+        "pruned",
+        "failed",
+        "baseline failed",
+        "constant",
+        "one good",
+    ],
+)
+def test_each_figure_is_drawn_at_any_stage(study: optuna.Study, tmp_path: Path) -> None:
+    paths = figures.save_all(study, "val/accuracy", None, tmp_path / "new" / "folder")
+    assert paths == [tmp_path / "new" / "folder" / f"{name}.png" for name in NAMES]
+    for path in paths:
+        pixels = np.asarray(Image.open(path).convert("L"))
+        assert pixels.shape[1] > 900
+        assert (pixels < 128).mean() > 0.001  # ink, not empty axes
+
+
+@pytest.mark.parametrize("runs", [1, 5])
+def test_where_the_best_is_not_the_baseline_their_confusions_are_drawn(
+    tmp_path: Path, runs: int
+) -> None:
+    baseline = np.diag(np.full(10, 100.0))
+    best = baseline.copy()
+    baseline[7, 1], best[3, 5] = 4, 4
+    paths = figures.save_all(
+        study_of(KINDS), "val/accuracy", Confusions(baseline, best, runs), tmp_path
+    )
+    assert [path.stem for path in paths] == [*NAMES, "confusion_difference"]
+    pixels = np.asarray(Image.open(paths[-1]).convert("RGB")).astype(int)
+    redness = pixels[..., 0] - pixels[..., 2]
+    assert (redness < -60).mean() > 0.003  # a blue cell beside the bar of colours
+    assert (redness > 60).mean() > 0.003  # an orange one
+
+
+def test_history_tells_the_kinds_of_trials_apart() -> None:
+    """A pruned trial beyond the losers is marked at the end of the axis instead of stretching
+    it.
+    """
+    kinds = [
+        TrialState.COMPLETE,
+        TrialState.PRUNED,
+        TrialState.FAIL,
+        TrialState.COMPLETE,
+        TrialState.COMPLETE,
+    ]
+    figure = figures.history(
+        study_of(kinds, end=lambda number: [0.8, 0.5, 0.0, 0.84, 0.82][number]), "val/accuracy"
+    )
+    (axes,) = figure.axes
+    best, *dots = axes.get_lines()
+    assert (
+        figure.get_suptitle()
+        == "val/accuracy: trial 3 is the best with 84.00%, +4.00 points against the baseline"
+    )
+    assert np.allclose(best.get_ydata(), [0.8, 0.84, 0.84])
+    assert {str(line.get_label()) for line in dots} == {
+        "complete", "baseline", "pruned, off the axis", "diverged or failed"
+    }  # fmt: skip
+    assert 0.79 < axes.get_ylim()[0] < 0.8
+    pruned = next(line for line in dots if line.get_label() == "pruned, off the axis")
+    assert (pruned.get_marker(), pruned.get_markerfacecolor()) == ("v", "none")
+
+
+def test_a_lower_loss_is_the_best() -> None:
+    figure = figures.history(study_of([TrialState.COMPLETE] * 3, "minimize"), "val/loss")
+    assert figure.get_suptitle() == "val/loss: baseline is the best with 0.7000"
+    assert np.allclose(figure.axes[0].get_lines()[0].get_ydata(), 0.7)
+
+
+def test_importances_are_the_same_each_time_and_sum_to_one() -> None:
+    study = study_of([TrialState.COMPLETE] * 20)
+    first, second = (figures.importances(study, "val/accuracy").axes[0] for _ in range(2))
+    assert [str(bar) for bar in first.patches] == [str(bar) for bar in second.patches]
+    shares = [int(text.get_text().removesuffix("%")) for text in first.texts]
+    assert shares == sorted(shares)
+    assert sum(shares) == pytest.approx(100, abs=3)  # rounded
+
+
+@pytest.mark.parametrize("count", [0, 1, figures.ENOUGH - 1])
+def test_importances_say_why_there_are_none(count: int) -> None:
+    figure = figures.importances(study_of([TrialState.COMPLETE] * count), "val/accuracy")
+    assert [text.get_text() for text in figure.texts[-1:]] == [
+        f"This takes 8 complete trials, not all alike; so far {count}."
+    ]
+
+
+def test_params_have_the_ticks_of_what_was_searched() -> None:
+    figure = figures.slices(study_of(KINDS), "val/accuracy")
+    ticks = {
+        axes.get_xlabel(): [tick.get_text() for tick in axes.get_xticklabels()]
+        for axes in figure.axes
+    }
+    assert {
+        name: ticks[name] for name in ("learning_rate", "dropout", "conv1", "optimizer", "seed")
+    } == {
+        "learning_rate": ["0.0001", "0.001", "0.01"],
+        "dropout": ["0", "0.15", "0.3", "0.45", "0.6"],
+        "conv1": ["8", "16", "24", "32"],
+        "optimizer": ["adam", "sgd"],
+        "seed": ["3"],
+    }
+    assert np.allclose(figure.axes[0].get_xticks(), [0, 0.5, 1])
+
+
+def test_parallel_coordinates_hold_complete_trials_and_the_baseline_dashed() -> None:
+    axes = figures.parallel_coordinates(study_of(KINDS * 2), "val/accuracy").axes[0]
+    lines = [line for line in axes.get_lines() if len(line.get_xdata()) == len(SPACE) + 1]  # type: ignore[arg-type]
+    assert len(lines) == 6
+    assert [line.get_label() for line in lines if line.get_linestyle() == "--"] == ["baseline"]
+
+
+def test_learning_curves_are_whole_and_the_best_stands_out() -> None:
+    whole, close = figures.learning_curves(study_of(KINDS), "val/accuracy").axes
+    assert [line.get_label() for line in whole.get_lines()] == [
+        "diverged or failed", "pruned", "baseline", "complete", "trial 2, the best"
+    ]  # fmt: skip
+    assert np.array_equal(whole.get_lines()[-1].get_ydata(), [0.5, 0.72])
+    assert whole.get_ylim()[0] < 0.5 < close.get_ylim()[0]

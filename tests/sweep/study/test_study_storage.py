@@ -1,0 +1,230 @@
+"""Where studies are kept, and that one driver at a time works on one: real processes, real
+SQLite.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.storages import RDBStorage
+
+from svhn_sweep.errors import ConfigError
+from svhn_sweep.sweep.study.study_storage import connect, single_driver, url
+
+Driver = Callable[..., "subprocess.Popen[str]"]
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from svhn_sweep.sweep.study.study_storage import connect, single_driver, url
+folder = Path(sys.argv[1])
+database = sys.argv[2] if len(sys.argv) > 2 else f"sqlite:///{folder.parent}/optuna.db"
+with single_driver(connect(url(database)), folder.name, folder):
+    print("working", flush=True)
+    time.sleep(600)
+"""
+CONNECT = """
+import sys
+from pathlib import Path
+from svhn_sweep.sweep.study.study_storage import connect, url
+connect(url(f"sqlite:///{sys.argv[1]}"))
+"""
+
+
+def sqlite(path: Path) -> RDBStorage:
+    return connect(url(f"sqlite:///{path}"))
+
+
+@pytest.fixture
+def driver() -> Iterator[Driver]:
+    """`driver(folder)`: another process that works on the study of that folder."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(folder: Path) -> subprocess.Popen[str]:
+        command = [sys.executable, "-c", HOLD, str(folder)]
+        started.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+        assert started[-1].stdout is not None
+        assert started[-1].stdout.readline() == "working\n"
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Callable[[str], AbstractContextManager[None]]]:
+    """`alone("one")`: this process works on the study of that name."""
+    storage = sqlite(tmp_path / "optuna.db")
+    yield lambda name: single_driver(storage, name, tmp_path / name)
+    storage.engine.dispose()
+
+
+Alone = Callable[[str], AbstractContextManager[None]]
+
+# the lock
+
+
+def test_the_second_driver_of_a_study_is_told_who_the_first_is(
+    tmp_path: Path, driver: Driver, alone: Alone
+) -> None:
+    for _ in range(2):  # what a dead driver left in the file is overwritten
+        first = driver(tmp_path / "one")
+        told = (
+            "the study one must have one driver at a time, but "
+            f"process {first.pid} works on it; wait for it"
+        )
+        with pytest.raises(ConfigError, match=re.escape(told)), alone("one"):
+            pass
+        first.kill()
+        first.wait()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_study_is_free_once_its_driver_is_gone(
+    tmp_path: Path, driver: Driver, alone: Alone, number: signal.Signals
+) -> None:
+    first = driver(tmp_path / "one")
+    first.send_signal(number)
+    first.wait()
+    for _ in range(2):
+        with alone("one"):
+            assert (tmp_path / ".one.lock").read_text() == str(os.getpid())
+
+
+def test_two_drivers_can_work_on_two_studies(tmp_path: Path, driver: Driver, alone: Alone) -> None:
+    driver(tmp_path / "one")
+    with (
+        alone("two"),
+        alone("three"),
+        pytest.raises(ConfigError, match="the study one"),
+        alone("one"),
+    ):
+        pass
+
+
+# the database
+
+
+def test_a_new_database_appears_whole_and_is_found_again(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "optuna.db"
+    for _ in range(2):
+        storage = sqlite(path)
+        optuna.create_study(storage=storage, study_name="one", load_if_exists=True).ask()
+        storage.engine.dispose()
+    assert len(optuna.load_study(storage=storage, study_name="one").trials) == 2
+    storage.engine.dispose()
+    assert [each.name for each in path.parent.iterdir()] == ["optuna.db"]
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.02, 0.05])
+def test_a_creation_that_is_killed_leaves_nothing_half_made(tmp_path: Path, delay: float) -> None:
+    path = tmp_path / "optuna.db"
+    process = subprocess.Popen([sys.executable, "-c", CONNECT, str(path)])
+    while not list(tmp_path.iterdir()):  # until the first byte
+        assert process.poll() is None
+        time.sleep(0.001)
+    time.sleep(delay)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    assert not path.exists()
+    storage = sqlite(path)
+    assert optuna.create_study(storage=storage).ask().number == 0
+    storage.engine.dispose()
+
+
+def test_drivers_that_create_it_at_once_share_one(tmp_path: Path) -> None:
+    path = tmp_path / "optuna.db"
+    processes = [subprocess.Popen([sys.executable, "-c", CONNECT, str(path)]) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert [each.name for each in tmp_path.iterdir()] == ["optuna.db"]
+    sqlite(path).engine.dispose()
+
+
+# its address
+
+
+@pytest.mark.parametrize(
+    ("setting", "path"),
+    [
+        (None, "optuna.db"),
+        ("sqlite:///mine.db", "mine.db"),
+        ("sqlite:///deep/mine.db", "deep/mine.db"),
+        ("sqlite:////abs/mine.db", "/abs/mine.db"),
+    ],
+)
+def test_the_file_is_found_from_the_current_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str | None, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert url(setting).database == str(tmp_path / path)
+
+
+@pytest.mark.parametrize(
+    "setting", ["postgresql+psycopg://sweeper@host/optuna", "mysql+pymysql://sweeper@host/optuna"]
+)
+def test_any_database_that_optuna_takes_can_be_named(setting: str) -> None:
+    assert url(setting).render_as_string() == setting
+
+
+@pytest.mark.parametrize(
+    "secret", ["sweeper:secret@host/optuna", "sweeper@host/optuna?password=secret"]
+)
+def test_a_password_in_the_address_is_refused_and_not_shown(secret: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^hydra\.sweeper\.storage must not hold a password; "
+    ) as caught:
+        url(f"postgresql+psycopg://{secret}")
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_that_is_not_there_is_named_without_its_password(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PGPASSWORD", "secret")
+    with pytest.raises(
+        ConfigError, match=r"but postgresql\+psycopg://sweeper@127.0.0.1:1/optuna is not: "
+    ) as caught:
+        connect(url("postgresql+psycopg://sweeper@127.0.0.1:1/optuna"))
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("optuna.db", "optuna.db"),
+        ("", ""),
+        ("sqlite:///", "sqlite"),
+        ("sqlite://", "sqlite"),
+        ("sqlite://optuna.db", "sqlite"),
+        ("postgresql+psycopg://host", "postgresql+psycopg"),
+    ],
+)
+def test_an_address_that_is_no_database_of_ours_is_refused(setting: str, told: str) -> None:
+    message = (
+        "hydra.sweeper.storage must be sqlite:///FILE or the address of another database, such as "
+        f"postgresql+psycopg://USER@HOST/DATABASE, but begins with {told!r}."
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        url(setting)
+
+
+@pytest.mark.parametrize("name", ["text", "a folder", "missing/proc/x"])
+def test_what_is_no_database_is_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
+    (tmp_path / "text").write_text("no database")
+    (tmp_path / "a folder").mkdir()
+    (tmp_path / "missing").write_text("a file where a folder should be")
+    with pytest.raises(
+        ConfigError,
+        match=r"^hydra\.sweeper\.storage must be a database of Optuna's but .* is not: ",
+    ):
+        sqlite(tmp_path / name)

@@ -1,0 +1,97 @@
+"""A trial's folder and its copy on another node: what goes to and fro."""
+
+from pathlib import Path
+
+import pytest
+
+from svhn_sweep.sweep.workers.ray.folder_copy import (
+    FolderChanges,
+    FolderCopy,
+    FolderState,
+    TrialFolder,
+)
+from svhn_sweep.tracking.journal import JOURNAL, Journal, end_tags, has_ended, history
+from svhn_sweep.trial import CHECKPOINT, RunInfo
+
+RUN = RunInfo("trial 1", "svhn", "sqlite:///mlflow.db", {"role": "trial"})
+
+
+def copy_of(folder: TrialFolder, path: Path) -> FolderCopy:
+    path.mkdir()
+    return FolderCopy(path, folder.state())
+
+
+def test_after_each_epoch_the_folder_is_what_its_copy_is(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    with TrialFolder(here, RUN) as folder:
+        copy = copy_of(folder, there)
+        for epoch in (1, 2):
+            (there / CHECKPOINT).write_bytes(b"weights" * epoch)
+            (there / "trial.log").write_text("line\n" * epoch)
+            with Journal(there) as journal:
+                RUN.start(journal)
+                journal.metrics({"val/accuracy": epoch / 10}, step=epoch)
+            folder.apply(copy.changes())
+            assert contents(here) == contents(there)
+    assert history(here) == {1: {"val/accuracy": 0.1}, 2: {"val/accuracy": 0.2}}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_only_what_is_new_travels(tmp_path: Path) -> None:
+    with TrialFolder(tmp_path / "here", RUN) as folder:
+        copy = copy_of(folder, tmp_path / "there")
+    assert copy.changes() == FolderChanges({}, b"")
+    (tmp_path / "there" / "figures").mkdir()
+    (tmp_path / "there" / "figures" / "curves.png").write_bytes(b"a picture")
+    assert copy.changes() == FolderChanges({"figures/curves.png": b"a picture"}, b"")
+    assert copy.changes() == FolderChanges({}, b"")
+
+
+def test_a_trial_that_goes_on_takes_its_checkpoint_and_journal_along(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    with TrialFolder(here, RUN) as folder:
+        assert folder.state().checkpoint is None
+    (here / CHECKPOINT).write_bytes(b"weights")
+    (here / "model_summary.txt").write_text("is written anew")
+    with TrialFolder(here, RUN) as folder:
+        state = folder.state()
+        copy = copy_of(folder, tmp_path / "there")
+    assert state == FolderState((here / JOURNAL).read_bytes(), b"weights")
+    assert contents(tmp_path / "there") == {JOURNAL: state.journal, CHECKPOINT: b"weights"}
+    assert copy.changes().files == {}
+
+
+def test_a_file_is_there_before_the_journal_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+    with TrialFolder(tmp_path / "here", RUN) as folder:
+        extend = Journal.extend
+
+        def watched(journal: Journal, lines: bytes) -> None:
+            seen.append((journal.folder / "config.yaml").exists())
+            extend(journal, lines)
+
+        monkeypatch.setattr(Journal, "extend", watched)
+        folder.apply(
+            FolderChanges(
+                {"config.yaml": b"seed: 42\n"}, b'{"kind": "artifact", "path": "config.yaml"}\n'
+            )
+        )
+    assert seen == [True]
+
+
+def test_while_a_copy_is_trained_in_nobody_takes_the_run_for_dead(tmp_path: Path) -> None:
+    with TrialFolder(tmp_path, RUN):
+        assert not has_ended(tmp_path)
+        with pytest.raises(BlockingIOError):
+            Journal(tmp_path, patience=0)
+    assert has_ended(tmp_path)
+    assert (end_tags(tmp_path) or {})["trial.state"] == "interrupted"

@@ -1,0 +1,156 @@
+"""Sweeps on a real Ray cluster: what its nodes need, and what they have to offer."""
+
+import os
+import re
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from folder import Folder
+from ray_nodes import ray_nodes
+from ray_sweeps import DRY_RUN, PRETENDING, Cluster, assert_whole, finish, tags_of, wait_for_nodes
+
+from svhn_sweep.tracking import journal
+
+pytest.importorskip("ray")
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+# what a node needs
+
+
+def test_nodes_that_see_nothing_of_the_drivers_train_the_same(
+    short_path: Path,
+    folder: Folder,
+    plain_environment: dict[str, str],
+    small_h5: Path,
+    tmp_path: Path,
+) -> None:
+    """Not its folder, nor its data, nor its own configs: a sweep with a confirmation, `==` to
+    one without Ray.
+    """
+    own = folder.path / "own" / "search_space"
+    own.mkdir(parents=True)
+    (own / "few.yaml").write_text("training.learning_rate: choice(1e-3,2e-3,4e-3)\n")
+    arguments = (
+        *(
+            f"--config-dir={own.parent}",
+            "-m",
+            "optuna",
+            "search_space=few",
+            "model=model1",
+            "training.epochs=1",
+        ),
+        *("data=svhn", f"data.path={small_h5}", "model.filters.conv1=2", "training.threads=1"),
+        *(
+            "hydra.sweeper.n_trials=2",
+            "hydra.sweeper.confirm.seeds=2",
+            "hydra.sweeper.sampler=random",
+        ),
+        *("hydra.sweeper.study_name=study", "training.precision=float32"),
+    )
+    with ray_nodes(short_path, plain_environment) as nodes:
+        nodes.join("blind", cpus=2, hidden=[folder.path, small_h5.parent])
+        folder.environment = nodes.environment
+        result = folder.run(*arguments, f"hydra.sweeper.cluster={nodes.address}")
+    assert result.returncode == 0, result.stderr
+    assert "2 workers on 1 node of Ray" in result.stdout
+    assert "On test, read once" in result.stdout
+    there = folder.path / "multirun"
+    here = Folder(tmp_path / "local", dict(plain_environment))
+    here.path.mkdir()
+    result = here.run(*arguments, "hydra.sweeper.workers=2")
+    assert result.returncode == 0, result.stderr
+    folders = sorted(
+        path.parent.relative_to(there) for path in there.rglob("trial-*/journal.jsonl")
+    )
+    assert folders == sorted(
+        path.parent.relative_to(here.path / "multirun")
+        for path in here.path.rglob("trial-*/journal.jsonl")
+    )
+    for each in folders:
+        assert numbers(there / each) == numbers(here.path / "multirun" / each)
+        assert files(there / each) == files(here.path / "multirun" / each)
+    assert {run.info.status for run in folder.runs()} == {"FINISHED"}
+
+
+def numbers(folder: Path) -> dict[int, dict[str, float]]:
+    """Every metric of a trial but its time."""
+    known = journal.history(folder)
+    return {
+        step: {key: value for key, value in m.items() if key != "epoch_seconds"}
+        for step, m in known.items()
+    }
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_node_with_other_versions_is_refused(ray_cluster: Cluster, tmp_path: Path) -> None:
+    metadata = tmp_path / "other" / "seaborn-0.1.dist-info"
+    metadata.mkdir(parents=True)
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: seaborn\nVersion: 0.1\n")
+    path = os.pathsep.join([str(metadata.parent), PRETENDING["PYTHONPATH"]])
+    ray_cluster.nodes.join("old", environment={"PYTHONPATH": path})
+    result = ray_cluster.folder.run(*ray_cluster.sweep())
+    assert result.returncode == 2
+    assert re.fullmatch(
+        r"svhn_sweep: no node of the Ray cluster can be used: node old is refused: "
+        r"its seaborn is 0\.1, the driver's "
+        r"[\d.]+\.\n",
+        result.stderr,
+    )
+    ray_cluster.nodes.join("new")
+    wait_for_nodes(ray_cluster, 2)
+    shown = finish(ray_cluster.start())
+    assert "2 workers on 1 node of Ray" in shown
+    assert_whole(ray_cluster, 4)
+
+
+def test_a_cluster_that_lets_nobody_in_is_one_sentence(ray_cluster: Cluster) -> None:
+    secret = Path(ray_cluster.nodes.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
+    other = ray_cluster.folder.path / "other-token"
+    other.write_text("0" * 64)
+    sweep = ray_cluster.sweep()
+    nowhere = tuple(each.replace(ray_cluster.nodes.address, "127.0.0.1:1") for each in sweep)
+    for arguments, environment in ((sweep, {"RAY_AUTH_TOKEN_PATH": str(other)}), (nowhere, {})):
+        result = ray_cluster.folder.run(*arguments, **environment)
+        assert result.returncode == 2
+        assert result.stderr.startswith(
+            "svhn_sweep: hydra.sweeper.cluster must be a running Ray cluster, of which "
+        )
+        assert len(result.stderr.splitlines()) == 1
+        assert secret not in result.stdout + result.stderr
+
+
+# devices
+
+
+def test_a_gpu_is_shared_by_workers_that_see_it_alone(ray_cluster: Cluster) -> None:
+    ray_cluster.nodes.join("gpus", cpus=4, gpus=2)
+    shown = finish(ray_cluster.start("hydra.sweeper.workers_per_gpu=2", n_trials=8))
+    assert "4 workers on 2 GPUs of 1 node of Ray" in shown
+    assert_whole(ray_cluster, 8)
+    seen = [
+        run.data.tags["visible"]
+        for run in ray_cluster.folder.runs()
+        if run.data.tags["role"] != "sweep"
+    ]
+    assert set(seen) == {"0", "1"}
+    workers = {(tag["visible"], tag["pid"]) for tag in tags_of(ray_cluster)}
+    assert Counter(device for device, _ in workers) == {"0": 2, "1": 2}
+
+
+def test_a_node_without_gpus_has_a_worker_for_each_core_or_as_many_as_are_wanted(
+    ray_cluster: Cluster,
+) -> None:
+    ray_cluster.nodes.join("one", cpus=3)
+    ray_cluster.nodes.join("two", cpus=1)
+    wait_for_nodes(ray_cluster, 2)
+    assert (
+        "4 workers on 2 nodes of Ray" in ray_cluster.folder.run(*ray_cluster.sweep(DRY_RUN)).stdout
+    )
+    shown = finish(ray_cluster.start("hydra.sweeper.workers=2"))
+    assert "2 workers on 2 nodes of Ray" in shown  # spread
+    assert len({tag["pid"] for tag in tags_of(ray_cluster)}) == 2
+    assert {tag["visible"] for tag in tags_of(ray_cluster)} == {"-1"}
