@@ -47,8 +47,8 @@ TINY = (
 SWEEPER = (
     "hydra.sweeper.workers=2",
     "hydra.sweeper.pruner.startup_trials=1",
-    "hydra.sweeper.pruner.warmup_epochs=1",
-    "hydra.sweeper.failures_in_a_row=100",
+    "hydra.sweeper.pruner.min_resource=1",
+    "hydra.sweeper.max_consecutive_failures=100",
 )
 FILTERS = tuple(f"model.filters.conv{layer}=2" for layer in (1, 2))
 MORE_FILTERS = tuple(f"model.filters.conv{layer}=2" for layer in (3, 4))
@@ -78,7 +78,8 @@ class Variant:
         ]
 
 
-MODEL1, MODEL2 = ("model=model1", *TINY, *FILTERS), ("model=model2", *TINY, *FILTERS, *MORE_FILTERS)
+MODEL1 = ("model=model1", *TINY, *FILTERS)
+MODEL2 = ("model=model2", *TINY, *FILTERS, *MORE_FILTERS)
 DIVERGING = (*MODEL1, "training.learning_rate=choice(1e-3,1e-4,1e30)")
 LONG = (
     "model=model2",
@@ -137,7 +138,7 @@ DRIVER = {
     "mlflow.tracking.client:MlflowClient.create_run": 4,
     "mlflow.tracking.client:MlflowClient.log_batch": 20,
     "mlflow.tracking.client:MlflowClient.update_run": 1,
-    "svhn_sweep.tracking.upload_state:remember": 30,
+    "svhn_sweep.tracking.upload_state:save": 30,
     "svhn_sweep.sweep.study.study:Study.report": 10,
     "optuna.trial._trial:Trial.report": 10,
     "svhn_sweep.sweep.study.study:Study.tell": 4,
@@ -293,7 +294,8 @@ class Round:
 
     def watch(self, process: subprocess.Popen[bytes], timed: Sequence[Kill]) -> int:
         """Wait for the end of the driver; meanwhile do what is to be done after some seconds."""
-        began, left = time.monotonic(), list(timed)
+        began = time.monotonic()
+        left = list(timed)
         while process.poll() is None:
             seconds = time.monotonic() - began
             if left and seconds > left[0].seconds and self.kill(process, left[0]):

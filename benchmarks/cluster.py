@@ -101,7 +101,8 @@ class Sweep:
 
 def failures(arguments: argparse.Namespace) -> int:
     """Each kind of failure in turn, at a moment drawn by chance."""
-    chance, broken = random.Random(arguments.seed), 0
+    chance = random.Random(arguments.seed)
+    broken = 0
     known: dict[str, promises.History] = {}
     for number in range(arguments.rounds):
         name = list(FAILURES)[number % len(FAILURES)]
@@ -130,7 +131,7 @@ def _round(folder: Path, name: str, epochs: int, known: dict[str, promises.Histo
         f"training.epochs={EPOCHS}",
         f"hydra.sweeper.n_trials={TRIALS}",
         f"hydra.sweeper.confirm.seeds={SEEDS}",
-        "hydra.sweeper.pruner.warmup_epochs=3",
+        "hydra.sweeper.pruner.min_resource=3",
     )
     with ray_nodes(folder, dict(os.environ), networks=True) as nodes:
         nodes.join("n1")
@@ -193,7 +194,8 @@ def _driver_dies(nodes: RayNodes, sweep: Sweep) -> list[str]:
     assert sweep.process is not None
     sweep.process.kill()
     sweep.process.wait()
-    killed, nodes_with_workers = time.monotonic(), nodes.nodes
+    killed = time.monotonic()
+    nodes_with_workers = nodes.nodes
     while (
         any(node.workers() for node in nodes_with_workers)
         and time.monotonic() - killed < GONE_WITHIN
@@ -314,7 +316,8 @@ def local(arguments: argparse.Namespace) -> int:
             tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as path,
             _cluster(kind, Path(path)) as nodes,
         ):
-            began, peak = time.monotonic(), _Peak(nodes)
+            began = time.monotonic()
+            peak = _Peak(nodes)
             sweep = Sweep(nodes, Path(path) / "work", settings)
             sweep.start() if kind == "ray" else _start_local(sweep)
             assert sweep.process is not None

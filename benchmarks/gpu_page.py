@@ -42,7 +42,8 @@ def section() -> list[str]:
 
 def _alone(part: Part) -> str:
     plain = part["model.fit"]
-    rate, epochs = median(plain["images_per_second"]), len(plain["images_per_second"]) + 1
+    rate = median(plain["images_per_second"])
+    epochs = len(plain["images_per_second"]) + 1
     rows = [
         [
             "`model.fit` with its defaults (float32, XLA)",

@@ -36,7 +36,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=60)
     seconds = parser.parse_args().seconds
     with tempfile.TemporaryDirectory() as name, socket.create_server(("127.0.0.1", 0)) as free:
-        folder, port = Path(name), free.getsockname()[1]
+        folder = Path(name)
+        port = free.getsockname()[1]
         free.close()
         server = serve(folder, port)
         environment = os.environ | {"MLFLOW_TRACKING_URI": f"http://127.0.0.1:{port}"}

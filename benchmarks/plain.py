@@ -83,12 +83,16 @@ def main() -> None:
     mpl.use("agg")
     mlflow.set_experiment("plain")
     with h5py.File(options.file) as file:
-        x, y = file["X_train"][:].reshape(-1, 32, 32, 1).astype("float32"), file["y_train"][:]
-    labels, held_out = keras.utils.to_categorical(y, 10), int(len(x) * 0.8)
-    batch_size, epochs = BATCHES[options.model], options.epochs or EPOCHS[options.model]
+        x = file["X_train"][:].reshape(-1, 32, 32, 1).astype("float32")
+        y = file["y_train"][:]
+    labels = keras.utils.to_categorical(y, 10)
+    held_out = int(len(x) * 0.8)
+    batch_size = BATCHES[options.model]
+    epochs = options.epochs or EPOCHS[options.model]
 
     def objective(trial: optuna.Trial) -> float:
-        began, cpu = time.perf_counter(), time.process_time()
+        began = time.perf_counter()
+        cpu = time.process_time()
         learning_rate, dropout, filters = suggest(trial, options.model)
         with mlflow.start_run(run_name=f"trial {trial.number}"):
             mlflow.log_params(

@@ -19,7 +19,8 @@ from speed_results import MODELS, rates
 def by_defaults(model: str, path: str, epochs: int) -> dict[str, object]:
     """Train as the plain script does."""
     with h5py.File(path) as file:
-        x, y = file["X_train"][:].reshape(-1, 32, 32, 1).astype("float32"), file["y_train"][:]
+        x = file["X_train"][:].reshape(-1, 32, 32, 1).astype("float32")
+        y = file["y_train"][:]
     explored = plain.BASELINES[model]
     network = plain.build(
         [int(value) for key, value in explored.items() if "conv" in key], explored["dropout"]
@@ -34,7 +35,8 @@ def by_defaults(model: str, path: str, epochs: int) -> dict[str, object]:
         on_epoch_end=lambda epoch, logs: ends.append((time.perf_counter(), time.process_time()))
     )
 
-    labels, batch_size = keras.utils.to_categorical(y, 10), plain.BATCHES[model]
+    labels = keras.utils.to_categorical(y, 10)
+    batch_size = plain.BATCHES[model]
     options = {"batch_size": batch_size, "epochs": epochs, "validation_split": 0.2, "verbose": 0}
     fitted = network.fit(x, labels, callbacks=[clock], **options)
     return rates(ends, int(len(x) * 0.8)) | {"accuracy": fitted.history["val_accuracy"][-1]}

@@ -134,7 +134,8 @@ def _studies(result: Result) -> dict[str, Run]:
             ended = run.info.status, run.data.tags["trial.state"]
             result.check(ended == ("FINISHED", "complete"), f"{name}: its own run is {ended}")
         confirmations = [other for other in result.studies if other == f"{name}-confirm"]
-        best, first = study.best_value, study.get_trials(deepcopy=False)[0]
+        best = study.best_value
+        first = study.get_trials(deepcopy=False)[0]
         beaten = (
             first.state == TrialState.COMPLETE and first.value is not None and best > first.value
         )
@@ -198,10 +199,8 @@ def _row(
 def _numbers(result: Result, key: tuple[str, int], trial: FrozenTrial, run: Run) -> None:
     """Each epoch once, without a gap; finals once; Optuna has the same."""
     epochs = len(trial.intermediate_values)
-    complete, diverged = (
-        trial.state == TrialState.COMPLETE,
-        run.data.tags["trial.state"] == "diverged",
-    )
+    complete = trial.state == TrialState.COMPLETE
+    diverged = run.data.tags["trial.state"] == "diverged"
     enough = epochs == result.epochs if complete else diverged or 1 <= epochs <= result.epochs
     result.check(enough, f"{key}: {epochs} epochs in Optuna")
     steps = list(range(1, epochs + 1))

@@ -125,10 +125,8 @@ def replay(
     """
     study = optuna.create_study(direction="maximize", pruner=pruner, study_name=name)
     goal = max(max(curve) for curve in curves)
-    waiting, running = (
-        iter(enumerate(curves)),
-        list[tuple[optuna.Trial, int, Iterator[tuple[int, float]]]](),
-    )
+    waiting = iter(enumerate(curves))
+    running = list[tuple[optuna.Trial, int, Iterator[tuple[int, float]]]]()
     spent, best, reached = 0, 0.0, None
     while True:
         while len(running) < workers and (following := next(waiting, None)) is not None:
@@ -139,7 +137,8 @@ def replay(
         for entry in list(running):
             trial, number, epochs = entry
             epoch, accuracy = next(epochs)
-            spent, best = spent + 1, max(best, accuracy)
+            spent = spent + 1
+            best = max(best, accuracy)
             reached = spent if reached is None and accuracy >= goal else reached
             trial.report(accuracy, epoch)
             if epoch == len(curves[number]):
@@ -169,7 +168,8 @@ def replays(name: str, drawn: list[Curves], workers: int) -> list[Replay]:
 
 def points_short(name: str, curves: Curves, count: int, workers: int) -> float:
     """Of the best of all curves, in the mean, with the epochs of 5 whole trials."""
-    best, length = max(max(curve) for curve in curves), len(curves[0])
+    best = max(max(curve) for curve in curves)
+    length = len(curves[0])
     seen = [
         replay(order, CANDIDATES[name](length), workers, f"replay {at}", budget=5 * length).best
         for at, order in enumerate(orders(curves, len(curves), count))

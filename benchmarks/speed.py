@@ -85,7 +85,8 @@ def main() -> None:
         measured_with = circumstances(options.file)
         with tempfile.TemporaryDirectory() as folder:
             found = PARTS[part](options.file.resolve(), Path(folder)) | {"with": measured_with}
-        known, here = everywhere(), this_machine()
+        known = everywhere()
+        here = this_machine()
         known[here] = known.get(here, {}) | {part: found}
         RESULTS.write_text(json.dumps(known, indent=1) + "\n")
         print(part, json.dumps(found), flush=True)
@@ -138,7 +139,9 @@ def code_commit() -> str:
 
 def together(commands: Sequence[Sequence[str]], folder: Path) -> list[Ran]:
     """Run commands of Python side by side, each in a folder of its own."""
-    begun, processes, folders = time.perf_counter(), [], dict[int, Path]()
+    begun = time.perf_counter()
+    processes = []
+    folders = dict[int, Path]()
     for command in commands:
         own = Path(tempfile.mkdtemp(dir=folder))
         with (own / "printed").open("w") as printed, (own / "errors").open("w") as errors:
@@ -159,7 +162,9 @@ def _next_over(begun: float, folders: dict[int, Path]) -> tuple[int, Ran]:
     over = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)  # the kernel still has its figures
     assert over is not None
     pid = over.si_pid
-    wall, own_cpu, folder = time.perf_counter() - begun, _own_cpu(pid), folders[pid]
+    wall = time.perf_counter() - begun
+    own_cpu = _own_cpu(pid)
+    folder = folders[pid]
     _, status, usage = os.wait4(pid, 0)
     assert status == 0, (folder / "errors").read_text()
     return pid, Ran(
@@ -271,7 +276,8 @@ def sweep(model: str, file: Path, folder: Path) -> Part:
         ending = journal.end_tags(trial)
         assert ending is not None, trial
         assert ending["trial.state"] in ("complete", "pruned"), ending
-    trained, cores = trials_in(ran.folder), machine.cores()
+    trained = trials_in(ran.folder)
+    cores = machine.cores()
     return {
         "wall": ran.wall,
         "trials": len(trained),

@@ -34,10 +34,8 @@ def figure(results: Results) -> Figure:
         ("plain script", PLAIN, plain_found(results["plain1"])),
         ("svhn_sweep", OURS, results["sweep1"]["found"]),
     ):
-        minutes, accuracies = (
-            [entry[0] / 60 for entry in found],
-            np.maximum.accumulate([entry[1] for entry in found]),
-        )
+        minutes = [entry[0] / 60 for entry in found]
+        accuracies = np.maximum.accumulate([entry[1] for entry in found])
         sweep.step(minutes, accuracies, where="post", color=color, label=name, linewidth=1.8)
     highest = max(line.get_ydata().max() for line in sweep.lines)
     sweep.set(

@@ -73,7 +73,8 @@ def _circumstances(results: Results) -> str:
 
 
 def _steps(results: Results) -> str:
-    measured, precision = results["steps"]["model1"], precision_of(results)
+    measured = results["steps"]["model1"]
+    precision = precision_of(results)
     rows = []
     for setting, text in (
         (setting, text) for setting, text in SETTINGS.items() if setting in measured
@@ -112,7 +113,8 @@ def _trials(results: Results) -> str:
     for part, model in (("trials1", "model1"), ("trials2", "model2")):
         if part not in results:
             continue
-        plain, ours = results[part]["plain"], results[part]["ours"]
+        plain = results[part]["plain"]
+        ours = results[part]["ours"]
         cpu = [median(run["cpu"] for run in runs) for runs in (plain, ours)]
         rows.append(
             [
@@ -212,7 +214,8 @@ def _time_of(results: Results) -> str:
 
 def _sweep(model: str, ours: Results, plain: Results | None) -> list[list[str]]:
     """The rows of one sweep, next to the script's if that was measured."""
-    trials, best = ours["trials"], max(entry[1] for entry in ours["found"])
+    trials = ours["trials"]
+    best = max(entry[1] for entry in ours["found"])
     rows = [
         [f"{model}: minutes", "", f"{ours['wall'] / 60:.1f}", ""],
         [f"{model}: epochs", "", f"{ours['epochs']}", ""],
@@ -284,7 +287,8 @@ def _overhead(results: Results) -> str:
 
 
 def _memory(results: Results) -> str:
-    one, four = results["memory"]["1"], results["memory"]["4"]
+    one = results["memory"]["1"]
+    four = results["memory"]["4"]
     rows = [
         [text, *(f"{sum(worker[key] for worker in workers):,} MiB" for workers in (one, four))]
         for text, key in (

@@ -44,10 +44,8 @@ def values_of(runs: Sequence[Results], key: str) -> list[float]:
 def rates(ends: list[tuple[float, float]], images: int) -> dict[str, list[float]]:
     """Seconds of clock and CPU of each epoch but the first, and training images in each."""
     pairs = list(itertools.pairwise(ends[1:]))
-    walls, cpus = (
-        [after[0] - before[0] for before, after in pairs],
-        [after[1] - before[1] for before, after in pairs],
-    )
+    walls = [after[0] - before[0] for before, after in pairs]
+    cpus = [after[1] - before[1] for before, after in pairs]
     return {
         "cpu_seconds": cpus,
         "images_per_second": [images / seconds for seconds in walls],

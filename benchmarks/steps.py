@@ -119,11 +119,13 @@ def shares(profile: Path) -> dict[str, float]:
     from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
     (path,) = profile.rglob("*.xplane.pb")
-    space, seconds = xplane_pb2.XSpace(), Counter[str]()
+    space = xplane_pb2.XSpace()
+    seconds = Counter[str]()
     space.ParseFromString(path.read_bytes())
     for plane, line in ((each, line) for each in space.planes for line in each.lines):
         for event in line.events:
-            name, duration = plane.event_metadata[event.metadata_id].name, event.duration_ps / 1e12
+            name = plane.event_metadata[event.metadata_id].name
+            duration = event.duration_ps / 1e12
             if name in BATCHES:
                 seconds["batches"] += duration
             elif line.name.startswith("tf_Compute") and re.search(OPERATION, name):

@@ -51,7 +51,8 @@ def shares(trials: list[Trial], begun: float, ended: float, workers: int) -> dic
     """Of the workers' time from the command's start to its end, by what it went to; all of them
     together are 1.
     """
-    first, last = min(trial.began for trial in trials), max(trial.ended for trial in trials)
+    first = min(trial.began for trial in trials)
+    last = max(trial.ended for trial in trials)
     parts = {
         "epochs": sum(trial.training for trial in trials),
         "start and report": workers * ((first - begun) + (ended - last)),

@@ -106,7 +106,8 @@ def measure(module: list[str], best: str) -> None:
     )
     try:
         wait_for(f"http://127.0.0.1:{port}/health")
-        answers, memory = time.monotonic() - began, megabytes(server.pid)
+        answers = time.monotonic() - began
+        memory = megabytes(server.pid)
         print(
             f"  {module[0]} ui answers after {answers:.1f} s; "
             f"{len(memory)} processes, {sum(memory):.0f} MB"

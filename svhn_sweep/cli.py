@@ -16,7 +16,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from svhn_sweep.config.error_messages import SAID_BY_THE_USER, explain
+from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.schema import (
     CONFIG,
     EvaluationConfig,
@@ -71,12 +71,12 @@ def _told(error: Exception, show_traceback: bool, job: str = "") -> int:
     """Print an error, with its traceback if nobody foresaw it or the user asked for it; returns
     the exit code.
     """
-    foreseen = isinstance(error, (*SAID_BY_THE_USER, FailedError))
+    foreseen = isinstance(error, (*USER_ERRORS, FailedError))
     if show_traceback or not foreseen:
         traceback.print_exception(error)
     if foreseen:
         print(f"svhn_sweep: {job}{explain(error)}", file=sys.stderr)
-    return 2 if isinstance(error, SAID_BY_THE_USER) else 1
+    return 2 if isinstance(error, USER_ERRORS) else 1
 
 
 def _dispatch(arguments: list[str], show_traceback: bool) -> int:
@@ -165,10 +165,11 @@ def _train(composed: DictConfig) -> None:
     config = from_composed(composed)
     from svhn_sweep import data, machine, provenance, run_header
     from svhn_sweep.tracking import tracking_uri
-    from svhn_sweep.tracking.background_uploader import Live
+    from svhn_sweep.tracking.background_uploader import BackgroundUploader
     from svhn_sweep.tracking.journal import JOURNAL
     from svhn_sweep.tracking.run_folders import RUN_FOLDERS
     from svhn_sweep.trial import RunInfo, experiment_name, run_trial
+    from svhn_sweep.trial_status import TrialStatus
 
     job = HydraConfig.get()
     test = config.evaluation.test
@@ -196,12 +197,12 @@ def _train(composed: DictConfig) -> None:
         tracking_uri.address(),
         {"role": role},
     )
-    with Live([folder], RUN_FOLDERS) as live:
+    with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
         outcome = run_trial(config, splits, folder, command, run_info)
-    if outcome.state == "diverged":
+    if outcome.status == TrialStatus.diverged:
         raise FailedError(
             "training diverged: the loss is not finite at "
             f"training.learning_rate={config.training.learning_rate:g}; "
             f"try a smaller one. The run is kept in {folder}."
         )
-    run_header.after(outcome, folder, live.sent)
+    run_header.after(outcome, folder, uploader.sent)

@@ -13,7 +13,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from svhn_sweep.config.error_messages import SAID_BY_THE_USER
+from svhn_sweep.config.error_messages import USER_ERRORS
 from svhn_sweep.config.schema import CONFIG, from_composed
 from svhn_sweep.errors import ConfigError, RefusedError
 from svhn_sweep.sweep.plan.settings import SWEEPER
@@ -34,7 +34,7 @@ class CheckJobs(Callback):
             _check_surroundings(hydra)
             if hydra.sweeper._target_ != SWEEPER:  # which checks its search space itself
                 _check_grid(hydra)
-        except SAID_BY_THE_USER as error:
+        except USER_ERRORS as error:
             raise RefusedError(error) from error
 
 

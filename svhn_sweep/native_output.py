@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 @contextmanager
-def native_messages_to(path: Path) -> Iterator[None]:
+def redirect_native_output(path: Path) -> Iterator[None]:
     """Append what native code writes to file descriptor 2 to `path`; Python's own `sys.stderr`
     stays where it was.
 

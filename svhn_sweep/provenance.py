@@ -46,7 +46,8 @@ def explicit(typed: Sequence[str], config: Config) -> list[str]:
         typed: overrides.
         config: what they mean, resolved.
     """
-    training, test = config.training, config.evaluation.test
+    training = config.training
+    test = config.evaluation.test
     kept = [
         o
         for o in typed

@@ -16,10 +16,11 @@ from svhn_sweep import data
 from svhn_sweep.config.schema import Config, flatten, source_of
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import OutOfMemoryError, Terminated
-from svhn_sweep.native_output import native_messages_to
+from svhn_sweep.native_output import redirect_native_output
 from svhn_sweep.provenance import code
 from svhn_sweep.tracking import markdown, saved_views
 from svhn_sweep.tracking.journal import Journal, Scalar
+from svhn_sweep.trial_status import TrialStatus
 
 if TYPE_CHECKING:  # these import TensorFlow, which takes 5 s: bad data is reported before
     import keras
@@ -31,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 CHECKPOINT = "checkpoint.npz"
 # what CUDA's libraries, who take memory beside TensorFlow's, say when there is none left for them
-WITHOUT_MEMORY = (
+OOM_MESSAGES = (
     "alloc failed",
     "dnn library initialization failed",
     "cublas status not initialized",
@@ -76,12 +77,12 @@ class Outcome:
     """A finished trial.
 
     Attributes:
-        state: complete, pruned or diverged.
+        status: complete, pruned or diverged.
         finals: the metrics that belong to the whole run, as MLflow holds them; accuracies in 0..1.
         reason: why it diverged.
     """
 
-    state: str
+    status: TrialStatus
     finals: dict[str, float]
     reason: str = ""
 
@@ -115,7 +116,7 @@ def run_trial(
         run_info.start(journal, _tags(splits))
         with (
             _recorded(journal, goes_on=should_stop is not None),
-            native_messages_to(folder / "trial.log"),
+            redirect_native_output(folder / "trial.log"),
         ):
             return _train_and_judge(config, splits, parts, journal, command, should_stop)
 
@@ -136,7 +137,7 @@ def _train_and_judge(
 ) -> Outcome:
     from svhn_sweep.training import figures
     from svhn_sweep.training.device import use_deterministic_operations, use_threads
-    from svhn_sweep.training.fit import State, fit
+    from svhn_sweep.training.fit import fit
     from svhn_sweep.training.model import build_model
 
     training = config.training
@@ -157,23 +158,22 @@ def _train_and_judge(
         checkpoint=journal.folder / CHECKPOINT if should_stop else None,
     )
     _save(journal, "figures/curves.png", figures.curves(result, _title(config, splits)))
-    if result.state == State.diverged:
+    if result.status == TrialStatus.diverged:
         reason = f"the loss was not finite in epoch {len(result.history) + 1}"
-        _end(journal, "FAILED", {"trial.state": "diverged", "trial.reason": reason})
-        return Outcome(result.state.value, {}, reason)
+        _end(journal, TrialStatus.diverged, reason)
+        return Outcome(TrialStatus.diverged, {}, reason)
 
     finals = _judge(model, config, splits, parts.validation[0], result, journal)
     journal.metrics(finals)
     logger.info("finals: %s", finals)
-    journal.describe(_description(config, splits, result, finals, command))
-    if config.tracking.log_model and result.state == State.complete:
+    journal.set_note(_description(config, splits, result, finals, command))
+    if config.tracking.log_model and result.status == TrialStatus.complete:
         from svhn_sweep.tracking.saved_model import save_model
 
         save_model(model, journal.folder / "model")
         journal.model("model")
-    status = "KILLED" if result.state == State.pruned else "FINISHED"
-    _end(journal, status, {"trial.state": result.state.value, "trial.reason": ""})
-    return Outcome(result.state.value, finals)
+    _end(journal, result.status)
+    return Outcome(result.status, finals)
 
 
 def _describe(
@@ -261,7 +261,7 @@ def _title(config: Config, splits: Splits) -> str:
 
 def _tags(splits: Splits) -> dict[str, Scalar]:
     tags: dict[str, Scalar] = {
-        "trial.state": "running",
+        "trial.state": TrialStatus.running.value,
         "data.source": splits.source,
         "data.sha256": splits.sha256,
     }
@@ -281,7 +281,7 @@ def _description(
         f"{len(result.history)} of {config.training.epochs}"
     )
     test = f", **{finals['test/accuracy']:.2%}** on test" if "test/accuracy" in finals else ""
-    end = ", pruned" if result.state.value == "pruned" else ""
+    end = ", pruned" if result.status == TrialStatus.pruned else ""
     pictures = [
         markdown.picture(path) for path in ("confusion_matrix/validation.png", "figures/curves.png")
     ]
@@ -300,24 +300,17 @@ def _recorded(journal: Journal, *, goes_on: bool) -> Iterator[None]:
         if journal.ended:  # the signal came too late
             raise
         reason = "Ctrl-C" if isinstance(stop, KeyboardInterrupt) else "SIGTERM"
-        _end(journal, "KILLED", {"trial.state": "interrupted", "trial.reason": reason})
+        _end(journal, TrialStatus.interrupted, reason)
         raise
     except BaseException as error:
-        reason, memory = (
-            f"{type(error).__name__}: {error}".removesuffix(": "),
-            _is_out_of_memory(error, shared=goes_on),
-        )
+        reason = f"{type(error).__name__}: {error}".removesuffix(": ")
+        memory = _is_out_of_memory(error, shared=goes_on)
         interrupted = goes_on and (
             memory or isinstance(error, OSError)
         )  # a full disk is the machine's doing
         if not interrupted:
             _write(journal, "traceback.txt", traceback.format_exc())
-        state = "interrupted" if interrupted else "failed"
-        _end(
-            journal,
-            "KILLED" if interrupted else "FAILED",
-            {"trial.state": state, "trial.reason": reason},
-        )
+        _end(journal, TrialStatus.interrupted if interrupted else TrialStatus.failed, reason)
         if memory:
             advice = "a smaller training.batch_size or fewer filters need less"
             raise OutOfMemoryError(
@@ -335,14 +328,14 @@ def _is_out_of_memory(error: BaseException, *, shared: bool) -> bool:
     words = str(error).lower().replace("_", " ")
     named = type(error).__name__ == "ResourceExhaustedError"  # TensorFlow may not be loaded yet
     known = isinstance(error, MemoryError) or named or "out of memory" in words
-    return known or (shared and any(sign in words for sign in WITHOUT_MEMORY))
+    return known or (shared and any(sign in words for sign in OOM_MESSAGES))
 
 
-def _end(journal: Journal, status: str, tags: dict[str, Scalar]) -> None:
+def _end(journal: Journal, status: TrialStatus, reason: str = "") -> None:
     if (journal.folder / "trial.log").exists():
         journal.artifact("trial.log")
-    journal.end(status, tags)
-    if tags["trial.state"] != "interrupted":
+    journal.end(status, reason)
+    if status != TrialStatus.interrupted:
         (journal.folder / CHECKPOINT).unlink(missing_ok=True)
 
 

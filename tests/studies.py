@@ -22,6 +22,7 @@ from svhn_sweep.sweep.plan.settings import PrunerConfig, SweeperConfig
 from svhn_sweep.sweep.study import study_storage
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking.journal import Journal
+from svhn_sweep.trial_status import TrialStatus
 
 SPACE: dict[str, BaseDistribution] = {
     "training.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
@@ -107,8 +108,8 @@ def sweeper(
 ) -> SweeperConfig:
     """The settings that concern a study; its metric follows from the direction."""
     metric = "val/accuracy" if direction == "maximize" else "val/loss"
-    pruner = pruner or PrunerConfig("none", startup_trials=0, warmup_epochs=0)
-    return SweeperConfig(metric=metric, sampler=sampler, pruner=pruner, target=target)
+    pruner = pruner or PrunerConfig("none", startup_trials=0, min_resource=0)
+    return SweeperConfig(metric=metric, sampler=sampler, pruner=pruner, target_value=target)
 
 
 def write(study: Study, number: int, *values: float) -> None:
@@ -127,4 +128,4 @@ def train(study: Study, *values: float, state: str = "complete", reason: str = "
     assignment = study.next()
     assert assignment is not None
     write(study, assignment.number, *values)
-    return study.tell(assignment.number, state, reason)
+    return study.tell(assignment.number, TrialStatus(state), reason)

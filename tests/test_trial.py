@@ -6,13 +6,14 @@ import tensorflow as tf
 from svhn_sweep.errors import OutOfMemoryError, Terminated
 from svhn_sweep.tracking.journal import Journal, end_tags
 from svhn_sweep.trial import _recorded
+from svhn_sweep.trial_status import TrialStatus
 
 
 def train(journal: Journal, stop: type[BaseException], *, over: bool) -> None:
     """A trial that a signal reaches before or after its end."""
     with _recorded(journal, goes_on=True):
         if over:
-            journal.end("FINISHED", {"trial.state": "complete"})
+            journal.end(TrialStatus.complete)
         raise stop
 
 

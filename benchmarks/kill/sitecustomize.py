@@ -82,7 +82,8 @@ def happened(kill: dict[str, Any]) -> None:
 
 
 def end(kill: dict[str, Any], in_worker: bool) -> None:
-    own, victim = os.getpid(), kill["victim"]
+    own = os.getpid()
+    victim = kill["victim"]
     driver = os.getppid() if in_worker else own
     if victim == "worker":
         victims = [own] if in_worker else workers(own)[:1]

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from svhn_sweep.data import picture
 from svhn_sweep.errors import FailedError, UserError
-from svhn_sweep.native_output import native_messages_to
+from svhn_sweep.native_output import redirect_native_output
 from svhn_sweep.tracking import tracking_uri
 
 SURE = 0.9  # of 4,968 real test digits model2 had 95 % right above it, 54 % below
@@ -36,7 +36,7 @@ def predict(paths: Sequence[Path]) -> None:
     tracking_uri.check()
     with TemporaryDirectory() as scratch:
         folder = _champion(Path(scratch))
-        with native_messages_to(Path(os.devnull)):
+        with redirect_native_output(Path(os.devnull)):
             # before Keras: it chooses how TensorFlow computes
             import svhn_sweep.training  # noqa: F401
             from svhn_sweep.tracking.saved_model import load_model

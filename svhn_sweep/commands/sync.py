@@ -4,7 +4,7 @@ from pathlib import Path
 
 from svhn_sweep.errors import FailedError, UserError
 from svhn_sweep.tracking import tracking_uri, upload_state
-from svhn_sweep.tracking.journal import folders, has_ended
+from svhn_sweep.tracking.journal import finalize_if_dead, folders
 from svhn_sweep.tracking.run_folders import RUN_FOLDERS
 
 
@@ -39,9 +39,9 @@ def sync(roots: list[Path]) -> None:
 def _send(folder: Path) -> str:
     from svhn_sweep.tracking import uploader  # imports mlflow: 2 s
 
-    if not has_ended(folder):
+    if not finalize_if_dead(folder):
         return "still running, sends itself"
-    before = upload_state.recall(folder)
+    before = upload_state.load(folder)
     after = uploader.resend(folder)
     if after is None:
         return "deleted in MLflow, left alone"

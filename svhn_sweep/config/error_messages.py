@@ -16,11 +16,16 @@ from omegaconf.errors import (
 from svhn_sweep.errors import UserError
 
 COMMANDS = ("optuna", "ui", "sync", "predict")
-SAID_BY_THE_USER = (UserError, HydraException, OmegaConfBaseException)
+RENAMED = {
+    "failures_in_a_row": "max_consecutive_failures",
+    "target": "target_value",
+    "warmup_epochs": "min_resource",
+}
+USER_ERRORS = (UserError, HydraException, OmegaConfBaseException)
 
 
 def explain(error: Exception) -> str:
-    """What to print for an error that is one of `SAID_BY_THE_USER`."""
+    """What to print for an error that is one of `USER_ERRORS`."""
     if isinstance(error, OverrideParseException):
         what = f"{error.override!r} is not an override ({_rule(error.message)})"
         if "=" in error.override:
@@ -56,8 +61,9 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     key = error.full_key or str(error.key)
     siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
     names = [str(name) for name in siblings if name != "hydra"]
-    near = difflib.get_close_matches(str(error.key), names, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(names)}."
+    similar = difflib.get_close_matches(str(error.key), names, n=1)
+    suggestion = RENAMED.get(str(error.key)) or next(iter(similar), None)
+    hint = f"did you mean {suggestion}?" if suggestion else f"there are {', '.join(names)}."
     return f"{key} is not a key of the config; {hint}"
 
 

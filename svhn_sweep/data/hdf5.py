@@ -53,7 +53,8 @@ def has_test(path: Path) -> bool:
     with h5py.File(path, "r") as file:
         if not all(isinstance(file.get(name), h5py.Dataset) for name in ("X_test", "y_test")):
             return False
-        images, labels = file["X_test"].shape, file["y_test"].shape
+        images = file["X_test"].shape
+        labels = file["y_test"].shape
         return bool(
             images[1:] == file["X_train"].shape[1:] and images[:1] == labels[:1] and images[0] > 0
         )
@@ -124,7 +125,8 @@ def _images(file: h5py.File, name: str) -> Images:
     broken = np.sum(~np.isfinite(values))
     if broken:
         raise DataError(f"{where} must be finite but {broken} pixels are NaN or infinite.")
-    low, high = float(values.min()), float(values.max())
+    low = float(values.min())
+    high = float(values.max())
     if low < 0 or high > 255:
         raise DataError(f"{where} must have pixels in 0..255 but they are in {low:g}..{high:g}.")
     if high <= 1:

@@ -63,7 +63,8 @@ def _read(path: Path) -> tuple[NDArray[np.uint8], Labels]:
     """Colour crops, uint8 [N, 32, 32, 3], and labels 0..9."""
     try:
         content = loadmat(path, variable_names=["X", "y"])
-        images, labels = content["X"], content["y"].reshape(-1)
+        images = content["X"]
+        labels = content["y"].reshape(-1)
     except (
         MatReadError,
         NotImplementedError,

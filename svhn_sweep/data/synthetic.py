@@ -126,7 +126,8 @@ def _seen_from_the_street(image: Image.Image, random: np.random.Generator) -> Ca
     """The middle of the picture, [64, 64]: rotated, sheared, stretched, a little bent and off
     centre.
     """
-    angle, shear = random.normal(0, 0.07), random.normal(0, 0.13)
+    angle = random.normal(0, 0.07)
+    shear = random.normal(0, 0.13)
     widen = np.exp(random.normal(-0.15, 0.22))
     matrix = np.array([[1 / widen, shear], [0, 1]])
     matrix = matrix @ np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])

@@ -12,11 +12,12 @@ from svhn_sweep.sweep.report.study_run import StudyRun
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.terminal.progress import FinishedTrial, SweepProgress
 from svhn_sweep.sweep.workers.scheduler import Scheduler
-from svhn_sweep.tracking.background_uploader import Live
+from svhn_sweep.tracking.background_uploader import BackgroundUploader
+from svhn_sweep.trial_status import TrialStatus
 
 
 @dataclass(frozen=True)
-class Work:
+class SweepContext:
     """A sweep's studies and what trains them.
 
     Attributes:
@@ -35,7 +36,7 @@ class Work:
     def settings(self) -> SweeperConfig:
         return self.scheduler.settings
 
-    def off(
+    def run_until_done(
         self,
         studies: Sequence[Study],
         deadline: float = math.inf,
@@ -58,13 +59,13 @@ class Work:
             return self.scheduler.run_until_done(studies, progress, deadline, on_study_change)
 
 
-def follow(live: Live, studies: Sequence[Study]) -> None:
+def watch(uploader: BackgroundUploader, studies: Sequence[Study]) -> None:
     """Trials of earlier starts too: MLflow may lack their ends, and a late baseline gives them a
     distance.
     """
     for study in studies:
         for trial in study.trials():
-            live.follow(study.folder(trial.number))
+            uploader.watch(study.folder(trial.number))
 
 
 def _finished(study: Study) -> list[FinishedTrial]:
@@ -72,7 +73,7 @@ def _finished(study: Study) -> list[FinishedTrial]:
     return [
         FinishedTrial(
             trial.number,
-            trial.user_attrs["state"],
+            TrialStatus(trial.user_attrs["state"]),
             trial.value,
             study.plan.is_baseline(trial.number),
         )

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 
 from svhn_sweep.errors import SweepError
 from svhn_sweep.run_header import console
-from svhn_sweep.sweep.context import Work, follow
+from svhn_sweep.sweep.context import SweepContext, watch
 from svhn_sweep.sweep.report import summary
 from svhn_sweep.sweep.selection import confirmation
 from svhn_sweep.sweep.selection.champion import Candidate, Recommendation, candidate, recommend
@@ -21,29 +21,30 @@ Confirmations = Mapping[
 ]  # by the name of the study whose best config has something to prove
 
 
-def conclude(work: Work) -> None:
+def finalize(context: SweepContext) -> None:
     """Confirm, recommend and report.
 
     Raises:
         SweepError: the models could not be evaluated.
     """
-    confirmations = _confirm(work)
-    candidates = [candidate(study, confirmations.get(study.plan.name)) for study in work.studies]
-    scheduler, recommended = work.scheduler, None
+    confirmations = _confirm(context)
+    candidates = [candidate(study, confirmations.get(study.plan.name)) for study in context.studies]
+    scheduler = context.scheduler
+    recommended = None
     try:
-        if work.settings.confirm is not None:
+        if context.settings.confirm is not None:
             recommended = recommend(candidates, scheduler.cluster, scheduler.config_dirs)
     except SweepError:
-        report(work, candidates, None, confirmations)
-        summary.show_table(work.studies, candidates)
+        report(context, candidates, None, confirmations)
+        summary.show_table(context.studies, candidates)
         raise
-    told = report(work, candidates, recommended, confirmations)
-    summary.show_table(work.studies, candidates)
-    summary.show_lines(work.studies, told)
+    told = report(context, candidates, recommended, confirmations)
+    summary.show_table(context.studies, candidates)
+    summary.show_lines(context.studies, told)
 
 
 def report(
-    work: Work,
+    context: SweepContext,
     candidates: Sequence[Candidate | None],
     recommended: Recommendation | None,
     confirmations: Confirmations,
@@ -57,7 +58,7 @@ def report(
     stays until then. Returns what was found in each, in sentences.
     """
     told = []
-    for parent, each in zip(work.parents, candidates, strict=True):
+    for parent, each in zip(context.parents, candidates, strict=True):
         study = parent.study
         both = confusions(study, each)
         told.append(summary.lines(study, each, recommended, both))
@@ -74,29 +75,29 @@ def report(
     return told
 
 
-def report_so_far(work: Work) -> list[list[str]]:
+def report_so_far(context: SweepContext) -> list[list[str]]:
     """The report on what the search has found, while the rest is to come."""
-    return report(work, [None for _ in work.studies], None, {}, so_far=True)
+    return report(context, [None for _ in context.studies], None, {}, so_far=True)
 
 
-def _confirm(work: Work) -> Confirmations:
+def _confirm(context: SweepContext) -> Confirmations:
     """Train the best config and its baseline on fresh seeds, in each study where there is
     something to prove.
     """
     confirmations: dict[str, Study] = {}
-    for study in work.studies if work.settings.confirm is not None else []:
-        assert work.settings.confirm is not None
-        plan = confirmation.plan(study, work.settings.confirm.seeds)
+    for study in context.studies if context.settings.confirm is not None else []:
+        assert context.settings.confirm is not None
+        plan = confirmation.plan(study, context.settings.confirm.seeds)
         if plan is not None:
             confirmations[study.plan.name] = Study(
-                plan, work.settings, work.storage, study.threads, prune=False
+                plan, context.settings, context.storage, study.threads, prune=False
             )
-        workers = len(work.scheduler.slots.open())
+        workers = len(context.scheduler.slots.open())
         plan_tables.confirmation(study, confirmations.get(study.plan.name), workers)
-    follow(work.scheduler.live, list(confirmations.values()))
+    watch(context.scheduler.uploader, list(confirmations.values()))
     if not all(each.is_over() for each in confirmations.values()):
-        report_so_far(work)  # what is known, whatever becomes of the rest
-        work.off(list(confirmations.values()))
+        report_so_far(context)  # what is known, whatever becomes of the rest
+        context.run_until_done(list(confirmations.values()))
     return confirmations
 
 

@@ -15,8 +15,8 @@ from svhn_sweep import data, provenance
 from svhn_sweep.config.schema import Config
 from svhn_sweep.errors import ConfigError, SweepError, SweepInterruptedError, Terminated
 from svhn_sweep.run_header import console
-from svhn_sweep.sweep.context import Work, follow
-from svhn_sweep.sweep.finalize import conclude, report_so_far
+from svhn_sweep.sweep.context import SweepContext, watch
+from svhn_sweep.sweep.finalize import finalize, report_so_far
 from svhn_sweep.sweep.plan.plan import Resolve, plans
 from svhn_sweep.sweep.plan.settings import LOG_FORMAT, SweeperConfig, from_composed
 from svhn_sweep.sweep.report import summary
@@ -28,8 +28,9 @@ from svhn_sweep.sweep.workers.local import LocalMachine
 from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.sweep.workers.scheduler import Scheduler
 from svhn_sweep.tracking import tracking_uri
-from svhn_sweep.tracking.background_uploader import Live
+from svhn_sweep.tracking.background_uploader import BackgroundUploader
 from svhn_sweep.tracking.run_folders import MULTIRUN, NEWEST, RUN_FOLDERS
+from svhn_sweep.trial_status import TrialStatus
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 
@@ -47,7 +48,8 @@ def run(composed: DictConfig, arguments: Sequence[str]) -> None:
         UserError: what was typed is no sweep; nothing has been started.
         SweepError: too many trials failed in a row, or the models could not be evaluated.
     """
-    hydra, settings = composed.hydra, from_composed(composed.hydra)
+    hydra = composed.hydra
+    settings = from_composed(composed.hydra)
     if hydra.launcher._target_ != BASIC_LAUNCHER:
         raise ConfigError(
             "hydra/launcher must be basic: a sweep starts its own "
@@ -87,22 +89,25 @@ def _run(
     kept: RDBStorage,
 ) -> None:
     """The sweep itself, while the locks of its studies are held."""
-    config_dirs, command = provenance.config_dirs(hydra), _command(hydra)
+    config_dirs = provenance.config_dirs(hydra)
+    command = _command(hydra)
     explored = list(dict.fromkeys(key for study in studies for key in study.plan.space))
-    with Live([study.plan.home for study in studies], RUN_FOLDERS) as live:
-        follow(live, studies)
+    with BackgroundUploader(
+        [study.plan.parent_run_dir for study in studies], RUN_FOLDERS
+    ) as uploader:
+        watch(uploader, studies)
         _note_newest(studies)
-        scheduler = Scheduler(settings, cluster, config_dirs, live)
+        scheduler = Scheduler(settings, cluster, config_dirs, uploader)
         parents: list[StudyRun] = []
         with _ended_with(parents, command), study_storage.interrupted_by_database():
             for study in studies:
                 parents.append(StudyRun(study, explored, command, config_dirs))
                 parents[-1].update()
             try:
-                _sweep(Work(studies, parents, scheduler, kept))
+                _sweep(SweepContext(studies, parents, scheduler, kept))
             finally:
                 scheduler.stop()
-    if not live.sent:
+    if not uploader.sent:
         console.print(
             f"MLflow at {tracking_uri.address()} lacks some of it: "
             "`python -m svhn_sweep sync` sends it."
@@ -124,23 +129,30 @@ def _cluster(settings: SweeperConfig) -> Cluster:
 
 def _note_newest(studies: Sequence[Study]) -> None:
     """For `python -m svhn_sweep ui`."""
-    names = [str(study.plan.home.relative_to(MULTIRUN)) for study in studies]
+    names = [str(study.plan.parent_run_dir.relative_to(MULTIRUN)) for study in studies]
     (MULTIRUN / NEWEST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
-def _sweep(work: Work) -> None:
-    settings, studies = work.settings, work.studies
-    parents = {parent.study.plan.name: parent for parent in work.parents}
+def _sweep(context: SweepContext) -> None:
+    settings = context.settings
+    studies = context.studies
+    parents = {parent.study.plan.name: parent for parent in context.parents}
+
+    def update_run(study: Study) -> None:
+        parents[study.plan.name].update()
+
     deadline = time.monotonic() + (settings.timeout or math.inf)
     try:
-        over = work.off(studies, deadline, lambda study: parents[study.plan.name].update())
+        over = context.run_until_done(
+            studies, deadline, lambda study: parents[study.plan.name].update()
+        )
     except SweepError:
-        report_so_far(work)
+        report_so_far(context)
         raise
     if over:
-        conclude(work)
+        finalize(context)
         return
-    told = report_so_far(work)
+    told = report_so_far(context)
     summary.show_table(studies, [None for _ in studies])
     summary.show_lines(studies, told)
     begun = max(1, min(len(study.trials()) for study in studies))
@@ -148,8 +160,8 @@ def _sweep(work: Work) -> None:
         f"timeout={settings.timeout:g} s is over: the same command continues the search; with "
         f"hydra.sweeper.n_trials={begun} it finishes what was begun, and confirms the best"
     )
-    for parent in work.parents:
-        parent.end("KILLED", {"trial.state": "interrupted", "trial.reason": "timeout"})
+    for parent in context.parents:
+        parent.end(TrialStatus.interrupted, "timeout")
 
 
 @contextmanager
@@ -162,10 +174,7 @@ def _ended_with(parents: Sequence[StudyRun], command: str) -> Iterator[None]:
         resumable = stopped or isinstance(error, SweepInterruptedError)
         reason = "stopped" if stopped else tracking_uri.reason(error)
         for parent in parents:
-            state = "interrupted" if resumable else "failed"
-            parent.end(
-                "KILLED" if resumable else "FAILED", {"trial.state": state, "trial.reason": reason}
-            )
+            parent.end(TrialStatus.interrupted if resumable else TrialStatus.failed, reason)
         if resumable:
             console.print(f"Nothing is lost. The same command continues:\n{command}")
         for parent in parents:
@@ -178,7 +187,7 @@ def _ended_with(parents: Sequence[StudyRun], command: str) -> Iterator[None]:
         raise
     for parent in parents:
         if not parent.ended:
-            parent.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
+            parent.end(TrialStatus.complete)
 
 
 def _resolver(arguments: Sequence[str], cluster: Cluster, *, test: bool) -> Resolve:

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from svhn_sweep.errors import Terminated
 from svhn_sweep.tracking import tracking_uri, upload_state
-from svhn_sweep.tracking.journal import JOURNAL, folders, has_ended, is_for
+from svhn_sweep.tracking.journal import JOURNAL, finalize_if_dead, folders, is_for
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 60.0
 PATIENCE_AFTER_STOP_SECONDS = 5.0  # somebody who stopped the command waits for the end of it
 
 
-class Live:
+class BackgroundUploader:
     """Follows the journals in some folders until `close`; its failures are a warning, never an
     error.
 
@@ -37,7 +37,8 @@ class Live:
         is sent too.
         """
         self.sent = False
-        self._own, self._earlier = list(own), list(earlier)
+        self._own = list(own)
+        self._earlier = list(earlier)
         self._sizes: dict[Path, int] = {}
         self._asked: set[Path] = (
             set()
@@ -49,7 +50,7 @@ class Live:
         self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
         self._thread.start()
 
-    def follow(self, folder: Path) -> None:
+    def watch(self, folder: Path) -> None:
         """From now on that run too."""
         if folder not in self._own:
             self._own.append(folder)
@@ -63,7 +64,7 @@ class Live:
         self.sent = self._finished and self._failures == 0
         return self.sent
 
-    def __enter__(self) -> "Live":
+    def __enter__(self) -> "BackgroundUploader":
         return self
 
     def __exit__(
@@ -102,7 +103,8 @@ class Live:
             self._send_earlier()
 
     def _wait_for_store(self) -> None:
-        end, answered = time.monotonic() + PATIENCE_SECONDS, False
+        end = time.monotonic() + PATIENCE_SECONDS
+        answered = False
         while self._failures and not answered and time.monotonic() < end:
             time.sleep(POLL_SECONDS)
             answered = (
@@ -115,7 +117,7 @@ class Live:
         what went wrong.
         """
         try:
-            if earlier and not has_ended(folder):
+            if earlier and not finalize_if_dead(folder):
                 return None
             size = (folder / JOURNAL).stat().st_size if (folder / JOURNAL).exists() else 0
             if size != self._sizes.get(folder, 0) and folder not in self._deleted:
@@ -123,7 +125,7 @@ class Live:
                     uploader,
                 )  # imports mlflow: 2 s that training need not wait for
 
-                known = upload_state.recall(folder)
+                known = upload_state.load(folder)
                 if folder in self._asked:
                     uploader.send(folder)
                     self._runs_sent += 1
@@ -141,7 +143,8 @@ class Live:
 
     def _send_earlier(self) -> None:
         """Once; stops as soon as this run is over."""
-        earlier, self._earlier = self._earlier, []
+        earlier = self._earlier
+        self._earlier = []
         try:
             waiting = [
                 folder

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
+from svhn_sweep.trial_status import TrialStatus
+
 JOURNAL = "journal.jsonl"
 
 Scalar = str | int | float | bool
@@ -117,7 +119,7 @@ class Journal:
         """
         self._append({"kind": "artifact", "path": path})
 
-    def describe(self, text: str) -> None:
+    def set_note(self, text: str) -> None:
         """What a person reads first about the run, in the Markdown of `description`; what stood
         there is replaced.
         """
@@ -149,9 +151,15 @@ class Journal:
             self._note(json.loads(line))
         self._write(lines.decode("utf-8"))
 
-    def end(self, status: str, tags: dict[str, Scalar]) -> None:
-        """How the run ended, for the time being if it was interrupted."""
-        self._append({"kind": "end", "status": status, "values": tags})
+    def end(self, status: TrialStatus, reason: str = "") -> None:
+        """The last event, until the run is resumed.
+
+        Args:
+            status: how the run ended; any but running.
+            reason: in words; empty if there is nothing to explain.
+        """
+        tags: dict[str, Scalar] = {"trial.state": status.value, "trial.reason": reason}
+        self._append({"kind": "end", "status": status.mlflow_status, "values": tags})
 
     def __enter__(self) -> "Journal":
         return self
@@ -219,7 +227,7 @@ def is_for(folder: Path, store: str) -> bool:
     return start is not None and start["store"] == store
 
 
-def has_ended(folder: Path) -> bool:
+def finalize_if_dead(folder: Path) -> bool:
     """Whether the run has started and its process is gone; if it died before it could write the
     end, writes it.
     """
@@ -228,9 +236,7 @@ def has_ended(folder: Path) -> bool:
             if not journal.started:
                 return False
             if end_tags(folder) is None:
-                journal.end(
-                    "KILLED", {"trial.state": "interrupted", "trial.reason": "the process died"}
-                )
+                journal.end(TrialStatus.interrupted, "the process died")
     except BlockingIOError:
         return False
     return True

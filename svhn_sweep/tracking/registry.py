@@ -84,10 +84,8 @@ def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Reg
         comparable = (
             comparable and champion.tags.get("study") != tags["study"]
         )  # whose newer word counts
-        validation, seeds = (
-            float(champion.tags.get("validation", 0)),
-            int(champion.tags.get("seeds", 1)),
-        )
+        validation = float(champion.tags.get("validation", 0))
+        seeds = int(champion.tags.get("seeds", 1))
         if comparable and validation >= score:
             return Registered(
                 str(champion.version), f"had {validation:.2%} on validation of the same digits"

@@ -60,7 +60,8 @@ def views(about: About) -> dict[str, tuple[str, State]]:
     """Name and state of each view by its key in the experiment."""
     trials = f"tags.study = '{about.study}' and {TRIALS}"
     same_digits = f"tags.`data.sha256` = '{about.data_sha256}' and {TRIALS}"
-    digits, board = about.data_sha256[:8], _state(about, same_digits)
+    digits = about.data_sha256[:8]
+    board = _state(about, same_digits)
     shown = hashlib.sha256(json.dumps(board).encode()).hexdigest()[
         :8
     ]  # sweeps that show the same share one

@@ -13,7 +13,7 @@ def pages(folder: Path) -> dict[str, str]:
     """The views and the page of a study, by name, relative to the server; none before MLflow has
     heard of it.
     """
-    sent = upload_state.recall(folder)
+    sent = upload_state.load(folder)
     if sent is None:
         return {}
     start, _ = next(journal.read(folder))
@@ -31,7 +31,7 @@ def addresses(folders: Iterable[Path]) -> dict[str, str]:
 
 def links(folder: Path) -> list[str]:
     """Lines that tell where a sent run is found in the UI."""
-    sent = upload_state.recall(folder)
+    sent = upload_state.load(folder)
     assert sent is not None, "only a run that was sent has a link"
     how = (
         []

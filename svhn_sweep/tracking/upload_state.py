@@ -19,12 +19,12 @@ class Sent(TypedDict):
     position: int  # bytes
 
 
-def recall(folder: Path) -> Sent | None:
+def load(folder: Path) -> Sent | None:
     """What is known of earlier sending to the present store."""
     return _known(folder).get(tracking_uri.address())
 
 
-def remember(folder: Path, sent: Sent | None) -> None:
+def save(folder: Path, sent: Sent | None) -> None:
     """Note it for the present store; None: it has nothing."""
     known = _known(folder)
     if sent is None:

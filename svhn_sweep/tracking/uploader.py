@@ -53,7 +53,7 @@ def send(folder: Path) -> upload_state.Sent:
     """
     client = tracking_uri.connect()
     with _alone(folder):
-        sent = upload_state.recall(folder)
+        sent = upload_state.load(folder)
         for events, position in _together(journal.read(folder, sent["position"] if sent else 0)):
             if events[0]["kind"] == "start":
                 (event,) = events
@@ -63,7 +63,7 @@ def send(folder: Path) -> upload_state.Sent:
                 assert sent is not None, f"{folder}: the journal does not begin with its start"
                 _send_events(client, sent, events, folder)
             sent["position"] = position
-            upload_state.remember(folder, sent)
+            upload_state.save(folder, sent)
     assert sent is not None, f"{folder}: the journal is empty"
     return sent
 
@@ -73,7 +73,7 @@ def resend(folder: Path) -> upload_state.Sent | None:
     deleted the run there.
     """
     client = tracking_uri.connect()
-    sent = upload_state.recall(folder)
+    sent = upload_state.load(folder)
     if sent is not None:
         try:
             if client.get_run(sent["run_id"]).info.lifecycle_stage == "deleted":
@@ -82,7 +82,7 @@ def resend(folder: Path) -> upload_state.Sent | None:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                 raise
             with _alone(folder):
-                upload_state.remember(
+                upload_state.save(
                     folder, None
                 )  # another database at the same address: send everything again
     return send(folder)
@@ -97,7 +97,8 @@ def _together(events: Iterable[tuple[Event, int]]) -> Iterator[tuple[list[Event]
             yield waiting, last
             waiting = []
         if event["kind"] in BATCHED:
-            waiting, last = [*waiting, event], position
+            waiting = [*waiting, event]
+            last = position
         else:
             yield [event], position
     if waiting:
@@ -118,11 +119,12 @@ def _started(client: MlflowClient, folder: Path) -> str:
     """
     with _alone(folder):
         event, position = next(journal.read(folder))
-        sent, found = upload_state.recall(folder), _find_or_create(client, event, None)
+        sent = upload_state.load(folder)
+        found = _find_or_create(client, event, None)
         if (
             sent is None or sent["run_id"] != found["run_id"]
         ):  # nothing is known, or of another database at its address
-            upload_state.remember(folder, found | {"position": position})
+            upload_state.save(folder, found | {"position": position})
         return found["run_id"]
 
 
@@ -203,13 +205,15 @@ def _send_events(
 
 
 def _send_batch(client: MlflowClient, sent: upload_state.Sent, events: Sequence[Event]) -> None:
-    params, metrics = [], []
+    params = []
+    metrics = []
     tags: dict[str, str] = {}
     for event in events:
         if event["kind"] == "params":
             params += [Param(key, str(value)) for key, value in event["values"].items()]
         elif event["kind"] == "metrics":
-            time, step = event["time"], event["step"]
+            time = event["time"]
+            step = event["step"]
             metrics += [
                 Metric(key, float(value), time, step) for key, value in event["values"].items()
             ]
@@ -264,7 +268,8 @@ def _send_image(client: MlflowClient, run_id: str, event: Event, path: Path) -> 
 
 
 def _send_model(client: MlflowClient, sent: upload_state.Sent, path: Path) -> None:
-    run_id, experiment_id = sent["run_id"], sent["experiment_id"]
+    run_id = sent["run_id"]
+    experiment_id = sent["experiment_id"]
     earlier = client.search_logged_models(
         [experiment_id], f"source_run_id = '{run_id}'", max_results=1
     )

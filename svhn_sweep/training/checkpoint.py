@@ -89,7 +89,8 @@ def load(path: Path, model: keras.Model) -> Checkpoint:
         DataError: the file is damaged or holds another model; no variable is changed then.
     """
     arrays, history = _read(path)
-    variables, best = _variables(model), _numbered("best", model.weights)
+    variables = _variables(model)
+    best = _numbered("best", model.weights)
     has_best = not best.keys().isdisjoint(arrays)
     expected = _formats(variables | best if has_best else variables)
     found = _formats(arrays)

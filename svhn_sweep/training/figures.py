@@ -63,7 +63,8 @@ def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
     frequent ones.
     """
     figure = Figure(figsize=(6.6, 5.8), dpi=DPI)
-    axes, bar = figure.add_axes((0.15, 0.09, 0.67, 0.8)), figure.add_axes((0.845, 0.17, 0.03, 0.64))
+    axes = figure.add_axes((0.15, 0.09, 0.67, 0.8))
+    bar = figure.add_axes((0.845, 0.17, 0.03, 0.64))
     counts = evaluation.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     sns.heatmap(
@@ -100,10 +101,8 @@ def mistakes(images: Images, evaluation: Evaluation, title: str) -> Figure:
         figure.suptitle(title, fontsize=11)
         figure.text(0.5, 0.45, "no mistakes", ha="center")
         return figure
-    predicted, sureness = (
-        evaluation.predictions[surest],
-        evaluation.probabilities[surest].max(axis=1),
-    )
+    predicted = evaluation.predictions[surest]
+    sureness = evaluation.probabilities[surest].max(axis=1)
     notes = [
         f"{label} \N{RIGHTWARDS ARROW} {wrong}\n{confidence:.1%}"
         for label, wrong, confidence in zip(
@@ -117,12 +116,14 @@ def _digits(images: Images, notes: list[str], title: str) -> Figure:
     """Rows of ten digits, each below its note: in one pair of axes, because one for each takes
     five times as long.
     """
-    rows, lines = -(-len(images) // 10), notes[0].count("\n") + 1
+    rows = -(-len(images) // 10)
+    lines = notes[0].count("\n") + 1
     height = 1.1 + 0.18 * lines  # of a row, in digits, which are an inch less their margins
     figure = Figure(figsize=(10, rows * height + 0.35), dpi=DPI)
     axes = figure.add_axes((0.01, 0, 0.98, rows * height / (rows * height + 0.35)))
     for index, (image, note) in enumerate(zip(images, notes, strict=True)):
-        left, bottom = index % 10, (rows - 1 - index // 10) * height
+        left = index % 10
+        bottom = (rows - 1 - index // 10) * height
         extent = (left + 0.05, left + 0.95, bottom + 0.05, bottom + 0.95)
         axes.imshow(
             image[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=extent

@@ -4,7 +4,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +17,7 @@ from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training import checkpoint as checkpoints
 from svhn_sweep.training.evaluation import Evaluation, evaluate, predictor
 from svhn_sweep.training.progress import Progress
+from svhn_sweep.trial_status import TrialStatus
 
 Metrics = dict[str, float]
 Log = Callable[[int, Metrics], None]
@@ -30,27 +30,19 @@ STEPS_PER_CALL = (
 IMAGES_PER_CALL = 512  # and more images have whoever stops a wide model wait for seconds
 
 
-class State(StrEnum):
-    """How a fit ended."""
-
-    complete = "complete"
-    pruned = "pruned"
-    diverged = "diverged"
-
-
 @dataclass
 class TrainResult:
     """What a fit leaves behind.
 
     Attributes:
-        state: how it ended.
+        status: how it ended: complete, pruned or diverged.
         history: one entry per epoch whose loss was finite: train/loss, train/accuracy, val/loss,
             val/accuracy (accuracies in 0..1), learning_rate (that the epoch used) and epoch_seconds
             (training and validation).
         validation: how the weights that the model holds do on validation; None if it diverged.
     """
 
-    state: State = State.complete
+    status: TrialStatus = TrialStatus.complete
     history: list[Metrics] = field(default_factory=list)
     validation: Evaluation | None = field(default=None, compare=False)  # == of arrays is no truth
 
@@ -100,7 +92,8 @@ def fit(
         DataError: the checkpoint is damaged or of another model.
     """
     _compile(model, config)
-    result, predict = TrainResult(), predictor(model)
+    result = TrainResult()
+    predict = predictor(model)
 
     def validate() -> Evaluation:
         return evaluate(predict, *validation, "validation")
@@ -108,12 +101,12 @@ def fit(
     recorder = _Recorder(result, config, seed, validate, log, should_stop, checkpoint)
     if checkpoint is not None and checkpoint.exists():
         recorder.go_on_after(checkpoints.load(checkpoint, model))
-    if result.state is State.complete and len(result.history) < config.epochs:
+    if result.status is TrialStatus.complete and len(result.history) < config.epochs:
         _train(model, train, config, seed, recorder)
     if recorder.best_weights is not None:
         model.set_weights(recorder.best_weights)
     if (
-        result.validation is None and result.state is not State.diverged
+        result.validation is None and result.status is not TrialStatus.diverged
     ):  # its weights are those of the checkpoint
         result.validation = validate()
     return result
@@ -143,7 +136,8 @@ def _train(
 ) -> None:
     """The epochs after those in the recorder's history."""
     history = recorder.result.history
-    done, steps = len(history), math.ceil(len(train[0]) / config.batch_size)
+    done = len(history)
+    steps = math.ceil(len(train[0]) / config.batch_size)
     with Progress(config.epochs, steps, done) as progress:
         callbacks: list[keras.callbacks.Callback] = [
             keras.callbacks.TerminateOnNaN(),
@@ -175,10 +169,9 @@ def _batches(
     without tripping over its end.
     """
     with tf.device("CPU"):  # where the batches are put together
-        x, y = (
-            tf.identity(images),
-            tf.constant(_one_hot(labels)),
-        )  # tf.constant holds memory for twice the images
+        # tf.constant holds memory for twice the images
+        x = tf.identity(images)
+        y = tf.constant(_one_hot(labels))
 
     def shuffled(_: tf.Tensor) -> tf.data.Dataset:
         order = tf.random.experimental.stateless_shuffle(
@@ -230,7 +223,8 @@ class _ReduceOnPlateau(keras.callbacks.ReduceLROnPlateau):
         super().__init__(
             "val_loss", plateau.factor, plateau.patience, min_lr=plateau.min_learning_rate
         )
-        self.learning_rate, self.history = config.learning_rate, history
+        self.learning_rate = config.learning_rate
+        self.history = history
 
     def on_train_begin(self, logs: Metrics | None = None) -> None:
         super().on_train_begin(logs)
@@ -266,7 +260,8 @@ class _Recorder(keras.callbacks.Callback):
         """Repeat what a kill may have cut off after the checkpoint: the log of its last epoch,
         and the question.
         """
-        self.result.history, self.best_weights = known.history, known.best_weights
+        self.result.history = known.history
+        self.best_weights = known.best_weights
         for epoch, metrics in enumerate(known.history, start=1):
             self.log(epoch, metrics)
         self._ask()
@@ -283,7 +278,8 @@ class _Recorder(keras.callbacks.Callback):
             val_loss=evaluation.loss, val_accuracy=evaluation.accuracy
         )  # for the other callbacks, too
         if not all(math.isfinite(value) for value in logs.values()):
-            self.result.state, self.result.validation = State.diverged, None
+            self.result.status = TrialStatus.diverged
+            self.result.validation = None
             self.model.stop_training = True
             return
         metrics = {
@@ -298,15 +294,16 @@ class _Recorder(keras.callbacks.Callback):
         if not self.config.restore_best_weights:
             self.result.validation = evaluation
         elif self.result.best_epoch == epoch + 1:
-            self.best_weights, self.result.validation = self.model.get_weights(), evaluation
+            self.best_weights = self.model.get_weights()
+            self.result.validation = evaluation
         if self.checkpoint is not None:
             checkpoints.save(self.checkpoint, self.model, self.result.history, self.best_weights)
         self.log(epoch + 1, metrics)
         self._ask()
-        if self.result.state is State.pruned:
+        if self.result.status is TrialStatus.pruned:
             self.model.stop_training = True
 
     def _ask(self) -> None:
         history = self.result.history
         if self.should_stop(len(history), history[-1]):
-            self.result.state = State.pruned
+            self.result.status = TrialStatus.pruned

@@ -27,6 +27,7 @@ from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.tracking.registry import ALIAS, MODEL, SYNTHETIC, register
 from svhn_sweep.tracking.saved_model import save_model
 from svhn_sweep.training.model import build_model
+from svhn_sweep.trial_status import TrialStatus
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::ResourceWarning"
@@ -50,7 +51,7 @@ def registered(client: MlflowClient, tmp_path: Path, model: keras.Model) -> Call
             journal.start(name="a run", experiment="svhn", store="", tags={})
             save_model(model, tmp_path / name / "model")
             journal.model("model")
-            journal.end("FINISHED", {"trial.state": "complete"})
+            journal.end(TrialStatus.complete)
         register(name, tmp_path / name, 0.9, {"data.sha256": "ab"})
 
     return register_as

@@ -2,7 +2,7 @@ from collections.abc import Callable
 
 import pytest
 
-from svhn_sweep.config.error_messages import SAID_BY_THE_USER, explain
+from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.schema import Config, flatten
 
 Composed = Callable[..., Config]
@@ -92,7 +92,7 @@ BAD_OVERRIDES = [
 
 @pytest.mark.parametrize(("overrides", "message"), BAD_OVERRIDES)
 def test_bad_override_is_named(composed: Composed, overrides: str, message: str) -> None:
-    with pytest.raises(SAID_BY_THE_USER) as caught:
+    with pytest.raises(USER_ERRORS) as caught:
         composed(*overrides.split())
     told = explain(caught.value)
     assert message in told

@@ -22,6 +22,7 @@ if any(
     from svhn_sweep.config.schema import Config, flatten
     from svhn_sweep.tracking import journal as journals
     from svhn_sweep.tracking.journal import Journal
+    from svhn_sweep.trial_status import TrialStatus
 
     def sleep(
         config: Config,
@@ -53,16 +54,16 @@ if any(
             values = {"val/accuracy": accuracy, "val/loss": 1 - accuracy, "epoch_seconds": seconds}
             journal.metrics(values, step=epoch)
             if should_stop(epoch, values):
-                trial._end(journal, "KILLED", {"trial.state": "pruned", "trial.reason": ""})
-                return trial.Outcome("pruned", {})
+                trial._end(journal, TrialStatus.pruned)
+                return trial.Outcome(TrialStatus.pruned, {})
         del memory
         finals = {
             "val/best_accuracy": top * (1 - 0.5**config.training.epochs),
             "val/best_epoch": config.training.epochs,
         }
         journal.metrics(finals)
-        trial._end(journal, "FINISHED", {"trial.state": "complete", "trial.reason": ""})
-        return trial.Outcome("complete", finals)
+        trial._end(journal, TrialStatus.complete)
+        return trial.Outcome(TrialStatus.complete, finals)
 
     trial._train_and_judge = sleep
 

@@ -328,7 +328,7 @@ def test_a_trial_that_fails_fails_alone(
         ),
         "hydra.sweeper.confirm=null",
         "hydra.sweeper.trial_timeout=15",
-        "hydra.sweeper.failures_in_a_row=6",
+        "hydra.sweeper.max_consecutive_failures=6",
         **misfortunes,
     )
     assert result.returncode == 0, result.stderr
@@ -441,7 +441,7 @@ def test_failures_in_a_row_end_the_sweep(
             "data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=9"
         ),
         "hydra.sweeper.workers=1",
-        "hydra.sweeper.failures_in_a_row=2",
+        "hydra.sweeper.max_consecutive_failures=2",
         **misfortunes,
     )
     assert result.returncode == 1

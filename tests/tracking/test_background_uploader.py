@@ -9,9 +9,10 @@ from mlflow import MlflowClient
 
 from svhn_sweep.errors import Terminated
 from svhn_sweep.tracking import background_uploader, tracking_uri, upload_state, uploader
-from svhn_sweep.tracking.background_uploader import Live
+from svhn_sweep.tracking.background_uploader import BackgroundUploader
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.tracking.upload_state import Sent
+from svhn_sweep.trial_status import TrialStatus
 
 # MLflow's own: SQLAlchemy sessions that its store leaves to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -68,7 +69,7 @@ def started(folder: Path, shown_in: str = "http://here", **options: str) -> Jour
 
 def ended(folder: Path, shown_in: str = "http://here") -> Path:
     with started(folder, shown_in) as journal:
-        journal.end("FINISHED", {"trial.state": "complete"})
+        journal.end(TrialStatus.complete)
     return folder
 
 
@@ -81,7 +82,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 def test_a_run_is_sent_when_its_journal_has_grown_and_only_then(sent: list[str], own: Path) -> None:
-    with Live([own]) as following:
+    with BackgroundUploader([own]) as following:
         until(lambda: sent == ["own"])
         with Journal(own) as journal:
             for grown in (2, 3):
@@ -105,7 +106,7 @@ def test_what_is_written_while_it_sends_is_sent_too(
         return good(folder)
 
     monkeypatch.setattr(uploader, "send", send)
-    with Live([own]):
+    with BackgroundUploader([own]):
         until(lambda: len(sent) == 2)
     assert sent == ["own"] * 2
 
@@ -114,7 +115,7 @@ def test_it_sends_once_more_when_it_is_closed_and_then_no_more(
     sent: list[str], own: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(background_uploader, "POLL_SECONDS", 600)
-    following = Live([own])
+    following = BackgroundUploader([own])
     time.sleep(0.1)
     assert not sent
     assert following.close(5)
@@ -128,7 +129,7 @@ def test_it_sends_once_more_when_it_is_closed_and_then_no_more(
 def test_a_run_that_has_not_started_is_waited_for(sent: list[str], tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "journal.jsonl").touch()
-    with Live([tmp_path / "own", tmp_path / "empty"]) as following:
+    with BackgroundUploader([tmp_path / "own", tmp_path / "empty"]) as following:
         time.sleep(0.1)
         assert not sent
         with started(tmp_path / "own"):
@@ -138,13 +139,13 @@ def test_a_run_that_has_not_started_is_waited_for(sent: list[str], tmp_path: Pat
 
 
 def test_a_run_followed_later_is_sent(sent: list[str], own: Path, tmp_path: Path) -> None:
-    with Live([own]) as following:
+    with BackgroundUploader([own]) as following:
         until(lambda: sent == ["own"])
-        following.follow(ended(tmp_path / "later"))
+        following.watch(ended(tmp_path / "later"))
         until(lambda: "later" in sent)
-        following.follow(own)
-        following.follow(tmp_path / "later")
-        following.follow(ended(tmp_path / "last"))
+        following.watch(own)
+        following.watch(tmp_path / "later")
+        following.watch(ended(tmp_path / "last"))
     assert following.sent
     assert sent == ["own", "later", "last"]
 
@@ -155,7 +156,7 @@ def test_earlier_runs_of_this_store_are_sent_after_the_own_one(
     ended(tmp_path / "outputs" / "here")
     ended(tmp_path / "outputs" / "elsewhere", "http://elsewhere")
     with started(tmp_path / "outputs" / "running"):
-        following = Live([own], [tmp_path / "outputs"])
+        following = BackgroundUploader([own], [tmp_path / "outputs"])
         until(lambda: "here" in sent)
         assert following.close(5)
     assert sent == ["own", "here"]
@@ -165,8 +166,8 @@ def test_an_own_run_among_the_earlier_ones_is_sent_once(sent: list[str], tmp_pat
     study = ended(tmp_path / "multirun" / "study")
     ended(study / "trial-0")
     ended(study / "trial-1")
-    with Live([study], [tmp_path / "multirun"]) as following:
-        following.follow(study / "trial-0")
+    with BackgroundUploader([study], [tmp_path / "multirun"]) as following:
+        following.watch(study / "trial-0")
         until(lambda: "trial-1" in sent)
     assert sorted(sent) == ["study", "trial-0", "trial-1"]
 
@@ -187,9 +188,9 @@ def test_a_bad_run_does_not_keep_others_from_mlflow(
         return good(folder)
 
     monkeypatch.setattr(uploader, "send", send)
-    with Live([ended(tmp_path / name) for name in order]) as following:
+    with BackgroundUploader([ended(tmp_path / name) for name in order]) as following:
         until(lambda: "good" in sent)
-        following.follow(ended(tmp_path / "later"))
+        following.watch(ended(tmp_path / "later"))
         until(lambda: "later" in sent)
     assert not following.sent
     assert sent == ["good", "later"]
@@ -216,7 +217,7 @@ def test_a_bad_earlier_run_does_not_keep_this_one_from_mlflow(
     (tmp_path / "outputs" / "foreign").mkdir()
     (tmp_path / "outputs" / "foreign" / "journal.jsonl").write_text('{"not": "ours"}\n')
     (tmp_path / "outputs" / "a folder" / "journal.jsonl").mkdir(parents=True)
-    following = Live([own], [tmp_path / "outputs"])
+    following = BackgroundUploader([own], [tmp_path / "outputs"])
     until(lambda: "fine" in sent)
     assert following.close(5)
     assert not capsys.readouterr().err
@@ -239,7 +240,7 @@ def test_a_dead_store_is_one_warning(
         raise error
 
     monkeypatch.setattr(uploader, "send", send)
-    following = Live([own])
+    following = BackgroundUploader([own])
     until(lambda: len(calls) > 3)
     assert not following.close(5)
     told = capsys.readouterr().err
@@ -260,7 +261,7 @@ def test_a_store_that_comes_back_gets_everything(
         return good(folder)
 
     monkeypatch.setattr(uploader, "send", send)
-    following = Live([own])
+    following = BackgroundUploader([own])
     until(lambda: bool(sent))
     assert following.close(5)
 
@@ -281,10 +282,10 @@ def test_a_store_that_is_away_when_the_command_ends_is_waited_for_if_it_answered
     monkeypatch.setattr(uploader, "send", send)
     monkeypatch.setattr(tracking_uri, "answers", lambda: False)
     monkeypatch.setattr(background_uploader, "PATIENCE_SECONDS", 5 if comes_back else 0.3)
-    with Live([own]) as following:
+    with BackgroundUploader([own]) as following:
         until(lambda: bool(sent))
         with Journal(own) as journal:
-            journal.end("FINISHED", {"trial.state": "complete"})
+            journal.end(TrialStatus.complete)
     assert following.sent is comes_back
     assert len(refused) > 3
     assert len(sent) == (2 if comes_back else 1)
@@ -301,8 +302,10 @@ def test_a_store_that_never_answered_is_not_waited_for_because_it_has_older_runs
         raise ConnectionError("away")
 
     monkeypatch.setattr(uploader, "resend", resend)
-    monkeypatch.setattr(Live, "_wait_for_store", lambda self: pytest.fail("it is waited for"))
-    with Live([older, newer]) as following:
+    monkeypatch.setattr(
+        BackgroundUploader, "_wait_for_store", lambda self: pytest.fail("it is waited for")
+    )
+    with BackgroundUploader([older, newer]) as following:
         pass
     assert not following.sent
 
@@ -310,7 +313,7 @@ def test_a_store_that_never_answered_is_not_waited_for_because_it_has_older_runs
 def test_a_store_that_hangs_is_left_behind(
     hanging: threading.Event, own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    following = Live([own])
+    following = BackgroundUploader([own])
     assert not following.close(0.2)
     assert "it does not answer" in capsys.readouterr().err
 
@@ -325,7 +328,7 @@ def test_somebody_who_stopped_the_command_need_not_wait(
 ) -> None:
     assert background_uploader.PATIENCE_AFTER_STOP_SECONDS < background_uploader.PATIENCE_SECONDS
     monkeypatch.setattr(background_uploader, "PATIENCE_AFTER_STOP_SECONDS", 0.1)
-    with pytest.raises(type(error), match="stop"), Live([own]) as following:
+    with pytest.raises(type(error), match="stop"), BackgroundUploader([own]) as following:
         raise error
     assert not following.sent
     assert "it does not answer" in capsys.readouterr().err
@@ -343,7 +346,7 @@ def test_a_store_that_is_slow_gets_all_the_time_that_it_takes(
 
     monkeypatch.setattr(uploader, "send", send)
     monkeypatch.setattr(background_uploader, "PATIENCE_SECONDS", 0.5)
-    with Live(runs) as following:
+    with BackgroundUploader(runs) as following:
         pass
     assert following.sent
     assert len(sent) == 8
@@ -358,7 +361,7 @@ def test_a_command_that_was_not_stopped_waits_for_a_slow_store(
     timer.start()
     with (
         pytest.raises(RuntimeError, match="failed") if error else nullcontext(),
-        Live([own]) as following,
+        BackgroundUploader([own]) as following,
     ):
         if error:
             raise error
@@ -371,20 +374,20 @@ def test_a_study_and_its_trials_arrive_in_mlflow(
 ) -> None:
     monkeypatch.setattr(background_uploader, "POLL_SECONDS", 0.01)
     study, trial = tmp_path / "study", tmp_path / "study" / "trial-0"
-    with Live([study]) as following:
-        following.follow(trial)
+    with BackgroundUploader([study]) as following:
+        following.watch(trial)
         with started(study, tracking_uri.address()) as top:
             top.tags({"role": "sweep"})
             with started(trial, tracking_uri.address(), parent="..") as journal:
                 journal.metrics({"val/accuracy": 0.5}, step=1)
                 until(lambda: (trial / upload_state.SENT).exists())
-                journal.end("KILLED", {"trial.state": "interrupted"})
+                journal.end(TrialStatus.interrupted)
             with started(trial, tracking_uri.address()) as journal:
                 journal.metrics({"val/accuracy": 0.5}, step=1)
-                journal.end("FINISHED", {"trial.state": "complete"})
+                journal.end(TrialStatus.complete)
             with Journal(trial) as journal:
                 journal.metrics({"delta_to_baseline": 0.1})
-            top.end("FINISHED", {"trial.state": "complete"})
+            top.end(TrialStatus.complete)
     assert following.sent
     runs = {run.info.run_name: run for run in client.search_runs(["1"])}
     assert {name: run.info.status for name, run in runs.items()} == {
@@ -406,7 +409,7 @@ def test_a_run_that_the_user_deleted_in_mlflow_is_left_alone(
     with started(tmp_path / "run", tracking_uri.address()) as journal:
         sent = uploader.send(tmp_path / "run")
         client.delete_run(sent["run_id"])
-        with Live([tmp_path / "run"]) as following:
+        with BackgroundUploader([tmp_path / "run"]) as following:
             for epoch in range(3):
                 journal.metrics({"val/accuracy": 0.5}, step=epoch)
                 time.sleep(0.1)
@@ -421,7 +424,7 @@ def test_a_run_that_mlflow_has_is_not_asked_for(
     folder = ended(tmp_path / "run", tracking_uri.address())
     uploader.send(folder)
     monkeypatch.setattr(MlflowClient, "get_run", lambda *_: pytest.fail("it was asked"))
-    with Live([folder]) as following:
+    with BackgroundUploader([folder]) as following:
         time.sleep(0.1)
     assert following.sent
 
@@ -433,7 +436,7 @@ def test_folders_that_vanish_while_it_looks_for_earlier_runs_do_no_harm(
         raise FileNotFoundError(root)
 
     monkeypatch.setattr(background_uploader, "folders", vanished)
-    with Live([own], [tmp_path / "outputs"]) as following:
+    with BackgroundUploader([own], [tmp_path / "outputs"]) as following:
         until(lambda: sent == ["own"])
         with Journal(own) as journal:
             journal.artifact("config.yaml")

@@ -12,12 +12,13 @@ from svhn_sweep.tracking.journal import (
     Event,
     Journal,
     end_tags,
+    finalize_if_dead,
     folders,
-    has_ended,
     history,
     is_for,
     read,
 )
+from svhn_sweep.trial_status import TrialStatus
 
 
 @pytest.fixture
@@ -47,7 +48,7 @@ def test_events_are_read_in_order(journal: Journal) -> None:
     journal.metrics({"val/accuracy": 0.5}, step=1)
     journal.metrics({"test/accuracy": 0.4})
     journal.artifact("config.yaml")
-    journal.end("FINISHED", {"trial.state": "complete"})
+    journal.end(TrialStatus.complete)
     assert kinds(journal.folder) == ["start", "tags", "metrics", "metrics", "artifact", "end"]
     assert [event["step"] for event in events(journal.folder) if event["kind"] == "metrics"] == [
         1,
@@ -93,7 +94,7 @@ def test_a_writer_waits_for_one_who_is_about_to_leave(tmp_path: Path) -> None:
 
 def test_to_look_whether_a_run_has_ended_takes_no_patience(journal: Journal) -> None:
     before = time.monotonic()
-    assert not has_ended(journal.folder)
+    assert not finalize_if_dead(journal.folder)
     assert time.monotonic() - before < 1
 
 
@@ -121,9 +122,11 @@ def test_a_run_starts_once_and_goes_on_from_where_it_was_left(
     for session in sessions:
         with started(tmp_path) as journal:
             if session is not None:
-                journal.end("KILLED", {"trial.state": session})
+                journal.end(TrialStatus(session))
     assert kinds(tmp_path) == written.split()
-    assert end_tags(tmp_path) == (None if state is None else {"trial.state": state})
+    assert end_tags(tmp_path) == (
+        None if state is None else {"trial.state": state, "trial.reason": ""}
+    )
 
 
 def test_starting_again_in_one_process_is_starting_once(journal: Journal) -> None:
@@ -136,10 +139,10 @@ def test_starting_again_in_one_process_is_starting_once(journal: Journal) -> Non
 
 
 def test_what_is_noted_after_the_end_leaves_it_the_end(journal: Journal) -> None:
-    journal.end("FINISHED", {"trial.state": "complete"})
+    journal.end(TrialStatus.complete)
     journal.metrics({"delta_to_baseline": 0.01})
     journal.tags({"mlflow.note.content": "best"})
-    assert end_tags(journal.folder) == {"trial.state": "complete"}
+    assert end_tags(journal.folder) == {"trial.state": "complete", "trial.reason": ""}
     journal.__exit__()
     with started(journal.folder):
         assert kinds(journal.folder)[-2:] == ["resume", "tags"]
@@ -207,7 +210,7 @@ def test_the_history_has_the_metrics_of_each_epoch(journal: Journal) -> None:
     journal.metrics({"val/loss": 0.5}, step=2)
     journal.metrics({"val/accuracy": 0.7}, step=2)
     journal.metrics({"val/best_accuracy": 0.7})
-    journal.end("FINISHED", {"trial.state": "complete"})
+    journal.end(TrialStatus.complete)
     journal.metrics({"delta_to_baseline": 0.1})
     assert history(journal.folder) == {
         1: {"val/loss": 1.0, "val/accuracy": 0.5},
@@ -218,22 +221,22 @@ def test_the_history_has_the_metrics_of_each_epoch(journal: Journal) -> None:
 
 def test_a_run_has_ended_when_it_says_so_or_its_process_is_gone(tmp_path: Path) -> None:
     with started(tmp_path):
-        assert not has_ended(tmp_path)
-    assert has_ended(tmp_path)
+        assert not finalize_if_dead(tmp_path)
+    assert finalize_if_dead(tmp_path)
     assert events(tmp_path)[-1]["status"] == "KILLED"
     assert events(tmp_path)[-1]["values"] == {
         "trial.state": "interrupted",
         "trial.reason": "the process died",
     }
     before = events(tmp_path)
-    assert has_ended(tmp_path)
+    assert finalize_if_dead(tmp_path)
     assert events(tmp_path) == before  # said once
 
 
 @pytest.mark.parametrize("content", ["", '{"kind": "sta'])
 def test_a_run_that_never_started_has_not_ended(tmp_path: Path, content: str) -> None:
     (tmp_path / JOURNAL).write_text(content)
-    assert not has_ended(tmp_path)
+    assert not finalize_if_dead(tmp_path)
     assert events(tmp_path) == []
     with started(tmp_path):
         assert kinds(tmp_path) == ["start", "tags"]
@@ -252,16 +255,16 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "there\n"
-        assert not has_ended(tmp_path)
+        assert not finalize_if_dead(tmp_path)
         process.kill()
     assert end_tags(tmp_path) is None
-    assert has_ended(tmp_path)
+    assert finalize_if_dead(tmp_path)
     with started(tmp_path) as journal:
-        assert not has_ended(tmp_path)
+        assert not finalize_if_dead(tmp_path)
         journal.metrics({"val/loss": 0.3}, step=1)
         journal.metrics({"val/loss": 0.2}, step=2)
     assert history(tmp_path) == {1: {"val/loss": 0.4}, 2: {"val/loss": 0.2}}
-    assert has_ended(tmp_path)
+    assert finalize_if_dead(tmp_path)
     assert kinds(tmp_path) == [
         "start",
         "tags",
@@ -283,7 +286,7 @@ def test_what_another_journal_of_the_run_has_more_is_added_once(tmp_path: Path) 
         with Journal(there) as elsewhere:
             elsewhere.params({"seed": 7})
             elsewhere.metrics({"val/loss": 0.4}, step=1)
-            elsewhere.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
+            elsewhere.end(TrialStatus.complete)
         journal.extend((there / JOURNAL).read_bytes()[len(known) :])
         assert journal.ended
         journal.params({"seed": 7})

@@ -39,7 +39,7 @@ def test_pictures_are_those_of_the_run_that_the_store_made(
 ) -> None:
     with Journal(tmp_path) as journal:
         journal.start(name="a run", experiment="svhn", store="", tags={})
-        journal.describe(f"{markdown.picture('figures/a b.png')} {{seed}}")
+        journal.set_note(f"{markdown.picture('figures/a b.png')} {{seed}}")
     sent = uploader.send(tmp_path)
     tags = client.get_run(sent["run_id"]).data.tags
     address = f"get-artifact?path=figures%2Fa%20b.png&run_uuid={sent['run_id']}"
@@ -50,8 +50,8 @@ def test_what_is_said_already_is_not_written_again(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         journal.start(name="a run", experiment="svhn", store="", tags={})
         for text in ("one", "one", "two"):
-            journal.describe(text)
+            journal.set_note(text)
     with Journal(tmp_path) as journal:
-        journal.describe("two")
+        journal.set_note("two")
         assert journal.description == "two"
     assert (tmp_path / JOURNAL).read_text().count('"kind": "description"') == 2

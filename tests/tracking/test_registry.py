@@ -12,6 +12,7 @@ from mlflow.exceptions import MlflowException
 from svhn_sweep.tracking import upload_state
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.tracking.registry import ALIAS, Registered, register
+from svhn_sweep.trial_status import TrialStatus
 
 # MLflow's own: SQLAlchemy sessions that its store leaves to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -43,7 +44,7 @@ def propose(client: MlflowClient, tmp_path: Path) -> Propose:
                 (folder / "model").mkdir()
                 (folder / "model" / "MLmodel").write_text(f"flavors: {{}}\n# {run}")
                 journal.model("model")
-                journal.end("FINISHED", {"trial.state": "complete"})
+                journal.end(TrialStatus.complete)
         return register(
             name, folder, score, {"data.sha256": digits, "study": study or run, "seeds": str(seeds)}
         )
@@ -52,7 +53,7 @@ def propose(client: MlflowClient, tmp_path: Path) -> Propose:
 
 
 def run_id(tmp_path: Path, run: str) -> str:
-    sent = upload_state.recall(tmp_path / run)
+    sent = upload_state.load(tmp_path / run)
     assert sent is not None
     return sent["run_id"]
 

@@ -169,7 +169,7 @@ def test_the_pages_of_a_study_are_known_once_mlflow_has_it(
         f"http://127.0.0.1:5000/{each}" for each in ui_links.pages(run.folder).values()
     }
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@host:81/")
-    upload_state.remember(run.folder, sent)
+    upload_state.save(run.folder, sent)
     assert all(
         each.startswith("http://host:81/#/") for each in ui_links.addresses([run.folder]).values()
     )

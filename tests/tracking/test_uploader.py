@@ -15,7 +15,8 @@ from PIL import Image
 
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.tracking import markdown, saved_views, tracking_uri, upload_state, uploader
-from svhn_sweep.tracking.journal import Journal, has_ended
+from svhn_sweep.tracking.journal import Journal, finalize_if_dead
+from svhn_sweep.trial_status import TrialStatus
 
 # MLflow's own: SQLAlchemy sessions that its store leaves to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
@@ -36,12 +37,12 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     Image.new("L", (8, 8)).save(folder / "figures" / "curves.png")
     journal.artifact("figures/curves.png")
     journal.image("figures/curves.png", saved_views.MATRIX)
-    journal.describe(f"[all]({markdown.EXPERIMENT_ID}) {markdown.picture('figures/curves.png')}")
+    journal.set_note(f"[all]({markdown.EXPERIMENT_ID}) {markdown.picture('figures/curves.png')}")
     journal.view("board", "The board", "{}")
     (folder / "model").mkdir()
     (folder / "model" / "MLmodel").write_text("flavors: {}")
     journal.model("model")
-    journal.end("FINISHED", {"trial.state": "complete"})
+    journal.end(TrialStatus.complete)
     with journal:
         yield journal
 
@@ -116,7 +117,7 @@ def test_sending_again_changes_nothing(client: MlflowClient, journal: Journal) -
 def test_a_sender_that_died_after_any_event_is_continued(
     client: MlflowClient, journal: Journal, monkeypatch: pytest.MonkeyPatch, events_sent: int
 ) -> None:
-    remember = upload_state.remember
+    remember = upload_state.save
     calls = []
 
     def dies(folder: Path, sent: upload_state.Sent) -> None:
@@ -125,10 +126,10 @@ def test_a_sender_that_died_after_any_event_is_continued(
             raise KeyboardInterrupt
         remember(folder, sent)
 
-    monkeypatch.setattr(upload_state, "remember", dies)
+    monkeypatch.setattr(upload_state, "save", dies)
     with pytest.raises(KeyboardInterrupt):
         uploader.send(journal.folder)
-    monkeypatch.setattr(upload_state, "remember", remember)
+    monkeypatch.setattr(upload_state, "save", remember)
     sent = uploader.send(journal.folder)
     assert len(client.search_runs([sent["experiment_id"]])) == 1
     shown = everything(client, sent["run_id"])
@@ -141,7 +142,7 @@ def test_each_store_is_sent_to_on_its_own(
 ) -> None:
     uploader.send(journal.folder)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/other.db")
-    assert upload_state.recall(journal.folder) is None
+    assert upload_state.load(journal.folder) is None
     other = uploader.send(journal.folder)
     assert tracking_uri.connect().get_run(other["run_id"]).info.status == "FINISHED"
 
@@ -312,7 +313,7 @@ def interrupted(folder: Path, *, killed: bool = False) -> None:
     with Journal(folder) as journal:
         session(journal, "/here/digits.h5", epochs=2)
         if not killed:
-            journal.end("KILLED", {"trial.state": "interrupted", "trial.reason": "Ctrl-C"})
+            journal.end(TrialStatus.interrupted, "Ctrl-C")
 
 
 def continued(folder: Path) -> None:
@@ -320,7 +321,7 @@ def continued(folder: Path) -> None:
     with Journal(folder) as journal:
         session(journal, "/there/digits.h5", epochs=3)
         journal.metrics({"val/best_accuracy": 0.3})
-        journal.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
+        journal.end(TrialStatus.complete)
 
 
 def session(journal: Journal, path: str, epochs: int) -> None:
@@ -346,7 +347,7 @@ def test_an_interrupted_run_goes_on_as_the_same_run(
         if "start" in sent_after:
             sent.append(uploader.send(folder)["run_id"])
     interrupted(folder, killed=killed)
-    assert has_ended(folder)
+    assert finalize_if_dead(folder)
     if "stop" in sent_after:
         sent.append(uploader.send(folder)["run_id"])
         run = client.get_run(sent[-1])
@@ -407,7 +408,7 @@ def study(tmp_path: Path) -> Path:
             journal.start(
                 name=path, experiment="svhn", store="", tags={"role": "trial"}, parent=parent
             )
-            journal.end("FINISHED", {"trial.state": "complete"})
+            journal.end(TrialStatus.complete)
     return folder
 
 
@@ -445,7 +446,7 @@ def test_a_sender_that_died_between_a_study_and_its_trial_makes_no_second_study(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(upload_state, "remember", dies)
+        patch.setattr(upload_state, "save", dies)
         with pytest.raises(KeyboardInterrupt):
             uploader.send(study / "trial-0")
     sent = [uploader.send(study / path) for path in (*TRIALS, ".")]

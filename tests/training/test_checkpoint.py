@@ -20,9 +20,10 @@ from svhn_sweep.config.schema import (
 from svhn_sweep.data.synthetic import draw
 from svhn_sweep.errors import DataError
 from svhn_sweep.training import checkpoint as checkpoints
-from svhn_sweep.training.fit import Log, Metrics, ShouldStop, State, TrainResult, fit
+from svhn_sweep.training.fit import Log, Metrics, ShouldStop, TrainResult, fit
 from svhn_sweep.training.model import build_model
 from svhn_sweep.training.progress import Progress
+from svhn_sweep.trial_status import TrialStatus
 
 Arrays = tuple[np.ndarray, np.ndarray]
 Fitted = tuple[keras.Model, TrainResult]
@@ -116,7 +117,7 @@ def refuse_training(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def assert_equal(one: Fitted, other: Fitted) -> None:
     """All weights, the seeds of the noise, and the history but for its times."""
-    assert one[1].state is other[1].state
+    assert one[1].status is other[1].status
     assert without_times(one[1]) == without_times(other[1])
     assert one[1].validation is not None
     assert other[1].validation is not None
@@ -241,7 +242,7 @@ def test_what_is_told_to_stop_is_not_trained_on(
         fitted(digits, path, log=killed_in_log(2))
     refuse_training(monkeypatch)
     again = fitted(digits, path, should_stop=lambda epoch, metrics: epoch == 2)
-    assert again[1].state is State.pruned
+    assert again[1].status is TrialStatus.pruned
     assert_equal(again, pruned)
 
 
@@ -256,7 +257,7 @@ def test_what_diverges_diverges_again_in_the_same_epoch(digits: Arrays, path: Pa
         return fit(model, digits, digits, TRAINING, 42, log, never, path)
 
     first = diverged()
-    assert first.state is State.diverged
+    assert first.status is TrialStatus.diverged
     assert len(first.history) == 2
     assert first.validation is None
     assert diverged() == first  # with its times: the history is that of the checkpoint

@@ -9,8 +9,9 @@ import tensorflow as tf
 
 from svhn_sweep.config.schema import Config, Precision, TrainingConfig
 from svhn_sweep.training.evaluation import predictor
-from svhn_sweep.training.fit import Metrics, State, TrainResult, _batches, fit, seed_noise
+from svhn_sweep.training.fit import Metrics, TrainResult, _batches, fit, seed_noise
 from svhn_sweep.training.model import build_model
+from svhn_sweep.trial_status import TrialStatus
 
 Composed = Callable[..., Config]
 Arrays = tuple[np.ndarray, np.ndarray]
@@ -48,7 +49,7 @@ def test_every_epoch_is_logged_once_in_order(config: Config, digits: Arrays) -> 
     assert [epoch for epoch, _ in seen] == [1, 2, 3]
     assert [metrics for _, metrics in seen] == result.history
     assert all(set(metrics) == METRICS for metrics in result.history)
-    assert result.state is State.complete
+    assert result.status is TrialStatus.complete
     assert all(metrics["learning_rate"] == pytest.approx(1e-3) for metrics in result.history)
 
 
@@ -60,13 +61,13 @@ def test_asked_to_stop_it_stops_after_that_epoch(config: Config, digits: Arrays)
         return epoch == 2
 
     _, result = fitted(config, digits, should_stop=should_stop)
-    assert result.state is State.pruned
+    assert result.status is TrialStatus.pruned
     assert asked == [(1, result.history[0]), (2, result.history[1])]
 
 
 def test_a_loss_that_is_not_finite_ends_it(config: Config, digits: Arrays) -> None:
     _, result = fitted(config, digits, replace(config.training, learning_rate=1e30))
-    assert result.state is State.diverged
+    assert result.status is TrialStatus.diverged
     assert len(result.history) < 3
     assert all(np.isfinite(list(metrics.values())).all() for metrics in result.history)
 

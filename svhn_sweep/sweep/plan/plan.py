@@ -22,7 +22,7 @@ from svhn_sweep import provenance
 from svhn_sweep.config.schema import CONFIG, Config, EvaluationConfig, flatten, from_composed
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.formatting import format_param, short_names
-from svhn_sweep.sweep.plan.search_space import Value, distribution, exact, in_hydras_grammar
+from svhn_sweep.sweep.plan.search_space import Value, distribution, exact, to_override
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.tracking.run_folders import MULTIRUN
 
@@ -46,7 +46,7 @@ class Plan:
         config: the baseline, with a resolved data source.
         fixed: overrides that all trials share.
         space: what is explored: config keys and their distributions.
-        queue: the trials that come first, the baseline at their head.
+        enqueued_trials: the trials that come first, the baseline at their head.
         n_trials: how many trials the study holds in the end; None: those that are queued.
         fingerprint: of all that makes its trials comparable.
         data_sha256: of the data.
@@ -57,7 +57,7 @@ class Plan:
     config: Config
     fixed: tuple[str, ...]
     space: Mapping[str, BaseDistribution]
-    queue: Sequence[Params]
+    enqueued_trials: Sequence[Params]
     n_trials: int | None
     fingerprint: str
     data_sha256: str
@@ -65,7 +65,7 @@ class Plan:
     role = "trial"
 
     @property
-    def home(self) -> Path:
+    def parent_run_dir(self) -> Path:
         """The folder of the run that MLflow shows the trials in."""
         return self.folder
 
@@ -76,9 +76,7 @@ class Plan:
 
     def spelt(self, params: Params) -> list[str]:
         """What distinguishes this trial from the others, as overrides."""
-        return [
-            in_hydras_grammar(key, exact(self.space[key], value)) for key, value in params.items()
-        ]
+        return [to_override(key, exact(self.space[key], value)) for key, value in params.items()]
 
     def epochs(self, params: Params) -> int:
         """How many there are in this trial."""
@@ -249,7 +247,7 @@ def _check_ends(fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> 
     ends = {key: list(_ends(each)) for key, each in space.items()}
     for index in range(max(len(values) for values in ends.values())):
         nth = {key: values[min(index, len(values) - 1)] for key, values in ends.items()}
-        composed([*fixed, *(in_hydras_grammar(key, value) for key, value in nth.items())])
+        composed([*fixed, *(to_override(key, value) for key, value in nth.items())])
 
 
 def _ends(each: BaseDistribution) -> Iterable[Value]:

@@ -77,11 +77,12 @@ def exact(distribution: BaseDistribution, value: Value) -> Value:
     if not isinstance(distribution, FloatDistribution) or distribution.step is None:
         return value
     assert isinstance(value, int | float)
-    low, step = _decimal(distribution.low), _decimal(distribution.step)
+    low = _decimal(distribution.low)
+    step = _decimal(distribution.step)
     return float(low + round((_decimal(value) - low) / step) * step)
 
 
-def in_hydras_grammar(key: str, value: Value) -> str:
+def to_override(key: str, value: Value) -> str:
     """The override key=value, which Hydra parses back to the same value and type; of floats,
     every digit.
     """
@@ -93,7 +94,8 @@ def describe(distribution: BaseDistribution) -> str:
     if isinstance(distribution, CategoricalDistribution):
         return f"one of {', '.join(map(quoted, distribution.choices))}"
     assert isinstance(distribution, Numeric)
-    ends, step = (distribution.low, distribution.high), distribution.step
+    ends = (distribution.low, distribution.high)
+    step = distribution.step
     if distribution.log and isinstance(distribution, FloatDistribution):
         low, high = (np.format_float_scientific(end, trim="-", exp_digits=2) for end in ends)
     else:
@@ -143,7 +145,8 @@ def _range(sweep: RangeSweep, override: Override) -> Numeric:
     points = math.ceil((stop - start) / step)
     _require(points > 1, override, "have at least two values")
     last = start + (points - 1) * step
-    log, integers = "log" in sweep.tags, all(isinstance(number, int) for number in numbers)
+    log = "log" in sweep.tags
+    integers = all(isinstance(number, int) for number in numbers)
     _require(
         not log or (integers and step == 1 and start > 0),
         override,
@@ -157,7 +160,9 @@ def _range(sweep: RangeSweep, override: Override) -> Numeric:
 def _interval(sweep: IntervalSweep, override: Override, baseline: Value) -> Numeric:
     assert sweep.start is not None
     assert sweep.end is not None
-    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
+    low = sweep.start
+    high = sweep.end
+    log = "log" in sweep.tags
     _require(math.isfinite(low) and math.isfinite(high), override, "have finite bounds")
     _require(low < high, override, "have a lower bound less than the upper")
     _require(not log or low > 0, override, "have a lower bound greater than 0 for log")

@@ -69,7 +69,7 @@ def one_of(*options: str) -> Any:
 class PrunerConfig:
     name: str = one_of("none", "median", "successive_halving", "hyperband")
     startup_trials: int = number(at_least=0, at_most=1_000_000)
-    warmup_epochs: int = number(at_least=0, at_most=1_000_000)
+    min_resource: int = number(at_least=0, at_most=1_000_000)
 
 
 @dataclass
@@ -87,16 +87,16 @@ class SweeperConfig:
     storage: str | None = MISSING
     n_trials: int = number(at_least=1, at_most=1_000_000)
     timeout: float | None = number(above=0)
-    target: float | None = number()
+    target_value: float | None = number()
     metric: str = one_of(*Metric)
     sampler: str = one_of("tpe", "random", "qmc")
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
     workers: str = field(default=MISSING, metadata={"rule": WorkerCount(1024)})
     workers_per_gpu: str = field(default=MISSING, metadata={"rule": WorkerCount(64)})
     devices: list[str] | None = MISSING
-    trials_per_worker: int = number(at_least=1, at_most=1_000_000)
+    max_trials_per_worker: int = number(at_least=1, at_most=1_000_000)
     trial_timeout: float | None = number(above=0)
-    failures_in_a_row: int = number(at_least=1, at_most=1_000_000)
+    max_consecutive_failures: int = number(at_least=1, at_most=1_000_000)
     cluster: str | None = field(default=MISSING, metadata={"rule": ClusterAddress()})
     confirm: ConfirmConfig | None = field(default_factory=ConfirmConfig)
     dry_run: bool = MISSING

@@ -53,7 +53,8 @@ def save_all(
 
 def history(study: optuna.Study, metric: str) -> Figure:
     """Each trial's value by its number, and the best value so far."""
-    found, sign = rows(study), sign_of(study)
+    found = rows(study)
+    sign = sign_of(study)
     if not found:
         return _words(f"{metric} of each trial", "No trial has started yet.")
     figure = _figure(_headline(found, metric), 10, 4.6)
@@ -102,11 +103,14 @@ def importances(study: optuna.Study, metric: str) -> Figure:
 
 def parallel_coordinates(study: optuna.Study, metric: str) -> Figure:
     """One line for each complete trial, through its params to its value."""
-    found, sign = [row for row in reversed(rows(study)) if row.rank], sign_of(study)
+    found = [row for row in reversed(rows(study)) if row.rank]
+    sign = sign_of(study)
     if not found:
         return _words("Hyperparameters and value of each trial", "No trial is complete yet.")
-    keys, window = keys_of(found), _window(found, sign)
-    names, scales = short_names(keys), {key: _scale(study, key) for key in keys}
+    keys = keys_of(found)
+    window = _window(found, sign)
+    names = short_names(keys)
+    scales = {key: _scale(study, key) for key in keys}
     shade = ScalarMappable(Normalize(*window), colormaps["crest" if sign < 0 else "crest_r"])
     width = min(2.1 * len(keys) + 1.6, 12)
     figure = _figure(
@@ -142,13 +146,15 @@ def slices(study: optuna.Study, metric: str) -> Figure:
     keys = keys_of(found)
     if not keys:
         return _words(f"{metric} against each hyperparameter", "No trial has started yet.")
-    columns, lines = min(len(keys), 4), math.ceil(len(keys) / 4)
+    columns = min(len(keys), 4)
+    lines = math.ceil(len(keys) / 4)
     title = f"{metric} against each hyperparameter: the darker, the later"
     figure = _figure(title, max(6.6, 2.9 * columns), 1 + 3 * lines)
     panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
     late = ScalarMappable(Normalize(0, max(1, *(row.number for row in found))), colormaps["crest"])
     for axes, key in zip(panels.flat, keys, strict=False):
-        having, (places, ticks) = [row for row in found if key in row.params], _scale(study, key)
+        having = [row for row in found if key in row.params]
+        (places, ticks) = _scale(study, key)
         window = _value_axis(axes, found, sign_of(study), metric)
         _scatter(axes, having, [places[row.params[key]] for row in having], window, late)
         axes.set(xlim=(-0.06, 1.06), xlabel=short_names(keys)[key], xticks=list(ticks))
@@ -166,10 +172,8 @@ def slices(study: optuna.Study, metric: str) -> Figure:
 
 def learning_curves(study: optuna.Study, metric: str) -> Figure:
     """Every trial's value by epoch: all of them, and the best from close up."""
-    found, curves = (
-        rows(study),
-        {trial.number: finite_values(trial) for trial in study.get_trials(deepcopy=False)},
-    )
+    found = rows(study)
+    curves = {trial.number: finite_values(trial) for trial in study.get_trials(deepcopy=False)}
     if not any(curves.values()):
         return _words(f"{metric} by epoch", "No trial has ended an epoch yet.")
     figure = _figure(_headline(found, metric), 10, 4.8)
@@ -325,13 +329,16 @@ def _scale(study: optuna.Study, key: str) -> tuple[dict[Any, float], dict[float,
     their labels.
     """
     having = [trial for trial in study.get_trials(deepcopy=False) if key in trial.params]
-    searched, used = having[-1].distributions[key], [trial.params[key] for trial in having]
+    searched = having[-1].distributions[key]
+    used = [trial.params[key] for trial in having]
     if isinstance(searched, CategoricalDistribution):
         last = max(len(searched.choices) - 1, 1)
         choices = {choice: place / last for place, choice in enumerate(searched.choices)}
         return choices, {place: str(choice) for choice, place in choices.items()}
     assert isinstance(searched, FloatDistribution | IntDistribution)
-    low, high, step = min(searched.low, *used), max(searched.high, *used), searched.step or math.inf
+    low = min(searched.low, *used)
+    high = max(searched.high, *used)
+    step = searched.step or math.inf
     norm: Normalize = (LogNorm if searched.log else Normalize)(low, high)
     locator: Locator = MaxNLocator(5)
     if searched.log:

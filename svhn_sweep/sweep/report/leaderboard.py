@@ -42,7 +42,8 @@ def rows(study: optuna.Study) -> list[Row]:
     """Started trials: complete ones best first, pruned ones likewise, diverged or failed,
     running; ties by number.
     """
-    sign, places = sign_of(study), {"complete": 0, "pruned": 1, "running": 3, "interrupted": 3}
+    sign = sign_of(study)
+    places = {"complete": 0, "pruned": 1, "running": 3, "interrupted": 3}
     started = [
         trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING
     ]
@@ -140,11 +141,9 @@ def to_markdown(rows: Sequence[Row], metric: str, limit: int | None = None) -> s
 
 
 def _row(trial: FrozenTrial, sign: int) -> Row:
-    told, state, by_epoch = (
-        str(trial.user_attrs.get("state")),
-        str(trial.state.name.lower()),
-        finite_values(trial),
-    )
+    told = str(trial.user_attrs.get("state"))
+    state = str(trial.state.name.lower())
+    by_epoch = finite_values(trial)
     objective = math.nan if trial.value is None else trial.value
     if (
         state == "fail"

@@ -17,6 +17,7 @@ from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking import markdown, saved_views, tracking_uri
 from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar, history
 from svhn_sweep.trial import experiment_name
+from svhn_sweep.trial_status import TrialStatus
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class StudyRun:
             config_dirs: the user's own folders of configs.
         """
         self.study, self.command, self.config_dirs = study, sweep_command, config_dirs
-        self.journal = Journal(study.plan.home)
+        self.journal = Journal(study.plan.parent_run_dir)
         self.compared: set[int] = set()
         self.ended = False
         tags: dict[str, Scalar] = {
@@ -51,7 +52,7 @@ class StudyRun:
             "study": study.plan.name,
             "data.sha256": study.plan.data_sha256,
         }
-        tags["trial.state"] = "running"
+        tags["trial.state"] = TrialStatus.running.value
         self.journal.start(
             name=study.plan.name,
             experiment=experiment_name(study.plan.config),
@@ -75,11 +76,9 @@ class StudyRun:
         """After a trial has ended: leaderboard, description, each complete trial's distance to
         the baseline.
         """
-        rows, metric, folder = (
-            leaderboard.rows(self.study.optuna),
-            self.study.settings.metric,
-            self.journal.folder,
-        )
+        rows = leaderboard.rows(self.study.optuna)
+        metric = self.study.settings.metric
+        folder = self.journal.folder
         try:
             write_whole(folder / "leaderboard.csv", leaderboard.to_csv(rows))
             write_whole(folder / "leaderboard.md", leaderboard.to_markdown(rows, metric))
@@ -96,7 +95,8 @@ class StudyRun:
         return rows
 
     def _describe(self, rows: Sequence[leaderboard.Row], finished: int) -> None:
-        metric, folder = self.study.settings.metric, self.journal.folder
+        metric = self.study.settings.metric
+        folder = self.journal.folder
         text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
         text += [self.links, ""]
         findings = folder / FINDINGS
@@ -104,7 +104,7 @@ class StudyRun:
         text += [leaderboard.to_markdown(rows, metric, SHOWN_TRIALS)]
         text += [f"\n{markdown.picture(path)}" for path in PICTURES if (folder / path).exists()]
         text += ["", "Continue or extend it:", "", markdown.code(self.command)]
-        self.journal.describe("\n".join(text))
+        self.journal.set_note("\n".join(text))
 
     def report(
         self,
@@ -129,7 +129,9 @@ class StudyRun:
         )
 
         self._write(FINDINGS, "".join(f"- {line}\n" for line in lines))
-        rows, metric, folder = self.update(), self.study.settings.metric, self.journal.folder
+        rows = self.update()
+        metric = self.study.settings.metric
+        folder = self.journal.folder
         for name in ("leaderboard.csv", "leaderboard.md"):
             self.journal.artifact(name)
         self.journal.metrics(dict(numbers), step=finished)
@@ -156,13 +158,15 @@ class StudyRun:
             for key in metrics
         )
 
-    def end(self, status: str, tags: dict[str, Scalar]) -> None:
-        """How the sweep ended, for now."""
+    def end(self, status: TrialStatus, reason: str = "") -> None:
+        """End the study's run; the next start of the sweep resumes it."""
         self.ended = True
-        self.journal.end(status, tags)
+        self.journal.end(status, reason)
 
     def _about(self) -> dict[str, str]:
-        plan, settings, digits = self.study.plan, self.study.settings, self.study.plan.config.data
+        plan = self.study.plan
+        settings = self.study.settings
+        digits = self.study.plan.config.data
         source = ", ".join(
             [source_of(digits), *(f"{key}={value}" for key, value in flatten(digits))]
         )
@@ -171,14 +175,15 @@ class StudyRun:
             if source_of(digits) == "synthetic"
             else ""
         )
-        epochs, pruner = plan.most_epochs, settings.pruner.name
+        epochs = plan.most_epochs
+        pruner = settings.pruner.name
         return {
             "digits": f"{source} (SHA-256 {plan.data_sha256[:8]}){drawn}",
             "trials": f"{self.study.n_trials} of at most {epochs} epochs; "
             f"sampler {settings.sampler}, pruner {pruner}",
             "objective": f"{settings.direction} {settings.metric}, of each trial's epochs the best",
             **{
-                key: f"{describe(each)}; in the baseline {plan.queue[0][key]}"
+                key: f"{describe(each)}; in the baseline {plan.enqueued_trials[0][key]}"
                 for key, each in plan.space.items()
             },
             "written": f"{datetime.now():%Y-%m-%d %H:%M}",
@@ -201,7 +206,7 @@ def _compare(trial: Journal, row: leaderboard.Row, metric: str) -> None:
     trial.metrics({saved_views.DELTAS[metric]: round(row.delta, DECIMALS)})
     words = f"**{format_difference(row.delta, metric)}** of {metric} against the baseline."
     if row.number > 0 and trial.description and not trial.description.startswith(words):
-        trial.describe(f"{words}\n\n{trial.description}")
+        trial.set_note(f"{words}\n\n{trial.description}")
 
 
 def _views(study: Study, explored: Sequence[str]) -> dict[str, tuple[str, saved_views.State]]:

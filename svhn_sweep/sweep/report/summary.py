@@ -66,7 +66,8 @@ def show_table(studies: Sequence[Study], candidates: Sequence[Candidate | None])
         "study", "baseline", "best", "", "confirmed", "verdict", title=metric, title_justify="left"
     )
     for study, candidate in zip(studies, candidates, strict=True):
-        baseline, best = study.baseline(), study.best()
+        baseline = study.baseline()
+        best = study.best()
         verdict = candidate.verdict if candidate is not None else None
         table.add_row(
             Text(study.plan.name, no_wrap=True),
@@ -89,12 +90,14 @@ def show_lines(studies: Sequence[Study], told: Sequence[Sequence[str]]) -> None:
     for study, sentences in zip(studies, told, strict=True):
         for line in sentences:
             console.print(f"{study.plan.name}: {line}")
-        command = study.plan.home / "best_command.txt"
+        command = study.plan.parent_run_dir / "best_command.txt"
         if study.best() is not None and command.exists():
             console.print(f"The best config again: {command.read_text().strip()}")
-        if (study.plan.home / "report.html").exists():
-            console.print(f"Leaderboard, figures, page: {study.plan.home / 'report.html'}")
-    pages = ui_links.addresses(study.plan.home for study in studies)
+        if (study.plan.parent_run_dir / "report.html").exists():
+            console.print(
+                f"Leaderboard, figures, page: {study.plan.parent_run_dir / 'report.html'}"
+            )
+    pages = ui_links.addresses(study.plan.parent_run_dir for study in studies)
     if pages:
         where = (
             tracking_uri.address()
@@ -107,7 +110,9 @@ def show_lines(studies: Sequence[Study], told: Sequence[Sequence[str]]) -> None:
 
 
 def _found(study: Study) -> str:
-    baseline, best, metric = study.baseline(), study.best(), study.settings.metric
+    baseline = study.baseline()
+    best = study.best()
+    metric = study.settings.metric
     if best is None:
         return "no trial is complete"
     if baseline is None:

@@ -70,7 +70,7 @@ class Candidate:
             config_dirs=tuple(config_dirs),
             models={arm: tuple(runs.values()) for arm, runs in self.runs.items()},
             shown={arm: runs[self.seed(arm)] for arm, runs in self.runs.items()},
-            folder=self.study.plan.home,
+            folder=self.study.plan.parent_run_dir,
         )
 
 
@@ -95,11 +95,13 @@ class Recommendation:
 
 def candidate(study: Study, confirmation: Study | None) -> Candidate | None:
     """What a study recommends; None if it has nothing to recommend."""
-    best, baseline = study.best(), study.baseline()
+    best = study.best()
+    baseline = study.baseline()
     if best is None or baseline is None:
         return None
     runs: dict[str, dict[int, Path]] = {}
-    found, number = verdicts(confirmation) if confirmation is not None else {}, best.number
+    found = verdicts(confirmation) if confirmation is not None else {}
+    number = best.number
     if confirmation is not None:
         number = proven(found, best.number)
         arms = {baseline.number: BASELINE, number: BEST}
@@ -144,7 +146,8 @@ def _test(
     """Test accuracies by arm, in the order of the runs, and how often the test split was read
     for them and others.
     """
-    folder, study = chosen.study.plan.folder, chosen.study.optuna
+    folder = chosen.study.plan.folder
+    study = chosen.study.optuna
     known: dict[str, dict[str, list[float]]] = study.user_attrs.get(TEST, {})
     key = " ".join(
         str(run.relative_to(folder)) for runs in chosen.runs.values() for run in runs.values()

@@ -33,7 +33,7 @@ class ConfirmationPlan(Plan):
     role = "confirmation"
 
     @property
-    def home(self) -> Path:
+    def parent_run_dir(self) -> Path:
         return self.folder.parent
 
     def spelt(self, params: Params) -> list[str]:
@@ -79,7 +79,8 @@ def plan(study: Study, seeds: int) -> ConfirmationPlan | None:
     """Of a study whose search is over; None if nothing beat the baseline, or there is no
     baseline to beat.
     """
-    best, baseline = study.best(), study.baseline()
+    best = study.best()
+    baseline = study.baseline()
     if best is None or baseline is None or best.number == baseline.number:
         return None
     searched = study.plan
@@ -91,7 +92,9 @@ def plan(study: Study, seeds: int) -> ConfirmationPlan | None:
         config=searched.config,
         fixed=searched.fixed,
         space={"trial": IntDistribution(0, MAX_NUMBER), "seed": IntDistribution(0, MAX_SEED)},
-        queue=[{"trial": number, "seed": seed} for seed in fresh for number in (0, best.number)],
+        enqueued_trials=[
+            {"trial": number, "seed": seed} for seed in fresh for number in (0, best.number)
+        ],
         n_trials=None,
         fingerprint=searched.fingerprint,
         data_sha256=searched.data_sha256,
@@ -143,7 +146,8 @@ def compare(baseline: tuple[float, ...], best: tuple[float, ...], *, maximize: b
     differences = np.subtract(best, baseline)
     error = float(differences.std(ddof=1)) / len(differences) ** 0.5
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error
-    low, high = float(differences.mean()) - half, float(differences.mean()) + half
+    low = float(differences.mean()) - half
+    high = float(differences.mean()) + half
     gain = (low, high) if maximize else (-high, -low)
     word = "better" if gain[0] > 0 else "worse" if gain[1] < 0 else "indistinguishable"
     return Verdict(baseline, best, low, high, word)

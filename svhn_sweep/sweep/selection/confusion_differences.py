@@ -56,7 +56,9 @@ class Confusions:
         """Those pairs in words: `fewer 6 for 5 (23 to 6)`, counts of images from baseline to
         best.
         """
-        found, baseline, best = [], self.baseline, self.best
+        found = []
+        baseline = self.baseline
+        best = self.best
         for sign, word in ((1, "fewer"), (-1, "more")):
             pairs = [
                 f"{true} for {predicted} "
@@ -82,7 +84,8 @@ def confusions(study: Study, candidate: Candidate | None) -> Confusions | None:
 
     None if nothing beat the baseline, or a matrix cannot be read.
     """
-    best, baseline = study.best(), study.baseline()
+    best = study.best()
+    baseline = study.baseline()
     if best is None or baseline is None or best.number == baseline.number:
         return None
     runs = {BASELINE: [study.folder(baseline.number)], BEST: [study.folder(best.number)]}

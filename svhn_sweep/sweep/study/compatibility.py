@@ -10,7 +10,7 @@ from svhn_sweep.files import write_whole
 from svhn_sweep.sweep.plan.plan import Plan
 
 
-def agreed(study: optuna.Study, key: str, value: str) -> str:
+def get_or_set_attr(study: optuna.Study, key: str, value: str) -> str:
     """What the study was created with: this value, if it is new."""
     if key not in study.user_attrs:
         study.set_user_attr(key, value)
@@ -24,13 +24,13 @@ def check_same(study: optuna.Study, plan: Plan) -> None:
         ConfigError: a study of this name explores something else, or computes in another precision.
     """
     precision = plan.config.training.precision.value
-    if (begun := agreed(study, "precision", precision)) != precision:
+    if (begun := get_or_set_attr(study, "precision", precision)) != precision:
         raise ConfigError(
             f"training.precision must be {begun}, in which {plan.name} "
             f"was begun, but is {precision} here: add "
             f"training.precision={begun}, or take another hydra.sweeper.study_name."
         )
-    if agreed(study, "fingerprint", plan.fingerprint) != plan.fingerprint:
+    if get_or_set_attr(study, "fingerprint", plan.fingerprint) != plan.fingerprint:
         raise ConfigError(
             "hydra.sweeper.study_name must be new for a changed sweep, "
             f"but {plan.name} explored another search "
@@ -38,7 +38,7 @@ def check_same(study: optuna.Study, plan: Plan) -> None:
         )
 
 
-def recognise(study: optuna.Study, folder: Path) -> None:
+def bind_folder(study: optuna.Study, folder: Path) -> None:
     """Folder and database know each other by an id: trials of the same number are the same trial.
 
     Args:

@@ -46,10 +46,10 @@ def sampler(name: str, seed: int, trials: int) -> optuna.samplers.BaseSampler:
 def pruner(settings: SweeperConfig, epochs: int) -> optuna.pruners.BasePruner:
     """The pruner for trials of so many epochs."""
     chosen = settings.pruner
-    first = max(1, chosen.warmup_epochs)
+    first = max(1, chosen.min_resource)
     match chosen.name:
         case "median":
-            return optuna.pruners.MedianPruner(chosen.startup_trials, chosen.warmup_epochs)
+            return optuna.pruners.MedianPruner(chosen.startup_trials, chosen.min_resource)
         case "successive_halving":
             return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
         case "hyperband":

@@ -11,10 +11,11 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from svhn_sweep.sweep.plan.plan import Params, Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.study.compatibility import agreed, check_same, recognise
+from svhn_sweep.sweep.study.compatibility import bind_folder, check_same, get_or_set_attr
 from svhn_sweep.sweep.study.sampling import pruner, sampler, suggest
 from svhn_sweep.tracking import journal, tracking_uri
 from svhn_sweep.trial import RunInfo, experiment_name
+from svhn_sweep.trial_status import TrialStatus
 
 
 @dataclass(frozen=True)
@@ -65,9 +66,9 @@ class Study:
             direction=optuna.study.StudyDirection[settings.direction.upper()],
             load_if_exists=True,
         )
-        self.threads = int(agreed(self.optuna, "threads", str(threads)))
+        self.threads = int(get_or_set_attr(self.optuna, "threads", str(threads)))
         check_same(self.optuna, plan)
-        recognise(self.optuna, plan.folder)
+        bind_folder(self.optuna, plan.folder)
         self._enqueue()
         trials = self.trials()
         self.optuna.sampler = sampler(settings.sampler, plan.config.seed, len(trials))
@@ -80,7 +81,7 @@ class Study:
         self._interrupted = deque(Trial(self.optuna, trial._trial_id) for trial in nobodys)
         for folder in (self.folder(trial.number) for trial in nobodys):
             if (folder / journal.JOURNAL).exists():
-                journal.has_ended(
+                journal.finalize_if_dead(
                     folder
                 )  # it was killed perhaps, and may have to wait for a worker: it does not run
         self._running: dict[int, _Running] = {}
@@ -97,7 +98,7 @@ class Study:
             experiment=experiment_name(self.plan.config),
             store=tracking_uri.address(),
             tags={"role": role, "study": self.plan.name, "trial.number": assignment.number},
-            parent=os.path.relpath(self.plan.home, self.folder(assignment.number)),
+            parent=os.path.relpath(self.plan.parent_run_dir, self.folder(assignment.number)),
         )
 
     @property
@@ -124,7 +125,7 @@ class Study:
         for key, each in self.plan.space.items():
             suggest(trial, key, each)
         if "state" in trial.user_attrs:  # it was interrupted
-            trial.set_user_attr("state", "running")
+            trial.set_user_attr("state", TrialStatus.running.value)
         known = self.optuna.get_trials(deepcopy=False)[trial.number]
         self._running[trial.number] = _Running(trial, set(known.intermediate_values))
         params = {key: known.params[key] for key in self.plan.space}
@@ -147,7 +148,7 @@ class Study:
     def interrupt(self, number: int) -> None:
         """The trial goes on later: in this driver's time, or the next one's."""
         trial = self._running[number].trial
-        trial.set_user_attr("state", "interrupted")
+        trial.set_user_attr("state", TrialStatus.interrupted.value)
         del self._running[number]
         self._interrupted.append(trial)
 
@@ -170,24 +171,24 @@ class Study:
             trial.set_user_attr("stop_after", epoch)
         return stop
 
-    def tell(self, number: int, state: str, reason: str) -> FrozenTrial:
+    def tell(self, number: int, status: TrialStatus, reason: str) -> FrozenTrial:
         """Tell Optuna how a trial ended; every epoch that its folder knows of is reported first.
 
         Args:
             number: of the trial.
-            state: complete, pruned, diverged or failed.
+            status: complete, pruned, diverged or failed.
             reason: in words; empty if there is nothing to explain.
         """
         epochs = journal.history(self.folder(number))
         finals = epochs.pop(0, {})
-        attributes: dict[str, str | float] = {"state": state, "reason": reason}
+        attributes: dict[str, str | float] = {"state": status.value, "reason": reason}
         attributes["seconds"] = sum(metrics["epoch_seconds"] for metrics in epochs.values())
         if "val/best_accuracy" in finals:
             attributes["best_accuracy"] = finals["val/best_accuracy"]
         running = self._running[number]
         for epoch in sorted(set(epochs) - running.reported):
             running.trial.report(epochs[epoch][self.settings.metric], epoch)
-        told = self._finish(running.trial, state, attributes, epochs)
+        told = self._finish(running.trial, status, attributes, epochs)
         del self._running[number]
         return told
 
@@ -209,35 +210,33 @@ class Study:
         Optuna's own `skip_if_exists` takes two seeds that differ by less than a hundred thousandth
         for one.
         """
-        failed = {"failed"} if self.plan.n_trials is None else set()
+        failed = {TrialStatus.failed} if self.plan.n_trials is None else set()
         trials = self.optuna.get_trials(deepcopy=False)
         known = [
             t.system_attrs.get("fixed_params")
             for t in trials
             if t.user_attrs.get("state") not in failed
         ]
-        for params in self.plan.queue:
+        for params in self.plan.enqueued_trials:
             if dict(params) not in known:
                 self.optuna.enqueue_trial(dict(params))
 
     def _finish(
         self,
         trial: Trial,
-        state: str,
+        status: TrialStatus,
         attributes: Mapping[str, str | float],
         epochs: Mapping[int, Mapping[str, float]],
     ) -> FrozenTrial:
         for key, attribute in attributes.items():  # a finished trial takes no attributes
             trial.set_user_attr(key, attribute)
-        if state == "complete":
+        if status == TrialStatus.complete:
             best = self.settings.best(metrics[self.settings.metric] for metrics in epochs.values())
             return self.optuna.tell(trial, best, TrialState.COMPLETE)
-        return self.optuna.tell(
-            trial, state=TrialState.PRUNED if state == "pruned" else TrialState.FAIL
-        )
+        return self.optuna.tell(trial, state=TrialState[status.optuna_state])
 
     def _target_reached(self) -> bool:
-        target = self.settings.target
+        target = self.settings.target_value
         if target is None or self.plan.n_trials is None:  # all that is queued is to be trained
             return False
         best = self.best()

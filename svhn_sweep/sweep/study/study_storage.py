@@ -70,10 +70,8 @@ def connect(database: URL) -> RDBStorage:
     try:
         return _sqlite(database) if database.get_backend_name() == "sqlite" else _server(database)
     except (OSError, RuntimeError, ImportError, ArgumentError, *DATABASE_ERRORS) as error:
-        shown, is_postgres = (
-            database.render_as_string(hide_password=True),
-            database.get_backend_name() == POSTGRES,
-        )
+        shown = database.render_as_string(hide_password=True)
+        is_postgres = database.get_backend_name() == POSTGRES
         hint = " (user in the address, password: PGPASSWORD or PGPASSFILE)" if is_postgres else ""
         hint = (
             "; install this package's extra `postgres`"
@@ -131,7 +129,7 @@ def single_driver(storage: RDBStorage, name: str, folder: Path) -> Iterator[None
     Args:
         storage: of the study. PostgreSQL has a lock of its own, for drivers on different machines:
             it is gone with the connection. Elsewhere a study belongs to one folder
-            (`identity.recognise`), and that to who holds its lock.
+            (`identity.bind_folder`), and that to who holds its lock.
         name: of the study.
         folder: of the study; the lock lies beside it, so that a folder that was moved can be moved
             back.

@@ -30,7 +30,7 @@ def before(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster) -> 
         )
         table = Table("explored", "values", "baseline")
         for key, distribution in plan.space.items():
-            table.add_row(key, describe(distribution), str(plan.queue[0][key]))
+            table.add_row(key, describe(distribution), str(plan.enqueued_trials[0][key]))
         console.print(table)
     count = plans[0].config.training.threads or cluster.threads
     threads = f"{count} thread{'s' if count > 1 else ''}"
@@ -73,11 +73,12 @@ def confirmation(study: Study, confirming: Study | None, workers: int) -> None:
     left = confirming.n_trials - len(confirming.finished())
     if left == 0:
         return
-    best, baseline = study.best(), study.baseline()
+    best = study.best()
+    baseline = study.baseline()
     assert best is not None
     seconds = [trial.user_attrs["seconds"] for trial in (best, baseline) if trial is not None]
     about = duration(left * sum(seconds) / len(seconds) / max(1, workers))
     console.print(
         f"{study.plan.name}: confirming trial {best.number} against the baseline on "
-        f"{len(confirming.plan.queue) // 2} fresh seeds: {left} trainings, about {about}"
+        f"{len(confirming.plan.enqueued_trials) // 2} fresh seeds: {left} trainings, about {about}"
     )

@@ -15,6 +15,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from svhn_sweep.sweep.plan.formatting import format_difference
+from svhn_sweep.trial_status import TrialStatus
 
 WIDE = 110  # columns from which there is room for more than the numbers
 QUIET = 30.0  # seconds between two reports of progress where there is no terminal
@@ -22,20 +23,20 @@ CONTROLS = dict.fromkeys(
     [*range(32), *range(127, 160)], " "
 )  # no text from elsewhere moves the cursor
 STYLES = {
-    "complete": "green",
-    "pruned": "yellow",
-    "diverged": "red",
-    "failed": "red",
-    "interrupted": "yellow",
+    TrialStatus.complete: "green",
+    TrialStatus.pruned: "yellow",
+    TrialStatus.diverged: "red",
+    TrialStatus.failed: "red",
+    TrialStatus.interrupted: "yellow",
 }
 
 
 @dataclass(frozen=True)
 class FinishedTrial:
-    """A trial that is done with: `state` is a key of STYLES, `value` its result if it has one."""
+    """A trial that is done with: `status` is a key of STYLES, `value` its result if it has one."""
 
     number: int
-    state: str
+    status: TrialStatus
     value: float | None
     is_baseline: bool = False
 
@@ -72,15 +73,16 @@ class StudyProgress:
         complete = [
             trial
             for trial in self.finished
-            if trial.state == "complete" and trial.is_baseline >= baseline
+            if trial.status == TrialStatus.complete and trial.is_baseline >= baseline
         ]
         return {trial.number: trial.value for trial in complete if trial.value is not None}
 
     def counts(self) -> str:
-        states = [trial.state for trial in self.finished]
-        pruned, failed = states.count("pruned"), states.count("failed") + states.count("diverged")
+        states = [trial.status for trial in self.finished]
+        pruned = states.count(TrialStatus.pruned)
+        failed = states.count(TrialStatus.failed) + states.count(TrialStatus.diverged)
         return (
-            f"{len(states)}/{self.n_trials}  {states.count('complete')} complete, "
+            f"{len(states)}/{self.n_trials}  {states.count(TrialStatus.complete)} complete, "
             f"{pruned} pruned, {failed} failed"
         )
 
@@ -119,7 +121,8 @@ class SweepProgress:
             clock,
         )
         self.studies: dict[str, StudyProgress] = {}
-        self.lock, self.reported = threading.Lock(), clock()
+        self.lock = threading.Lock()
+        self.reported = clock()
         self.drawing = console.is_terminal and not console.is_dumb_terminal
         self.live = Live(
             console=console, get_renderable=self._screen, refresh_per_second=4, transient=True
@@ -143,7 +146,7 @@ class SweepProgress:
         looks for the best.
         """
         with self.lock:
-            done = [trial for trial in finished if trial.state != "interrupted"]
+            done = [trial for trial in finished if trial.status != TrialStatus.interrupted]
             self.studies[name] = StudyProgress(n_trials, done, compared)
         if not self.drawing:
             self._print([name, self.studies[name].counts()])
@@ -178,26 +181,29 @@ class SweepProgress:
             self._print(self._summary(study, its))
 
     def on_trial_end(
-        self, study: str, number: int, status: str, value: float | None, reason: str = ""
+        self, study: str, number: int, status: TrialStatus, value: float | None, reason: str = ""
     ) -> None:
         """A started trial has left its worker; an interrupted one will be run again, and does
         not count.
         """
-        its, trial = self.studies[study], self.studies[study].running[number]
+        its = self.studies[study]
+        trial = self.studies[study].running[number]
         seconds = self.clock() - trial.since
         with self.lock:
             del its.running[number]
-            if status != "interrupted":
+            if status != TrialStatus.interrupted:
                 its.finished.append(FinishedTrial(number, status, value, trial.what == "baseline"))
-                its.seconds, its.worked = (
-                    its.seconds + seconds,
-                    its.worked + 1 - trial.resumed_after / trial.epochs,
-                )
-        after = f" after epoch {trial.epoch}" if status != "complete" and trial.epoch else ""
+                its.seconds = its.seconds + seconds
+                its.worked = its.worked + 1 - trial.resumed_after / trial.epochs
+        after = (
+            f" after epoch {trial.epoch}" if status != TrialStatus.complete and trial.epoch else ""
+        )
         words = [self._name(study, number), status + after + (f": {reason}" if reason else "")]
         if value is not None:
             ahead = (
-                self._gap(its, value) if status == "complete" and trial.what != "baseline" else ""
+                self._gap(its, value)
+                if status == TrialStatus.complete and trial.what != "baseline"
+                else ""
             )
             first = (
                 its.compared and len(its.finished) > 1 and self._best_of(its.results()) == number
@@ -224,7 +230,8 @@ class SweepProgress:
         """
         room = self.console.width - len("  ".join([*filter(None, [*words, took]), ""]))
         if self.drawing and len(what) > room:
-            what, took = (f"{what[: room - 1]}…" if room > 12 else ""), (took if room >= -2 else "")
+            what = f"{what[: room - 1]}…" if room > 12 else ""
+            took = took if room >= -2 else ""
         shown = enumerate(word.translate(CONTROLS) for word in [*words, what, took])
         line = [Text(word, style if place == 1 else "") for place, word in shown if word]
         self.console.print(*line, sep="  ", soft_wrap=not self.drawing)
@@ -270,13 +277,12 @@ class SweepProgress:
 
     def _summary(self, name: str, study: StudyProgress) -> list[str]:
         """How far a study is, then its best trial if there is one."""
-        results, lines = (
-            study.results(),
-            [f"{name}  {study.counts()}  {study.left(self.workers)}".rstrip()],
-        )
+        results = study.results()
+        lines = [f"{name}  {study.counts()}  {study.left(self.workers)}".rstrip()]
         best = self._best_of(results)
         if best is not None and study.compared:
-            ahead, baseline = self._gap(study, results[best]), study.results(baseline=True)
+            ahead = self._gap(study, results[best])
+            baseline = study.results(baseline=True)
             where = f"trial {best}, " + (
                 f"{ahead} vs baseline" if baseline else "baseline not finished"
             )

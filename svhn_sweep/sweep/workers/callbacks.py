@@ -2,6 +2,8 @@
 
 from typing import Protocol
 
+from svhn_sweep.trial_status import TrialStatus
+
 
 class SweepCallbacks(Protocol):
     """Called by the scheduler in its own thread; an exception ends the sweep.
@@ -26,7 +28,7 @@ class SweepCallbacks(Protocol):
         """A trial finished an epoch, counted from 1, with this value of the sweep's metric."""
 
     def on_trial_end(
-        self, study: str, number: int, status: str, value: float | None, reason: str = ""
+        self, study: str, number: int, status: TrialStatus, value: float | None, reason: str = ""
     ) -> None:
         """A trial left its worker; an interrupted one starts again later."""
 

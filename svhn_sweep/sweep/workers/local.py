@@ -64,7 +64,8 @@ class LocalWorker:
         return self.trials < self.max_trials and self.threads in (0, threads)
 
     def train(self, request: TrainRequest, threads: int) -> None:
-        self.trials, self.threads = self.trials + 1, threads
+        self.trials = self.trials + 1
+        self.threads = threads
         self._send(request)
 
     def answer(self, *, stop: bool) -> None:
@@ -149,7 +150,7 @@ class LocalMachine:
         return f"{count} worker{'' if count == 1 else 's'} on {where}"
 
     def start(self, slot: Slot) -> LocalWorker:
-        worker = LocalWorker(slot.device, self.log, self.settings.trials_per_worker)
+        worker = LocalWorker(slot.device, self.log, self.settings.max_trials_per_worker)
         self._workers = [each for each in self._workers if each.process.poll() is None] + [worker]
         return worker
 

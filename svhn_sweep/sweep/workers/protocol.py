@@ -10,6 +10,7 @@ from typing import Protocol
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.trial import RunInfo
+from svhn_sweep.trial_status import TrialStatus
 
 CPU = "cpu"
 SECONDS_TO_STOP = 4.0  # that a worker is given to end
@@ -75,7 +76,7 @@ class EpochDone:
 class TrialEnded:
     """A trial is over: complete, pruned, diverged or failed. `reason`: in words."""
 
-    state: str
+    status: TrialStatus
     reason: str
 
 

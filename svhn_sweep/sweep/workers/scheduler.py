@@ -27,7 +27,8 @@ from svhn_sweep.sweep.workers.slots import SlotState, WorkerSlots
 from svhn_sweep.sweep.workers.trial_finalizer import TrialFinalizer
 from svhn_sweep.sweep.workers.trial_journal import recorded_end
 from svhn_sweep.tracking import journal
-from svhn_sweep.tracking.background_uploader import Live
+from svhn_sweep.tracking.background_uploader import BackgroundUploader
+from svhn_sweep.trial_status import TrialStatus
 
 POLL_SECONDS = 1.0
 MAX_EXITS_WITHOUT_PROGRESS = (
@@ -46,10 +47,23 @@ class Scheduler:
     """
 
     def __init__(
-        self, settings: SweeperConfig, cluster: Cluster, config_dirs: Sequence[str], live: Live
+        self,
+        settings: SweeperConfig,
+        cluster: Cluster,
+        config_dirs: Sequence[str],
+        uploader: BackgroundUploader,
     ) -> None:
-        """`live`: shows trials in MLflow."""
-        self.settings, self.cluster, self.live = settings, cluster, live
+        """Open the cluster's slots; no worker starts yet.
+
+        Args:
+            settings: of the sweep.
+            cluster: where workers run.
+            config_dirs: the user's folders of config files, for the workers.
+            uploader: shows trials in MLflow while they run.
+        """
+        self.settings = settings
+        self.cluster = cluster
+        self.uploader = uploader
         self.config_dirs = tuple(config_dirs)
         self.slots = WorkerSlots(cluster.slots())
         self._exits: dict[
@@ -146,12 +160,14 @@ class Scheduler:
             idle = sum(each.worker is not None for each in self.slots) - busy
             if busy + idle >= self._limit or idle >= left:
                 return False
-            state.worker, state.busy_since = self.cluster.start(state.slot), time.monotonic()
+            state.worker = self.cluster.start(state.slot)
+            state.busy_since = time.monotonic()
         return state.worker.is_ready
 
     def _look_at_cluster(self) -> None:
         """Nodes may have come or gone."""
-        before, slots = self._capacity(), self.cluster.slots()
+        before = self._capacity()
+        slots = self.cluster.slots()
         for node in self._faults.keys() - {
             slot.node for slot in slots
         }:  # it is gone, and may come back mended
@@ -175,9 +191,11 @@ class Scheduler:
     def _start(self, state: SlotState, study: Study, pending: PendingTrial) -> None:
         assert state.worker is not None
         state.trial = study, pending
-        plan, number, params = study.plan, pending.number, pending.params
+        plan = study.plan
+        number = pending.number
+        params = pending.params
         folder = study.folder(number)
-        self.live.follow(folder)
+        self.uploader.watch(folder)
         self.callbacks.on_trial_start(
             plan.name,
             number,
@@ -249,7 +267,7 @@ class Scheduler:
     def _end_run(self, folder: Path) -> None:
         """No run is shown as running that nobody trains."""
         if (folder / journal.JOURNAL).exists():
-            journal.has_ended(folder)
+            journal.finalize_if_dead(folder)
 
     def _exited(self, state: SlotState, event: WorkerExited) -> None:
         """A worker is gone: its trial goes on in another one, unless the trial was the reason."""
@@ -279,14 +297,16 @@ class Scheduler:
                 f"{event.reason} {times} times in epoch "
                 f"{epochs + 1}; perhaps the memory is too small"
             )
-            self._ended(state, TrialEnded("failed", again if event.external else event.reason))
+            self._ended(
+                state, TrialEnded(TrialStatus.failed, again if event.external else event.reason)
+            )
 
     def _out_of_memory(self, state: SlotState, event: OutOfMemory) -> None:
         """The trial goes on when there is room for it, unless it had the memory to itself."""
         self._end_worker(state)
         before = self._capacity()
         if self.slots.out_of_memory(state, whole_node=event.whole_node):
-            self._ended(state, TrialEnded("failed", event.reason))
+            self._ended(state, TrialEnded(TrialStatus.failed, event.reason))
         else:
             self._interrupted(state, event.reason)
         self._show_open(before)
@@ -298,10 +318,12 @@ class Scheduler:
         self._interrupted(state, reason)
 
     def _count_fault(self, node: str, reason: str) -> None:
-        now, (times, last) = time.monotonic(), self._faults.get(node, (0, -math.inf))
+        now = time.monotonic()
+        (times, last) = self._faults.get(node, (0, -math.inf))
         if now - last < FAULT_SECONDS:
             return
-        self._faults[node], self._last_fault = (times + 1, now), reason
+        self._faults[node] = (times + 1, now)
+        self._last_fault = reason
         if times + 1 >= MAX_FAULTS_WITHOUT_PROGRESS:
             self._excluded.add(node)
             if node:
@@ -324,7 +346,9 @@ class Scheduler:
                 self._end_worker(state, timeout=0)
                 self._ended(
                     state,
-                    TrialEnded("failed", f"it took longer than trial_timeout={limit:g} seconds"),
+                    TrialEnded(
+                        TrialStatus.failed, f"it took longer than trial_timeout={limit:g} seconds"
+                    ),
                 )
             elif state.worker is not None and not state.worker.is_ready and seconds > START_SECONDS:
                 self._end_worker(state)
@@ -336,7 +360,8 @@ class Scheduler:
         return int(min(self._limit, len(self.slots.open())))
 
     def _end_worker(self, state: SlotState, timeout: float = SECONDS_TO_STOP) -> None:
-        worker, state.worker = state.worker, None
+        worker = state.worker
+        state.worker = None
         assert worker is not None
         worker.terminate()
         worker.close(timeout)

@@ -22,6 +22,7 @@ from svhn_sweep.sweep.workers.protocol import (
     TrialEnded,
 )
 from svhn_sweep.trial import run_trial
+from svhn_sweep.trial_status import TrialStatus
 
 
 def train_trial(
@@ -57,8 +58,8 @@ def train_trial(
     ) as error:  # a full disk, a data file that is away: no trial's own doing
         return NodeFault(f"{type(error).__name__}: {error}".removeprefix("_DigitsError: "))
     except Exception as error:  # noqa: BLE001  # one trial has failed; the sweep goes on
-        return TrialEnded("failed", f"{type(error).__name__}: {error}")
-    return TrialEnded(outcome.state, outcome.reason)
+        return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
+    return TrialEnded(outcome.status, outcome.reason)
 
 
 class _DigitsError(Exception):
@@ -104,7 +105,7 @@ def evaluate_models(request: EvaluateRequest) -> EvaluateResult | TrialEnded:
                     matrix = figures.confusion_heatmap(evaluation, title)
                     matrix.savefig(request.folder / "test" / arm / "confusion_matrix" / "test.png")
     except Exception as error:  # noqa: BLE001  # the driver says so
-        return TrialEnded("failed", f"{type(error).__name__}: {error}")
+        return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
     return EvaluateResult(accuracies)
 
 

@@ -10,6 +10,7 @@ from svhn_sweep.sweep.workers.callbacks import SweepCallbacks
 from svhn_sweep.sweep.workers.protocol import TrialEnded
 from svhn_sweep.sweep.workers.trial_journal import open_trial_journal, recorded_end
 from svhn_sweep.trial import CHECKPOINT
+from svhn_sweep.trial_status import TrialStatus
 
 
 class TrialFinalizer:
@@ -43,12 +44,12 @@ class TrialFinalizer:
         if recorded is None:
             # The worker could not write the end, perhaps not even the start.
             with open_trial_journal(study, pending) as journal:
-                journal.end("FAILED", {"trial.state": ended.state, "trial.reason": ended.reason})
+                journal.end(ended.status, ended.reason)
             recorded = ended
         self.tell(study, pending, recorded)
-        succeeded = recorded.state in ("complete", "pruned")
+        succeeded = recorded.status.is_success
         self.consecutive_failures = 0 if succeeded else self.consecutive_failures + 1
-        if self.consecutive_failures >= self.settings.failures_in_a_row:
+        if self.consecutive_failures >= self.settings.max_consecutive_failures:
             raise SweepError(
                 f"{self.consecutive_failures} trials failed in a row, "
                 f"the last one because: {recorded.reason}"
@@ -56,16 +57,18 @@ class TrialFinalizer:
 
     def tell(self, study: Study, pending: PendingTrial, ended: TrialEnded) -> None:
         """Tell Optuna about an end that the trial's journal has."""
-        trial = study.tell(pending.number, ended.state, ended.reason)
+        trial = study.tell(pending.number, ended.status, ended.reason)
         (study.folder(pending.number) / CHECKPOINT).unlink(missing_ok=True)
-        values = finite_values(trial).values() if ended.state in ("complete", "pruned") else []
+        values = finite_values(trial).values() if ended.status.is_success else []
         value = self.settings.best(values) if values else None
         self.callbacks.on_trial_end(
-            study.plan.name, pending.number, ended.state, value, ended.reason
+            study.plan.name, pending.number, ended.status, value, ended.reason
         )
         self.on_study_change(study)
 
     def interrupt(self, study: Study, pending: PendingTrial, reason: str) -> None:
         """Put the trial back among those that wait; it goes on after its last epoch."""
         study.interrupt(pending.number)
-        self.callbacks.on_trial_end(study.plan.name, pending.number, "interrupted", None, reason)
+        self.callbacks.on_trial_end(
+            study.plan.name, pending.number, TrialStatus.interrupted, None, reason
+        )

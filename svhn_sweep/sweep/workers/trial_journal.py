@@ -8,6 +8,7 @@ from svhn_sweep.sweep.study.study import PendingTrial, Study
 from svhn_sweep.sweep.workers.protocol import TrialEnded
 from svhn_sweep.tracking import journal as journals
 from svhn_sweep.tracking.journal import Journal
+from svhn_sweep.trial_status import TrialStatus
 
 
 @contextmanager
@@ -21,6 +22,9 @@ def open_trial_journal(study: Study, pending: PendingTrial) -> Iterator[Journal]
 def recorded_end(folder: Path) -> TrialEnded | None:
     """How the trial in this folder ended according to its journal; None if it can go on."""
     tags = journals.end_tags(folder)
-    if tags is None or tags["trial.state"] == "interrupted":
+    if tags is None:
         return None
-    return TrialEnded(str(tags["trial.state"]), str(tags["trial.reason"]))
+    status = TrialStatus(str(tags["trial.state"]))
+    if status == TrialStatus.interrupted:
+        return None
+    return TrialEnded(status, str(tags["trial.reason"]))

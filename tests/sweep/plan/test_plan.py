@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 from studies import Studies
 
-from svhn_sweep.config.error_messages import SAID_BY_THE_USER, explain
+from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.schema import Config, SvhnConfig, conf_dir, flatten, register_schema
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan import settings
@@ -169,12 +169,12 @@ def test_nor_do_other_words(planned: Planned, one: list[str], other: list[str]) 
     [
         {"n_trials": 3},
         {"timeout": 60.0},
-        {"target": 0.9},
+        {"target_value": 0.9},
         {"workers": "7"},
         {"devices": ["cpu"]},
         {"trial_timeout": 60.0},
         {"sampler": "random"},
-        {"pruner": PrunerConfig("none", startup_trials=0, warmup_epochs=0)},
+        {"pruner": PrunerConfig("none", startup_trials=0, min_resource=0)},
         {"confirm": None},
         {"confirm": ConfirmConfig(9)},
         {"params": {"model": "model1", "model.dropout": "interval(0,0.6)"}},
@@ -238,7 +238,7 @@ def test_the_space_of_conf_and_the_baseline_within(both: list[Plan]) -> None:
         filters = {
             f"model.filters.{name}": value for name, value in plan.config.model.filters.items()
         }
-        assert list(plan.queue) == [baseline | filters]
+        assert list(plan.enqueued_trials) == [baseline | filters]
 
 
 @pytest.mark.parametrize(
@@ -292,7 +292,7 @@ def test_what_is_explored(
 ) -> None:
     (plan,) = planned(*SMALL, *typed, params={"model": "model1,model2"} | params)
     assert plan.space == space
-    assert list(plan.queue[0]) == list(plan.space)
+    assert list(plan.enqueued_trials[0]) == list(plan.space)
 
 
 @pytest.mark.parametrize(
@@ -308,13 +308,16 @@ def test_a_fixed_value_moves_the_baseline(
 ) -> None:
     (plan,) = planned(*SMALL, typed, "model.dense_units=32,64", params={"model": "model1"} | params)
     assert plan.config.model.dropout == dropout
-    assert "model.dropout" not in plan.queue[0]
-    assert composed(plan.overrides(plan.queue[0], 1)).model.dropout == dropout
+    assert "model.dropout" not in plan.enqueued_trials[0]
+    assert composed(plan.overrides(plan.enqueued_trials[0], 1)).model.dropout == dropout
 
 
 def test_a_group_moves_the_baseline_of_its_keys(planned: Planned) -> None:
     (plan,) = planned(*SMALL, "training=model2", "training.batch_size=64,128")
-    assert (plan.config.training.epochs, plan.queue[0]["training.batch_size"]) == (30, 128)
+    assert (plan.config.training.epochs, plan.enqueued_trials[0]["training.batch_size"]) == (
+        30,
+        128,
+    )
 
 
 @pytest.mark.parametrize(
@@ -329,7 +332,10 @@ def test_the_best_weights_are_restored_unless_somebody_says_otherwise(
 ) -> None:
     (plan,) = planned(*SMALL, *typed)
     assert plan.config.training.restore_best_weights is baseline
-    assert composed(plan.overrides(plan.queue[0], 1)).training.restore_best_weights is baseline
+    assert (
+        composed(plan.overrides(plan.enqueued_trials[0], 1)).training.restore_best_weights
+        is baseline
+    )
 
 
 @pytest.mark.parametrize(
@@ -380,7 +386,7 @@ def test_a_group_of_conf_can_be_explored(planned: Planned) -> None:
         "training": CategoricalDistribution(("model1", "model2")),
         "training.learning_rate": CategoricalDistribution((0.001, 0.01)),
     }
-    assert plan.queue == [{"training": "model1", "training.learning_rate": 0.001}]
+    assert plan.enqueued_trials == [{"training": "model1", "training.learning_rate": 0.001}]
     config = composed(plan.overrides({"training": "model2", "training.learning_rate": 0.01}, 1))
     assert (config.training.epochs, config.training.batch_size, config.training.learning_rate) == (
         30,
@@ -546,7 +552,7 @@ BAD = [
 @pytest.mark.parametrize(("typed", "message"), BAD)
 def test_what_is_no_sweep_is_told(planned: Planned, typed: str, message: str) -> None:
     fixed = FIXED if typed.startswith("model=") else SMALL
-    with pytest.raises(SAID_BY_THE_USER) as caught:
+    with pytest.raises(USER_ERRORS) as caught:
         planned(*fixed, typed)
     told = explain(caught.value)
     assert told.startswith(message)
@@ -576,6 +582,6 @@ def test_what_is_no_sweep_is_told(planned: Planned, typed: str, message: str) ->
 def test_params_are_held_to_the_same_rules(
     planned: Planned, key: str, text: str, message: str
 ) -> None:
-    with pytest.raises(SAID_BY_THE_USER) as caught:
+    with pytest.raises(USER_ERRORS) as caught:
         planned(*SMALL, params={key: text})
     assert explain(caught.value).startswith(message)

@@ -19,8 +19,8 @@ from svhn_sweep.sweep.plan.search_space import (
     describe,
     distribution,
     exact,
-    in_hydras_grammar,
     size,
+    to_override,
 )
 
 
@@ -272,7 +272,7 @@ def test_what_has_no_stepped_floats_is_exact(space: BaseDistribution, value: Val
     ],
 )
 def test_hydra_reads_back_what_was_written(value: Value) -> None:
-    override = OverridesParser.create().parse_override(in_hydras_grammar("model.key", value))
+    override = OverridesParser.create().parse_override(to_override("model.key", value))
     read = OmegaConf.create({"key": override.value()})[
         "key"
     ]  # OmegaConf takes the backslash from \${

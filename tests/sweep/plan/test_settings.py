@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from hydra import compose, initialize_config_dir
 
-from svhn_sweep.config.error_messages import SAID_BY_THE_USER, explain
+from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.schema import conf_dir, register_schema
 from svhn_sweep.sweep.plan import settings
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig
@@ -38,16 +38,16 @@ def test_the_defaults(settings_of: SettingsOf) -> None:
         storage=None,
         n_trials=24,
         timeout=None,
-        target=None,
+        target_value=None,
         metric="val/accuracy",
         sampler="tpe",
-        pruner=PrunerConfig("successive_halving", startup_trials=5, warmup_epochs=4),
+        pruner=PrunerConfig("successive_halving", startup_trials=5, min_resource=4),
         workers="auto",
         workers_per_gpu="auto",
         devices=None,
-        trials_per_worker=20,
+        max_trials_per_worker=20,
         trial_timeout=None,
-        failures_in_a_row=5,
+        max_consecutive_failures=5,
         cluster=None,
         confirm=ConfirmConfig(seeds=5),
         dry_run=False,
@@ -76,8 +76,8 @@ def test_less_loss_is_better_and_more_accuracy(
         ("devices=[cpu]", "devices", ["cpu"]),
         ("confirm=null", "confirm", None),
         ("confirm.seeds=2", "confirm", ConfirmConfig(2)),
-        ("target=-1", "target", -1.0),
-        ("target=0", "target", 0.0),
+        ("target_value=-1", "target_value", -1.0),
+        ("target_value=0", "target_value", 0.0),
         ("timeout=1.5", "timeout", 1.5),
         ("metric=val/loss", "metric", "val/loss"),
         ("study_name=mine-2", "study_name", "mine-2"),
@@ -133,28 +133,28 @@ BAD = [
     ("timeout=0", "hydra.sweeper.timeout must be greater than 0 but got 0.0."),
     ("timeout=-1", "hydra.sweeper.timeout must be greater than 0 but got -1.0."),
     ("timeout=inf", "hydra.sweeper.timeout must be a finite number greater than 0 but got inf."),
-    ("target=inf", "hydra.sweeper.target must be a finite number but got inf."),
-    ("target=nan", "hydra.sweeper.target must be a finite number but got nan."),
+    ("target_value=inf", "hydra.sweeper.target_value must be a finite number but got inf."),
+    ("target_value=nan", "hydra.sweeper.target_value must be a finite number but got nan."),
     ("trial_timeout=0", "hydra.sweeper.trial_timeout must be greater than 0 but got 0.0."),
     (
         "workers_per_gpu=0",
         "hydra.sweeper.workers_per_gpu must be auto or a number from 1 to 64 but got '0'.",
     ),
     (
-        "trials_per_worker=0",
-        "hydra.sweeper.trials_per_worker must be at least 1 and at most 1000000 but got 0.",
+        "max_trials_per_worker=0",
+        "hydra.sweeper.max_trials_per_worker must be at least 1 and at most 1000000 but got 0.",
     ),
     (
-        "failures_in_a_row=0",
-        "hydra.sweeper.failures_in_a_row must be at least 1 and at most 1000000 but got 0.",
+        "max_consecutive_failures=0",
+        "hydra.sweeper.max_consecutive_failures must be at least 1 and at most 1000000 but got 0.",
     ),
     (
         "pruner.startup_trials=-1",
         "hydra.sweeper.pruner.startup_trials must be at least 0 and at most 1000000 but got -1.",
     ),
     (
-        "pruner.warmup_epochs=-1",
-        "hydra.sweeper.pruner.warmup_epochs must be at least 0 and at most 1000000 but got -1.",
+        "pruner.min_resource=-1",
+        "hydra.sweeper.pruner.min_resource must be at least 0 and at most 1000000 but got -1.",
     ),
     (
         "confirm.seeds=1",
@@ -181,6 +181,25 @@ BAD = [
         "devices=cpu",
         "hydra.sweeper.devices: Invalid value assigned: str is not a ListConfig, list or tuple.",
     ),
+    # an old name
+    (
+        "failures_in_a_row=3",
+        "hydra.sweeper.failures_in_a_row is not a key of the config; "
+        "did you mean max_consecutive_failures?",
+    ),
+    (
+        "target=0.9",
+        "hydra.sweeper.target is not a key of the config; did you mean target_value?",
+    ),
+    (
+        "trials_per_worker=1",
+        "hydra.sweeper.trials_per_worker is not a key of the config; "
+        "did you mean max_trials_per_worker?",
+    ),
+    (
+        "pruner.warmup_epochs=1",
+        "hydra.sweeper.pruner.warmup_epochs is not a key of the config; did you mean min_resource?",
+    ),
     # no value at all
     ("n_trials=???", "hydra.sweeper.n_trials must have a value but has none."),
 ]
@@ -188,7 +207,7 @@ BAD = [
 
 @pytest.mark.parametrize(("typed", "message"), BAD)
 def test_a_bad_setting_is_named(settings_of: SettingsOf, typed: str, message: str) -> None:
-    with pytest.raises(SAID_BY_THE_USER) as caught:
+    with pytest.raises(USER_ERRORS) as caught:
         settings_of(typed)
     told = explain(caught.value)
     assert told.startswith(message)

@@ -14,6 +14,7 @@ from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking import markdown
 from svhn_sweep.tracking.journal import Journal, history
 from svhn_sweep.tracking.journal import read as journal_of
+from svhn_sweep.trial_status import TrialStatus
 
 COMMAND = "python -m svhn_sweep -m optuna"
 
@@ -34,7 +35,7 @@ def trained(study: Study, *values: float, text: str = "Trained.") -> Path:
     folder = study.folder(train(study, *values).number)
     if text:
         with Journal(folder) as journal:
-            journal.describe(text)
+            journal.set_note(text)
     return folder
 
 
@@ -87,7 +88,7 @@ def test_what_was_found_stays_in_the_description_of_a_study_that_goes_on(studies
     parent = parent_of(study)
     with parent.journal:
         parent.report(["Trial 1 has 85.00%."], {}, 1, None, 2)
-        parent.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
+        parent.end(TrialStatus.complete)
     told = described(study.plan.folder)
     assert "- Trial 1 has 85.00%.\n" in told
     assert markdown.picture("history.png") in told

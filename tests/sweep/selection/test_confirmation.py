@@ -21,6 +21,7 @@ from svhn_sweep.sweep.selection.confirmation import (
     verdicts,
 )
 from svhn_sweep.sweep.study.study import Study
+from svhn_sweep.trial_status import TrialStatus
 
 
 def searched(studies: Studies, *values: float, direction: str = "maximize") -> Study:
@@ -116,7 +117,7 @@ def test_the_best_has_to_prove_itself_unless_it_is_the_baseline(
     studies: Studies, direction: str, values: list[float], best: int | None
 ) -> None:
     plan = confirmation.plan(searched(studies, *values, direction=direction), 2)
-    assert ([each["trial"] for each in plan.queue] if plan else None) == (
+    assert ([each["trial"] for each in plan.enqueued_trials] if plan else None) == (
         None if best is None else [0, best] * 2
     )
 
@@ -132,22 +133,22 @@ def test_there_is_nothing_to_beat_without_a_baseline(studies: Studies, state: st
 def test_both_arms_are_trained_on_fresh_seeds(studies: Studies) -> None:
     study = searched(studies, 0.5, 0.6)
     plan = planned(study, 3)
-    assert [(each["trial"], each["seed"]) for each in plan.queue] == [
+    assert [(each["trial"], each["seed"]) for each in plan.enqueued_trials] == [
         (number, seed) for seed in (43, 44, 45) for number in (0, 1)
     ]
     assert (plan.name, plan.folder) == ("study-confirm", study.plan.folder / "confirm")
-    assert plan.spelt(plan.queue[0]) == [
+    assert plan.spelt(plan.enqueued_trials[0]) == [
         *study.plan.spelt(BASELINE),
         "seed=43",
         "tracking.log_model=true",
     ]
     best = study.trials()[1].params
-    assert plan.spelt(plan.queue[1]) == [
+    assert plan.spelt(plan.enqueued_trials[1]) == [
         *study.plan.spelt(best),
         "seed=43",
         "tracking.log_model=true",
     ]
-    assert (plan.title(0, plan.queue[0]), plan.describe(1, plan.queue[1])) == (
+    assert (plan.title(0, plan.enqueued_trials[0]), plan.describe(1, plan.enqueued_trials[1])) == (
         "baseline seed 43",
         "trial 1, seed 43",
     )
@@ -157,7 +158,7 @@ def test_both_arms_are_trained_on_fresh_seeds(studies: Studies) -> None:
 def test_the_studys_own_seed_is_not_fresh(studies: Studies, seed: int) -> None:
     study = searched(studies, 0.5, 0.6)
     study.plan = replace(study.plan, config=replace(study.plan.config, seed=seed))
-    seeds = {each["seed"] for each in planned(study, 1000).queue}
+    seeds = {each["seed"] for each in planned(study, 1000).enqueued_trials}
     assert len(seeds) == 1000
     assert seed not in seeds
     assert all(type(each) is int and 0 <= each <= MAX_SEED for each in seeds)
@@ -267,7 +268,7 @@ def test_what_failed_is_tried_again_with_the_next_start(
     assignment = again.next()
     assert (assignment is not None) is trained_again
     if assignment is not None:
-        assert (assignment.number, assignment.params) == (4, again.plan.queue[1])
+        assert (assignment.number, assignment.params) == (4, again.plan.enqueued_trials[1])
         assert again.next() is None
 
 
@@ -358,7 +359,7 @@ def test_a_pair_is_of_one_seed_whichever_arm_ended_first(studies: Studies) -> No
         again.next()
     for number in (3, 0, 2, 1):
         write(again, number, number / 10)
-        again.tell(number, "complete", "")
+        again.tell(number, TrialStatus.complete, "")
     assert verdict(again, 1) == compare((0.0, 0.2), (0.1, 0.3), maximize=True)
 
 

@@ -14,6 +14,7 @@ from svhn_sweep.sweep.plan.plan import Params
 from svhn_sweep.sweep.plan.settings import PrunerConfig
 from svhn_sweep.sweep.study.study import PendingTrial, Study
 from svhn_sweep.tracking import journal
+from svhn_sweep.trial_status import TrialStatus
 
 
 def handed_out(study: Study) -> PendingTrial:
@@ -149,7 +150,7 @@ def test_the_budget_holds_over_all_starts(
         before = len(study.trials())
         while (assignment := study.next()) is not None:
             write(study, assignment.number, 0.5)
-            study.tell(assignment.number, "complete", "")
+            study.tell(assignment.number, TrialStatus.complete, "")
         found.append(len(study.trials()) - before)
     assert found == trained
     assert [trial.number for trial in study.finished()] == list(range(sum(trained)))
@@ -226,7 +227,7 @@ def test_what_was_interrupted_is_finished_although_the_target_is_reached(studies
     interrupted, trained = handed_out(study), handed_out(study)
     study.interrupt(interrupted.number)
     write(study, trained.number, 0.95)
-    study.tell(trained.number, "complete", "")
+    study.tell(trained.number, TrialStatus.complete, "")
     assert handed_out(study).number == interrupted.number
     assert study.next() is None
 
@@ -250,7 +251,7 @@ def test_the_baseline_is_one_only_when_it_is_complete(studies: Studies) -> None:
     handed_out(study)
     assert study.baseline() is None
     write(study, 0, 0.5)
-    study.tell(0, "complete", "")
+    study.tell(0, TrialStatus.complete, "")
     assert study.baseline() == study.trials()[0]
 
 
@@ -320,7 +321,7 @@ def test_a_trial_that_went_on_is_told_as_one(studies: Studies) -> None:
     handed_out(again)
     write(again, 0, 0.4, 0.6)
     again.report(0, 2, 0.6)
-    trial = again.tell(0, "complete", "")
+    trial = again.tell(0, TrialStatus.complete, "")
     assert (trial.number, trial.value, trial.intermediate_values) == (0, 0.6, {1: 0.4, 2: 0.6})
 
 
@@ -355,13 +356,13 @@ def test_every_epoch_of_the_folder_is_reported_once(studies: Studies, heard: lis
     write(study, assignment.number, *values.values())
     for epoch in heard:
         assert not study.report(assignment.number, epoch, values[epoch])
-    assert study.tell(assignment.number, "complete", "").intermediate_values == values
+    assert study.tell(assignment.number, TrialStatus.complete, "").intermediate_values == values
 
 
 def test_a_trial_that_failed_before_its_folder_was_made_is_told(studies: Studies) -> None:
     study = studies.open()
     handed_out(study)
-    trial = study.tell(0, "failed", "no memory")
+    trial = study.tell(0, TrialStatus.failed, "no memory")
     assert (trial.state, trial.intermediate_values) == (TrialState.FAIL, {})
     assert trial.user_attrs == {"state": "failed", "reason": "no memory", "seconds": 0}
 
@@ -428,25 +429,25 @@ def epochs_until_pruned(study: Study, *, value: float) -> int | None:
 def test_a_hopeless_trial_is_pruned_after_warm_up(
     studies: Studies, name: str, pruned: int | None, direction: str
 ) -> None:
-    pruner = PrunerConfig(name, startup_trials=2, warmup_epochs=2)
+    pruner = PrunerConfig(name, startup_trials=2, min_resource=2)
     study = studies.open(settings=sweeper(direction=direction, pruner=pruner))
     good, bad = (0.9, 0.1) if direction == "maximize" else (0.1, 0.9)
     for _ in range(2):
         number = len(study.trials())
         assert epochs_until_pruned(study, value=good) is None
         write(study, number, good)
-        study.tell(number, "complete", "")
+        study.tell(number, TrialStatus.complete, "")
     assert epochs_until_pruned(study, value=bad) == pruned
 
 
 @pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])
 def test_a_resumed_trial_hears_the_same_answer_again(studies: Studies, name: str) -> None:
-    settings = sweeper(pruner=PrunerConfig(name, startup_trials=2, warmup_epochs=2))
+    settings = sweeper(pruner=PrunerConfig(name, startup_trials=2, min_resource=2))
     study = studies.open(settings=settings)
     for number in range(2):
         assert epochs_until_pruned(study, value=0.9) is None
         write(study, number, 0.9)
-        study.tell(number, "complete", "")
+        study.tell(number, TrialStatus.complete, "")
     assert epochs_until_pruned(study, value=0.1) == 2
     for _ in range(2):
         study = studies.open(settings=settings)
@@ -455,7 +456,7 @@ def test_a_resumed_trial_hears_the_same_answer_again(studies: Studies, name: str
 
 
 def test_the_median_pruner_waits_for_complete_trials(studies: Studies) -> None:
-    pruner = PrunerConfig("median", startup_trials=2, warmup_epochs=0)
+    pruner = PrunerConfig("median", startup_trials=2, min_resource=0)
     study = studies.open(settings=sweeper(pruner=pruner))
     train(study, 0.9)
     train(study, 0.9, state="pruned")
@@ -465,7 +466,7 @@ def test_the_median_pruner_waits_for_complete_trials(studies: Studies) -> None:
 
 
 def test_the_baseline_is_never_pruned(studies: Studies) -> None:
-    settings = sweeper(pruner=PrunerConfig("median", startup_trials=1, warmup_epochs=0))
+    settings = sweeper(pruner=PrunerConfig("median", startup_trials=1, min_resource=0))
     study = studies.open(settings=settings)
     baseline = handed_out(study)
     train(study, 0.9)
@@ -476,7 +477,7 @@ def test_the_baseline_is_never_pruned(studies: Studies) -> None:
 def test_halving_has_trials_compete_with_a_baseline_that_is_still_training(
     studies: Studies,
 ) -> None:
-    settings = sweeper(pruner=PrunerConfig("successive_halving", startup_trials=0, warmup_epochs=2))
+    settings = sweeper(pruner=PrunerConfig("successive_halving", startup_trials=0, min_resource=2))
     study = studies.open(settings=settings)
     baseline = handed_out(study)
     assert not any(study.report(baseline.number, epoch, 0.9) for epoch in (1, 2))
@@ -485,7 +486,7 @@ def test_halving_has_trials_compete_with_a_baseline_that_is_still_training(
 
 
 def test_halving_lets_every_second_trial_go_on_from_a_rung_to_the_next(studies: Studies) -> None:
-    settings = sweeper(pruner=PrunerConfig("successive_halving", startup_trials=0, warmup_epochs=1))
+    settings = sweeper(pruner=PrunerConfig("successive_halving", startup_trials=0, min_resource=1))
     study = studies.open(settings=settings)
     assert epochs_until_pruned(study, value=0.9) is None
     number = handed_out(study).number
@@ -496,14 +497,14 @@ def test_halving_lets_every_second_trial_go_on_from_a_rung_to_the_next(studies: 
 
 
 def test_a_trial_that_came_to_its_last_epoch_is_complete(studies: Studies) -> None:
-    settings = sweeper(pruner=PrunerConfig("median", startup_trials=1, warmup_epochs=EPOCHS))
+    settings = sweeper(pruner=PrunerConfig("median", startup_trials=1, min_resource=EPOCHS))
     study = studies.open(settings=settings)
     train(study, *[0.9] * EPOCHS)
     assert epochs_until_pruned(study, value=0.1) is None
 
 
 def test_nothing_is_pruned_where_every_value_is_needed(studies: Studies) -> None:
-    settings = sweeper(pruner=PrunerConfig("median", startup_trials=0, warmup_epochs=0))
+    settings = sweeper(pruner=PrunerConfig("median", startup_trials=0, min_resource=0))
     study = studies.open(settings=settings, prune=False)
     train(study, 0.9)
     assert epochs_until_pruned(study, value=0.1) is None

@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 from svhn_sweep.sweep.terminal.progress import FinishedTrial, SweepProgress
+from svhn_sweep.trial_status import TrialStatus
 
 WHAT = "learning_rate 1.2e-03, dropout 0.31"
 MORE = "learning_rate 1.2e-03, filters [16, 32], dropout 0.31"  # brackets are text, not markup
@@ -46,7 +47,9 @@ class Screen:
         for epoch in range(after + 1, epochs + 1):
             self.progress.on_epoch("m", number, epoch, 0.5)
         self.now += seconds
-        return self.says(lambda: self.progress.on_trial_end("m", number, state, value, reason))
+        return self.says(
+            lambda: self.progress.on_trial_end("m", number, TrialStatus(state), value, reason)
+        )
 
     def says(self, action: Callable[[], object]) -> str:
         """What is written while something is done, without the codes that colour it and move the
@@ -205,7 +208,8 @@ def test_without_a_worker_no_time_is_told() -> None:
 
 def test_the_last_trial_has_one_worker_and_nothing_is_left_after_it() -> None:
     shown = screen(
-        terminal=True, earlier=[FinishedTrial(number, "failed", None) for number in range(6)]
+        terminal=True,
+        earlier=[FinishedTrial(number, TrialStatus.failed, None) for number in range(6)],
     )
     with shown.progress:
         shown.trial(6, value=0.8, seconds=600)
@@ -232,12 +236,12 @@ def test_an_interrupted_trial_does_not_count_until_it_ends() -> None:
 
 def test_what_was_done_earlier_counts() -> None:
     earlier = [
-        FinishedTrial(0, "complete", 0.80, is_baseline=True),
-        FinishedTrial(1, "complete", 0.85),
-        FinishedTrial(2, "pruned", 0.95),
-        FinishedTrial(3, "diverged", None),
-        FinishedTrial(4, "failed", None),
-        FinishedTrial(5, "interrupted", None),
+        FinishedTrial(0, TrialStatus.complete, 0.80, is_baseline=True),
+        FinishedTrial(1, TrialStatus.complete, 0.85),
+        FinishedTrial(2, TrialStatus.pruned, 0.95),
+        FinishedTrial(3, TrialStatus.diverged, None),
+        FinishedTrial(4, TrialStatus.failed, None),
+        FinishedTrial(5, TrialStatus.interrupted, None),
     ]
     shown = screen(earlier=earlier)
     assert shown.file.getvalue() == "m  5/8  2 complete, 1 pruned, 2 failed\n"
@@ -261,7 +265,7 @@ def test_a_terminal_shows_a_row_for_each_running_trial() -> None:
         assert re.search(
             r"m trial 3  [━╸╺]+  11/40  81.00 %  best 82.00 %  1 min 15 s", shown.rows()
         )
-        progress.on_trial_end("m", 3, "pruned", 0.81)
+        progress.on_trial_end("m", 3, TrialStatus.pruned, 0.81)
         assert "trial 3" not in shown.rows()
 
 

@@ -260,7 +260,7 @@ def test_a_worker_lives_as_long_as_its_driver_speaks_to_it(
         busy.train(IMPOSSIBLE, 1)
         answer = busy.next_event()
         assert isinstance(answer, TrialEnded)
-        assert answer.state == "failed"
+        assert answer.status == "failed"
         assert "modle" in answer.reason
     assert (busy.trials, busy.process.poll()) == (2, None)
     busy.process.send_signal(signal.SIGINT)  # Ctrl-C is the driver's to decide on

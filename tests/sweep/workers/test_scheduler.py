@@ -36,8 +36,9 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerReady,
 )
 from svhn_sweep.sweep.workers.scheduler import Scheduler
-from svhn_sweep.tracking.background_uploader import Live
+from svhn_sweep.tracking.background_uploader import BackgroundUploader
 from svhn_sweep.tracking.journal import Journal, end_tags
+from svhn_sweep.trial_status import TrialStatus
 
 Behaviour = Callable[[TrainRequest], Event]
 
@@ -49,8 +50,8 @@ def completes(request: TrainRequest) -> Event:
         for epoch in (1, 2, 3):
             journal.metrics({"val/accuracy": epoch / 10, "epoch_seconds": 1.0}, step=epoch)
         journal.metrics({"val/macro_f1": 0.5})
-        journal.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
-    return TrialEnded("complete", "")
+        journal.end(TrialStatus.complete)
+    return TrialEnded(TrialStatus.complete, "")
 
 
 def begins_and(event: Event) -> Behaviour:
@@ -157,7 +158,7 @@ class FakeCluster:
 class Nobody:
     """In MLflow's place."""
 
-    def follow(self, folder: Path) -> None:
+    def watch(self, folder: Path) -> None:
         pass
 
 
@@ -173,8 +174,8 @@ def run(
     shown = io.StringIO()
     progress = SweepProgress(Console(file=shown, width=200), "val/accuracy", True, 1)
     progress.add_study(study.plan.name, study.n_trials, [])
-    settings = replace(sweeper(), workers=workers, trial_timeout=None, failures_in_a_row=5)
-    Scheduler(settings, cluster, [], cast(Live, Nobody())).run_until_done(
+    settings = replace(sweeper(), workers=workers, trial_timeout=None, max_consecutive_failures=5)
+    Scheduler(settings, cluster, [], cast(BackgroundUploader, Nobody())).run_until_done(
         [study], progress, deadline
     )
     return shown.getvalue()
@@ -328,7 +329,7 @@ def test_a_trial_whose_end_is_written_is_only_told(studies: Studies) -> None:
     assert assignment is not None
     write(study, assignment.number, 0.1, 0.2, 0.3)
     with Journal(study.folder(assignment.number)) as journal:
-        journal.end("FINISHED", {"trial.state": "complete", "trial.reason": ""})
+        journal.end(TrialStatus.complete)
     again = studies.open(studies.plan(n_trials=1))
     cluster = FakeCluster({"a": 1}, {"a": [completes]})
     run(again, cluster)

@@ -26,7 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from svhn_sweep import data
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError, SweepInterruptedError
-from svhn_sweep.native_output import native_messages_to
+from svhn_sweep.native_output import redirect_native_output
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.local import LocalMachine, worker_environment
@@ -63,7 +63,9 @@ class RayCluster:
         self._digits: dict[str, ray.ObjectRef] = {}  # by SHA-256
         self._stack = ExitStack()
         log.parent.mkdir(exist_ok=True)
-        self._stack.enter_context(native_messages_to(log))  # Ray's C++ speaks of lost nodes, too
+        self._stack.enter_context(
+            redirect_native_output(log)
+        )  # Ray's C++ speaks of lost nodes, too
         try:
             _connect(settings.cluster)
             self.nodes = RayNodes(ray.get_runtime_context().gcs_address, settings)
@@ -112,7 +114,8 @@ class RayCluster:
         return [slot for node in self.nodes.present.values() for slot in node.slots]
 
     def notices(self) -> list[str]:
-        notices, self.nodes.notices = self.nodes.notices, []
+        notices = self.nodes.notices
+        self.nodes.notices = []
         return notices
 
     def describe(self) -> str:
@@ -143,7 +146,7 @@ class RayCluster:
         with calls_of_ray():
             actor = actor_class.remote(worker_environment() | visible)
             return RayWorker(
-                actor, node.name, self._digits, self.settings.trials_per_worker, self._look_soon
+                actor, node.name, self._digits, self.settings.max_trials_per_worker, self._look_soon
             )
 
     def _look_soon(self) -> None:

@@ -45,7 +45,8 @@ class FolderCopy:
 
     def __init__(self, folder: Path, state: FolderState) -> None:
         """Make it. `folder`: an empty one."""
-        self.folder, self._journal_size = folder, len(state.journal)
+        self.folder = folder
+        self._journal_size = len(state.journal)
         (folder / JOURNAL).write_bytes(state.journal)
         if state.checkpoint is not None:
             (folder / CHECKPOINT).write_bytes(state.checkpoint)
@@ -58,7 +59,8 @@ class FolderCopy:
         files = {path: (self.folder / path).read_bytes() for path in changed}
         journal = (self.folder / JOURNAL).read_bytes()
         changes = FolderChanges(files, journal[self._journal_size :])
-        self._versions, self._journal_size = present, len(journal)
+        self._versions = present
+        self._journal_size = len(journal)
         return changes
 
     def _present(self) -> dict[str, tuple[int, int]]:

@@ -162,7 +162,8 @@ class RayNodes:
                 self._use_answer(alive[node_id], reference)
 
     def _use_answer(self, info: Info, reference: "ray.ObjectRef") -> None:
-        node_id, name = info["NodeID"], self._name(info)
+        node_id = info["NodeID"]
+        name = self._name(info)
         try:
             facts: node_facts.NodeFacts = ray.get(reference)
         except ray.exceptions.RayTaskError as error:

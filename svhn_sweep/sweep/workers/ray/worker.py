@@ -67,7 +67,8 @@ class RayWorker:
         return self.trials < self.max_trials and self.threads in (0, threads)
 
     def train(self, request: TrainRequest, threads: int) -> None:
-        self.trials, self.threads = self.trials + 1, threads
+        self.trials = self.trials + 1
+        self.threads = threads
         with _writes_of_folder():
             self._folder = TrialFolder(request.folder, request.run_info)
             state = self._folder.state()
@@ -82,7 +83,8 @@ class RayWorker:
             self.pending = self.actor.answer.remote(stop)
 
     def next_event(self) -> Event:
-        reference, self.pending = self.pending, None
+        reference = self.pending
+        self.pending = None
         try:
             reply: Any = ray.get(reference)
         except (OSError, ray.exceptions.LocalRayletDiedError) as error:
@@ -139,7 +141,8 @@ class RayWorker:
         return NodeFault(f"on node {self.node}: {last_line(error)}")
 
     def _close_folder(self) -> None:
-        folder, self._folder = self._folder, None
+        folder = self._folder
+        self._folder = None
         if folder is not None:
             with suppress(OSError):  # a full disk, which was told when it was written to
                 folder.close()

@@ -10,7 +10,7 @@ from svhn_sweep.sweep.workers.ray.folder_copy import (
     FolderState,
     TrialFolder,
 )
-from svhn_sweep.tracking.journal import JOURNAL, Journal, end_tags, has_ended, history
+from svhn_sweep.tracking.journal import JOURNAL, Journal, end_tags, finalize_if_dead, history
 from svhn_sweep.trial import CHECKPOINT, RunInfo
 
 RUN = RunInfo("trial 1", "svhn", "sqlite:///mlflow.db", {"role": "trial"})
@@ -90,8 +90,8 @@ def test_a_file_is_there_before_the_journal_names_it(
 
 def test_while_a_copy_is_trained_in_nobody_takes_the_run_for_dead(tmp_path: Path) -> None:
     with TrialFolder(tmp_path, RUN):
-        assert not has_ended(tmp_path)
+        assert not finalize_if_dead(tmp_path)
         with pytest.raises(BlockingIOError):
             Journal(tmp_path, patience=0)
-    assert has_ended(tmp_path)
+    assert finalize_if_dead(tmp_path)
     assert (end_tags(tmp_path) or {})["trial.state"] == "interrupted"
