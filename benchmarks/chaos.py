@@ -133,7 +133,7 @@ DRIVER = {
     "svhn_sweep.tracking.journal:Journal.start": 1,
     "optuna.study.study:Study.ask": 4,
     "optuna.trial._trial:Trial.suggest_float": 8,
-    "svhn_sweep.tracking.tracking_uri:create_whole": 2,
+    "svhn_sweep.files:create_atomically": 2,
     "mlflow.tracking.client:MlflowClient.create_experiment": 1,
     "mlflow.tracking.client:MlflowClient.create_run": 4,
     "mlflow.tracking.client:MlflowClient.log_batch": 20,
@@ -148,7 +148,7 @@ DRIVER = {
     "mlflow.tracking.client:MlflowClient.log_artifact": 10,
     "mlflow.tracking.client:MlflowClient.set_terminated": 3,
     "svhn_sweep.sweep.report.study_run:StudyRun.report": 1,
-    "svhn_sweep.sweep.selection.confirmation:plan": 1,
+    "svhn_sweep.sweep.selection.confirmation:plan_confirmation": 1,
     "mlflow.tracking.client:MlflowClient.create_logged_model": 1,
     "mlflow.tracking.client:MlflowClient.finalize_logged_model": 1,
     "svhn_sweep.sweep.workers.local:LocalMachine.evaluate": 1,
@@ -159,12 +159,12 @@ DRIVER = {
 }
 WORKER = {
     "svhn_sweep.tracking.journal:Journal.start": 4,
-    "svhn_sweep.tracking.journal:Journal.params": 4,
+    "svhn_sweep.tracking.journal:Journal.log_params": 4,
     "svhn_sweep.training.fit:fit": 4,
     "svhn_sweep.training.progress:Progress.on_train_batch_end": 20,  # up to 16 batches each
     "svhn_sweep.training.checkpoint:save": 15,
     "numpy:savez": 15,  # in the middle of saving: the file is open, or not yet in its place
-    "svhn_sweep.tracking.journal:Journal.metrics": 15,
+    "svhn_sweep.tracking.journal:Journal.log_metrics": 15,
     "multiprocessing.connection:Connection.send": 15,
     "svhn_sweep.tracking.saved_model:save_model": 1,
     "svhn_sweep.tracking.journal:Journal.end": 4,

@@ -145,11 +145,17 @@ def _round(folder: Path, name: str, epochs: int, known: dict[str, promises.Histo
             found += _on_a_new_cluster(nodes, sweep)
         elif code != 0:
             found.append(f"exit code {code}: {(sweep.folder / 'out.txt').read_text()[-2000:]}")
-        left = [pid for node in nodes.nodes for pid in node.workers()]
-        time.sleep(1) if left else None
-        found += [f"left: {pid}" for node in nodes.nodes for pid in node.workers()]
+        found += _still_alive(nodes)
     result = promises.Result(sweep.folder, EPOCHS, TRIALS, SEEDS, 1)
     return found + promises.broken(result, known)
+
+
+def _still_alive(nodes: RayNodes) -> list[str]:
+    """Workers that outlive their sweep by more than is promised."""
+    end = time.monotonic() + GONE_WITHIN
+    while any(node.workers() for node in nodes.nodes) and time.monotonic() < end:
+        time.sleep(0.1)
+    return [f"left: {pid}" for node in nodes.nodes for pid in node.workers()]
 
 
 def _on_a_new_cluster(nodes: RayNodes, sweep: Sweep) -> list[str]:

@@ -164,7 +164,7 @@ def memory(bench: Bench) -> Found:
             "hydra.sweeper.confirm=null",
         )
         wide = (TOO_WIDE, "model.filters.conv2=choice(32,1024)", "training.batch_size=15000")
-        printed = _sweep(bench, Path(folder), *chosen, *(wide if machine.gpus() else ()))
+        printed = _sweep(bench, Path(folder), *chosen, *(wide if machine.visible_gpus() else ()))
         return {"printed": printed[-6000:], "runs": _tracked(bench, Path(folder))}
 
 

@@ -16,16 +16,17 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import optuna
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Run, ViewType
 from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep import data
-from svhn_sweep.config.schema import conf_dir, from_composed, register_schema
+from svhn_sweep.config.schema import compose_config, conf_dir, register_schema
 from svhn_sweep.tracking import journal
-from svhn_sweep.trial import RunInfo, run_trial
+from svhn_sweep.tracking.run_info import RunInfo
+from svhn_sweep.trial import run_trial
 
 PER_EPOCH = (
     "train/loss",
@@ -330,7 +331,7 @@ def uninterrupted(overrides: list[str]) -> History:
         logging.ERROR
     )  # it warns of many models in one process
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = from_composed(compose("config", [*overrides, "tracking.log_model=false"]))
+        config = compose_config([*overrides, "tracking.log_model=false"])
     with TemporaryDirectory() as folder, redirect_stdout(StringIO()):
         run_trial(
             config,

@@ -109,7 +109,7 @@ def this_machine() -> str:
         [
             f"{machine.cores()} cores",
             device,
-            *[each for each in WIDEST if each in machine.flags()][:1],
+            *[each for each in WIDEST if each in machine.cpu_flags()][:1],
         ]
     )
 
@@ -182,7 +182,7 @@ def steps(file: Path, folder: Path) -> Part:
     """Three epochs of each setting after the first, twice, the second time the other way round;
     one more profiled.
     """
-    precision = machine.precision(Precision.auto, machine.gpus())
+    precision = machine.resolve_precision(Precision.auto, machine.visible_gpus())
     settings = {
         "plain": (["plain_steps.py"], 1),
         "float32": (["steps.py", "--precision=float32"], 1),

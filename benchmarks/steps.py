@@ -21,11 +21,11 @@ from pathlib import Path
 
 import keras
 import tensorflow as tf
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from speed_results import MODELS, rates
 
 from svhn_sweep import data
-from svhn_sweep.config.schema import Config, conf_dir, from_composed, register_schema
+from svhn_sweep.config.schema import Config, compose_config, conf_dir, register_schema
 from svhn_sweep.training.device import use_threads
 from svhn_sweep.training.fit import fit
 from svhn_sweep.training.model import build_model
@@ -49,7 +49,7 @@ def composed(model: str, path: str, precision: str, epochs: int, *overrides: str
     register_schema()
     chosen = [f"model={model}", "data=svhn", f"data.path={path}", f"training.precision={precision}"]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return from_composed(compose("config", [*chosen, f"training.epochs={epochs}", *overrides]))
+        return compose_config([*chosen, f"training.epochs={epochs}", *overrides])
 
 
 def flop(model: keras.Model) -> tuple[float, float]:

@@ -9,11 +9,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from svhn_sweep.config.schema import SyntheticConfig, conf_dir, from_composed, register_schema
+from svhn_sweep.config.schema import SyntheticConfig, compose_config, conf_dir, register_schema
 from svhn_sweep.data import Images, Labels, Splits, hdf5, load, split_validation
 from svhn_sweep.training.evaluation import evaluate, predictor
 from svhn_sweep.training.fit import fit
@@ -23,9 +23,7 @@ from svhn_sweep.training.model import build_model
 def accuracies(model_name: str, seed: int, tests: list[tuple[Images, Labels]]) -> list[float]:
     """Train one baseline on the default synthetic digits; its accuracy on each test set."""
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = from_composed(
-            compose("config", [f"model={model_name}", f"seed={seed}", "data=synthetic"])
-        )
+        config = compose_config([f"model={model_name}", f"seed={seed}", "data=synthetic"])
     training = config.training
     digits = load(config.data, test=False)
     parts = split_validation(digits, training.validation_split)
@@ -45,7 +43,7 @@ def main() -> None:
     register_schema()
     seeds = [int(seed) for seed in sys.argv[2:]] or [42, 43, 44]
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        synthetic = from_composed(compose("config", ["data=synthetic"])).data
+        synthetic = compose_config(["data=synthetic"]).data
     assert isinstance(synthetic, SyntheticConfig)
     tests = [
         test_split(load(synthetic, test=True)),

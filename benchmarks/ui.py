@@ -27,7 +27,7 @@ from svhn_sweep.tracking import saved_views, tracking_uri
 
 EPOCHS = 30
 PARAMS = ("training.learning_rate", "model.dropout", "model.filters.conv1", "model.filters.conv2")
-ABOUT = saved_views.About(
+ABOUT = saved_views.ViewSpec(
     "model2-abc", "0" * 64, "val/accuracy", maximize=True, params=PARAMS, columns=PARAMS
 )
 FIRST_ROW = "[row-index='0'] [col-id='metrics.`val/best_accuracy`']"
@@ -59,13 +59,13 @@ def invent(trials: int) -> str:
     experiment = client.create_experiment("svhn")
     for key, (name, state) in saved_views.views(ABOUT).items():
         client.set_experiment_tag(
-            experiment, saved_views.TAG + key, saved_views.encoded(name, json.dumps(state), 0)
+            experiment, saved_views.TAG_PREFIX + key, saved_views.encode(name, json.dumps(state), 0)
         )
     random.seed(0)
     accuracies = dict(invent_trial(client, experiment, number) for number in range(trials))
     matrix = Image.effect_noise((640, 640), 40).convert("RGB")  # about as large as a real one
     for run_id in sorted(accuracies, key=accuracies.__getitem__)[-10:]:  # those that the view shows
-        client.log_image(run_id, matrix, key=saved_views.MATRIX, step=0, synchronous=True)
+        client.log_image(run_id, matrix, key=saved_views.CONFUSION_MATRIX, step=0, synchronous=True)
     return str(max(accuracies.values()))
 
 

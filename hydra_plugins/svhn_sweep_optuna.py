@@ -1,6 +1,4 @@
-"""The doorway that Hydra requires: `hydra/sweeper=optuna` leads to svhn_sweep.sweep. Imported on
-every start.
-"""
+"""Registers the sweeper `hydra/sweeper=optuna` with Hydra, which imports this at every start."""
 
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
@@ -8,20 +6,24 @@ from omegaconf import DictConfig
 
 
 class OptunaSweeper(Sweeper):
-    """Hands the composed config and the user's overrides over."""
+    """Runs a sweep with `svhn_sweep.sweep`, which is imported when it starts."""
 
     def __init__(self, **settings: object) -> None:
-        """`settings`: conf/hydra/sweeper/optuna.yaml, which `setup` gets as well, with its
-        types.
-        """
+        """Ignores the settings of conf/hydra/sweeper/optuna.yaml: `setup` gets them with types."""
 
     def setup(
         self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig
     ) -> None:
+        """Stores the composed config."""
         self.config = config
 
     def sweep(self, arguments: list[str]) -> None:
-        from svhn_sweep.sweep.run import run
+        """Runs the sweep.
+
+        Args:
+            arguments: The user's overrides of the trials' config.
+        """
+        from svhn_sweep.sweep.run import run_sweep
 
         assert self.config is not None  # Hydra calls setup first
-        run(self.config, arguments)
+        run_sweep(self.config, arguments)

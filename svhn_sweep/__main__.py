@@ -1,3 +1,5 @@
+"""Runs the command line: `python -m svhn_sweep`."""
+
 import sys
 
 from svhn_sweep.cli import main

@@ -1,6 +1,4 @@
-"""The door: dispatches commands, hands everything else to Hydra, and turns errors into messages
-and exit codes.
-"""
+"""Dispatches the commands, starts Hydra, and turns errors into messages and exit codes."""
 
 import os
 import re
@@ -12,22 +10,24 @@ from pathlib import Path
 from types import FrameType
 
 import hydra
+from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.schema import (
-    CONFIG,
+    CONFIG_NAME,
+    Config,
     EvaluationConfig,
     conf_dir,
-    from_composed,
     register_schema,
+    to_config,
 )
 from svhn_sweep.errors import ConfigError, FailedError, RefusedError, Terminated, UserError
 from svhn_sweep.sweep.plan import settings
 
-# -m sweeps; the others only show something, and Hydra refuses them beside -m
+# -m starts a sweep; with the others, which Hydra refuses beside -m, it only prints something.
 FLAGS_THAT_ALLOW_OPTUNA = {
     "-m",
     "--multirun",
@@ -42,15 +42,15 @@ FLAGS_THAT_ALLOW_OPTUNA = {
 
 
 def main() -> int:
-    """Run the command in `sys.argv`; returns the exit code.
+    """Runs the command in `sys.argv`.
 
-    0 success, 1 a failure, 2 the user's input or config is at fault, 130 interrupted, 143
-    terminated.
+    Returns:
+        The exit code: 0 success, 1 a failure, 2 the user's input or config is at fault, 130
+        interrupted, 143 terminated.
     """
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
-    os.environ["HYDRA_FULL_ERROR"] = (
-        "1"  # makes Hydra raise; else it prints a traceback and exits with 1
-    )
+    # Hydra raises with it; without it prints a traceback and exits with 1.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         return _dispatch(sys.argv[1:], show_traceback)
@@ -58,23 +58,25 @@ def main() -> int:
         print("svhn_sweep: interrupted", file=sys.stderr)
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
     except RefusedError as refused:
-        return _told(refused.reason, show_traceback)
+        return _print_error(refused.reason, show_traceback)
     except Exception as error:  # noqa: BLE001  # all of them become an exit code here
-        return _told(error, show_traceback)
+        return _print_error(error, show_traceback)
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _told(error: Exception, show_traceback: bool, job: str = "") -> int:
-    """Print an error, with its traceback if nobody foresaw it or the user asked for it; returns
-    the exit code.
+def _print_error(error: Exception, show_traceback: bool, job: str = "") -> int:
+    """Prints an error and returns the exit code.
+
+    The traceback is printed if the error is unexpected or the user asked for it; `job` begins the
+    message.
     """
-    foreseen = isinstance(error, (*USER_ERRORS, FailedError))
-    if show_traceback or not foreseen:
+    expected = isinstance(error, (*USER_ERRORS, FailedError))
+    if show_traceback or not expected:
         traceback.print_exception(error)
-    if foreseen:
+    if expected:
         print(f"svhn_sweep: {job}{explain(error)}", file=sys.stderr)
     return 2 if isinstance(error, USER_ERRORS) else 1
 
@@ -101,48 +103,43 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
         case _:
             _refuse_passwords(arguments)
             _refuse_other_configs(arguments)
-            sys.argv[1:] = _expanded(arguments)
+            sys.argv[1:] = _expand_optuna(arguments)
             return _run_hydra(show_traceback)
     return 0
 
 
 def _refuse_passwords(arguments: list[str]) -> None:
-    """Everybody on the machine can read a command, and Hydra writes it down."""
+    """Raises a UserError for a password: others can read a command, and Hydra stores it."""
     for argument in arguments:
         if re.search(r"://[^/@\s]*:[^@\s]*@|[?&](ssl)?password=", argument, re.IGNORECASE):
             raise UserError(
-                f"{re.split('[=:]', argument)[0]} must not hold a password, since everybody "
-                "on this machine can read a "
-                "command; give the database's in PGPASSWORD or PGPASSFILE, "
-                "MLflow's in MLFLOW_TRACKING_USERNAME and "
-                "MLFLOW_TRACKING_PASSWORD."
+                f"{re.split('[=:]', argument)[0]} must not hold a password, since everybody on "
+                "this machine can read a command; give the database's in PGPASSWORD or "
+                "PGPASSFILE, MLflow's in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
             )
 
 
 def _refuse_other_configs(arguments: list[str]) -> None:
-    """A run's command and a sweep's workers compose conf/config.yaml."""
+    """Raises a UserError for another main config, which workers could not compose."""
     for flag in (argument.partition("=")[0] for argument in arguments):
-        if flag in ("-cn", "-cp") or flag.startswith(
-            ("--config-n", "--config-p")
-        ):  # argparse takes beginnings, too
+        # argparse takes the beginning of a flag too
+        if flag in ("-cn", "-cp") or flag.startswith(("--config-n", "--config-p")):
             raise UserError(
-                f"{flag} must be left out, since all configs begin with conf/{CONFIG}.yaml; "
-                "files of your own go into "
-                "the folders that conf/ has, below --config-dir."
+                f"{flag} must be left out, since all configs begin with conf/{CONFIG_NAME}.yaml; "
+                "files of your own go into the folders that conf/ has, below --config-dir."
             )
 
 
-def _expanded(arguments: list[str]) -> list[str]:
-    """The arguments as Hydra takes them: it knows no bare word."""
-    if "optuna" in arguments and not FLAGS_THAT_ALLOW_OPTUNA & {
-        argument.partition("=")[0] for argument in arguments
-    }:
+def _expand_optuna(arguments: list[str]) -> list[str]:
+    """Replaces `optuna` by the override that it stands for."""
+    flags = {argument.partition("=")[0] for argument in arguments}
+    if "optuna" in arguments and not FLAGS_THAT_ALLOW_OPTUNA & flags:
         raise UserError("optuna starts a sweep, which needs -m: python -m svhn_sweep -m optuna ...")
     return ["hydra/sweeper=optuna" if argument == "optuna" else argument for argument in arguments]
 
 
 def _run_hydra(show_traceback: bool) -> int:
-    """Let Hydra compose and train; an error in one run of a multirun does not stop the others."""
+    """Composes and trains with Hydra; an error in one job of a multirun does not stop others."""
     exit_codes = [0]
 
     def task(composed: DictConfig) -> None:
@@ -150,52 +147,48 @@ def _run_hydra(show_traceback: bool) -> int:
         name = f"{' '.join(job.overrides.task)}: " if job.mode == RunMode.MULTIRUN else ""
         try:
             _train(composed)
-        # for one raised here Hydra prints lines of its own
+        # Not raised: Hydra would print lines of its own.
         except Exception as error:  # noqa: BLE001
-            exit_codes.append(_told(error, show_traceback, name))
+            exit_codes.append(_print_error(error, show_traceback, name))
 
     register_schema()
     settings.register()
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG)(task)()
+    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()
     return max(exit_codes)
 
 
 def _train(composed: DictConfig) -> None:
-    """One run, or one of a multirun."""
-    config = from_composed(composed)
-    from svhn_sweep import data, machine, provenance, run_header
+    """Trains the model of a single run or of one job of a multirun."""
+    config = to_config(composed)
+    from svhn_sweep import data, run_header
+    from svhn_sweep.config.overrides import (
+        pin_overrides,
+        run_role,
+        shell_command,
+        user_config_dirs,
+    )
     from svhn_sweep.tracking import tracking_uri
     from svhn_sweep.tracking.background_uploader import BackgroundUploader
     from svhn_sweep.tracking.journal import JOURNAL
     from svhn_sweep.tracking.run_folders import RUN_FOLDERS
-    from svhn_sweep.trial import RunInfo, experiment_name, run_trial
+    from svhn_sweep.tracking.run_info import RunInfo
+    from svhn_sweep.trial import experiment_name, run_trial
     from svhn_sweep.trial_status import TrialStatus
 
     job = HydraConfig.get()
-    test = config.evaluation.test
-    if test is None:  # a sweep must not look at the test split
-        test = job.mode == RunMode.RUN
-    source = data.resolve(config.data, path_given=provenance.names_file(job.overrides.task))
-    precision = machine.precision(config.training.precision, machine.gpus())
-    training = replace(
-        config.training, precision=precision, threads=config.training.threads or machine.cores()
-    )
-    config = replace(config, data=source, training=training, evaluation=EvaluationConfig(test))
+    config = _resolve(config, job)
     folder = Path(job.runtime.output_dir)
     if (folder / JOURNAL).exists():
         raise ConfigError(f"hydra.run.dir must be a new folder but {folder} holds a run already.")
-    splits = data.load(config.data, test=test)
+    splits = data.load(config.data, test=bool(config.evaluation.test))
     experiment = experiment_name(config)
-    run_header.before(config, splits, experiment)
-    command = provenance.command(
-        provenance.explicit(job.overrides.task, config), provenance.config_dirs(job)
-    )
-    role = provenance.role(job.overrides.task, job.runtime.choices)
+    run_header.print_header(config, splits, experiment)
+    command = shell_command(pin_overrides(job.overrides.task, config), user_config_dirs(job))
     run_info = RunInfo(
         f"{config.model.name} seed {config.seed}",
         experiment,
         tracking_uri.address(),
-        {"role": role},
+        {"role": run_role(job.overrides.task, job.runtime.choices)},
     )
     with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
         outcome = run_trial(config, splits, folder, command, run_info)
@@ -205,4 +198,23 @@ def _train(composed: DictConfig) -> None:
             f"training.learning_rate={config.training.learning_rate:g}; "
             f"try a smaller one. The run is kept in {folder}."
         )
-    run_header.after(outcome, folder, uploader.sent)
+    run_header.print_summary(outcome, folder, uploader.sent)
+
+
+def _resolve(config: Config, job: HydraConf) -> Config:
+    """Replaces what the config leaves open by what it means on this machine and for this job."""
+    from svhn_sweep import data, machine
+    from svhn_sweep.config.overrides import sets_data_path
+
+    test = config.evaluation.test
+    if test is None:  # jobs of a multirun are compared, and must not look at the test split
+        test = job.mode == RunMode.RUN
+    training = config.training
+    precision = machine.resolve_precision(training.precision, machine.visible_gpus())
+    threads = training.threads or machine.cores()
+    return replace(
+        config,
+        data=data.resolve(config.data, path_given=sets_data_path(job.overrides.task)),
+        training=replace(training, precision=precision, threads=threads),
+        evaluation=EvaluationConfig(test),
+    )

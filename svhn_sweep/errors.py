@@ -1,4 +1,4 @@
-"""The errors that end a command with a message instead of a traceback."""
+"""Defines the errors that end a command with a message instead of a traceback."""
 
 
 class UserError(Exception):
@@ -14,9 +14,7 @@ class DataError(UserError):
 
 
 class FailedError(Exception):
-    """What was asked for cannot be done, whoever is at fault; the command prints the message and
-    exits with 1.
-    """
+    """The command cannot do what it was asked to; it prints the message and exits with 1."""
 
 
 class OutOfMemoryError(FailedError):
@@ -24,17 +22,20 @@ class OutOfMemoryError(FailedError):
 
 
 class SweepError(FailedError):
-    """A sweep cannot go on."""
+    """A sweep cannot continue."""
 
 
 class SweepInterruptedError(SweepError):
-    """A sweep cannot go on for now, for no reason of its own: the same command continues it."""
+    """A sweep stops for an external reason, such as a lost database; it can be continued."""
 
 
 class RefusedError(BaseException):
-    """A job was refused, for `reason`.
+    """Hydra must not start a job.
 
-    Not an Exception: of those Hydra's callbacks make warnings.
+    This is no `Exception`, since Hydra turns an exception in a callback into a warning.
+
+    Attributes:
+        reason: The error in the job's config.
     """
 
     def __init__(self, reason: Exception) -> None:
@@ -43,6 +44,7 @@ class RefusedError(BaseException):
 
 
 class Terminated(BaseException):
-    """SIGTERM arrived. Like KeyboardInterrupt, not an Exception: only what ends a run catches
-    it.
+    """The process received SIGTERM.
+
+    Like KeyboardInterrupt this is no `Exception`: only code that ends a run catches it.
     """

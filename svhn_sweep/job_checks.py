@@ -1,10 +1,7 @@
-"""A config is checked before its folder is made, a grid (`-m a=1,2 b=3,4`) as a whole before its
-first job.
-"""
+"""Checks the config of every job before Hydra creates the first job's folder."""
 
 import itertools
 
-from hydra import compose
 from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -14,56 +11,64 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from svhn_sweep.config.error_messages import USER_ERRORS
-from svhn_sweep.config.schema import CONFIG, from_composed
+from svhn_sweep.config.schema import compose_config
 from svhn_sweep.errors import ConfigError, RefusedError
 from svhn_sweep.sweep.plan.settings import SWEEPER
 from svhn_sweep.tracking import tracking_uri
 
 
 class CheckJobs(Callback):
-    """Composes and checks every job; conf/config.yaml names it among Hydra's callbacks."""
+    """Hydra callback that checks a single run, and a grid (`-m a=1,2 b=3,4`) as a whole.
+
+    `conf/config.yaml` names it among Hydra's callbacks.
+    """
 
     def on_run_start(self, config: DictConfig, **kwargs: object) -> None:
-        self._check(config.hydra)
+        """Checks the job of a single run.
+
+        Raises:
+            RefusedError: The config is not allowed.
+        """
+        _check(config.hydra)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
-        self._check(config.hydra)
+        """Checks every job of a multirun; a sweep with Optuna checks its search space itself.
 
-    def _check(self, hydra: HydraConf) -> None:
-        try:
-            _check_surroundings(hydra)
-            if hydra.sweeper._target_ != SWEEPER:  # which checks its search space itself
-                _check_grid(hydra)
-        except USER_ERRORS as error:
-            raise RefusedError(error) from error
+        Raises:
+            RefusedError: The config of a job is not allowed.
+        """
+        _check(config.hydra)
 
 
-def _check_surroundings(hydra: HydraConf) -> None:
-    if hydra.job.chdir:
-        raise ConfigError(
-            "hydra.job.chdir must be false: data, databases and "
-            "runs are found from the current folder."
-        )
-    tracking_uri.check()
+def _check(hydra: HydraConf) -> None:
+    try:
+        if hydra.job.chdir:
+            raise ConfigError(
+                "hydra.job.chdir must be false: data, databases and runs are found from the "
+                "current folder."
+            )
+        tracking_uri.check()
+        if hydra.sweeper._target_ != SWEEPER:
+            _check_jobs(hydra)
+    except USER_ERRORS as error:
+        raise RefusedError(error) from error
 
 
-def _check_grid(hydra: HydraConf) -> None:
-    """Or the one job that there is."""
-    parser = OverridesParser.create(
-        GlobalHydra.instance().config_loader()
-    )  # glob(*) asks it for names
+def _check_jobs(hydra: HydraConf) -> None:
+    """Composes the config of every combination of the overrides' values."""
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # for glob(*)
     overrides = parser.parse_overrides(list(hydra.overrides.task))
     for job in itertools.product(*map(_values, overrides)):
-        config = from_composed(compose(CONFIG, list(job)))
+        config = compose_config(job)
         if config.evaluation.test and hydra.mode == RunMode.MULTIRUN:
             raise ConfigError(
-                "evaluation.test must not be true in a multirun, "
-                "which compares on validation alone."
+                "evaluation.test must not be true in a multirun, which compares on validation "
+                "alone."
             )
 
 
 def _values(override: Override) -> list[str]:
-    """Each value as an override of its own."""
+    """Returns one override for each value of a sweep override."""
     if not override.is_sweep_override():
         return [str(override.input_line)]
     if not override.is_discrete_sweep():

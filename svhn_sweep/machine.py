@@ -1,4 +1,4 @@
-"""What this machine has to compute with, found out without TensorFlow."""
+"""The CPU cores, GPUs and fast precision of this machine, detected without TensorFlow."""
 
 import itertools
 import os
@@ -8,13 +8,15 @@ from pathlib import Path
 
 from svhn_sweep.config.schema import Precision
 
-BFLOAT16 = {"avx512_bf16", "amx_bf16"}  # flags of x86 processors; others have not been measured
-BFLOAT16_CAPABILITY = 8  # NVIDIA's compute capability from which tensor cores know bfloat16
+BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}  # of x86 CPUs; others have not been measured
+BFLOAT16_CAPABILITY = 8  # the NVIDIA compute capability from which tensor cores support bfloat16
+NVIDIA_SMI_TIMEOUT = 30  # seconds
 
 
 def cores() -> int:
-    """The cores that this process may use: of its affinity, and of its container's quota,
-    rounded up.
+    """Counts the cores that this process may use.
+
+    Its CPU affinity and the CPU quota of its container count, the latter rounded up.
     """
     from joblib import cpu_count  # imports numpy
 
@@ -22,56 +24,44 @@ def cores() -> int:
 
 
 def installed_gpus() -> list[str]:
-    """Every NVIDIA GPU of this machine, by the index that nvidia-smi gives it."""
-    return _nvidia("index")
+    """Lists the indices that nvidia-smi gives to the NVIDIA GPUs of this machine."""
+    return _query_gpus("index")
 
 
-def gpus() -> list[str]:
-    """The NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
+def visible_gpus() -> list[str]:
+    """Lists the NVIDIA GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    present = installed_gpus()
-    if not present or visible is None:
-        return present
-    chosen = (name.strip() for name in visible.split(","))
-    return list(itertools.takewhile(lambda name: name not in ("", "-1"), chosen))  # CUDA's own rule
+    installed = installed_gpus()
+    if not installed or visible is None:
+        return installed
+    names = (name.strip() for name in visible.split(","))
+    # CUDA ignores everything after the first invalid index.
+    return list(itertools.takewhile(lambda name: name not in ("", "-1"), names))
 
 
-def precision(wanted: Precision, gpus: Sequence[str]) -> Precision:
-    """What `auto` means on these GPUs, or without any on the processor; anything else means itself.
+def resolve_precision(precision: Precision, gpus: Sequence[str]) -> Precision:
+    """Resolves `auto` to the fastest precision that the hardware supports.
 
-    bfloat16 has float32's range, so that it needs no scaling of the loss.
+    bfloat16 has the exponent range of float32, so the loss needs no scaling.
+
+    Args:
+        precision: The setting; anything but `auto` is returned as it is.
+        gpus: The GPUs that train, by index or UUID; without any, the CPU trains.
     """
-    if wanted != Precision.auto:
-        return wanted
+    if precision != Precision.auto:
+        return precision
     if gpus:
-        capabilities = _nvidia("compute_cap", *gpus)
-        majors = [each.partition(".")[0] for each in capabilities]
-        known = bool(majors) and all(
-            each.isdecimal() and int(each) >= BFLOAT16_CAPABILITY for each in majors
+        majors = [capability.partition(".")[0] for capability in _query_gpus("compute_cap", *gpus)]
+        bfloat16 = bool(majors) and all(
+            major.isdecimal() and int(major) >= BFLOAT16_CAPABILITY for major in majors
         )
     else:
-        known = not BFLOAT16.isdisjoint(flags())
-    return Precision.mixed_bfloat16 if known else Precision.float32
+        bfloat16 = not BFLOAT16_FLAGS.isdisjoint(cpu_flags())
+    return Precision.mixed_bfloat16 if bfloat16 else Precision.float32
 
 
-def _nvidia(fact: str, *gpus: str) -> list[str]:
-    """A fact about each of some GPUs, or of all; nothing where there is no driver."""
-    command = [
-        "nvidia-smi",
-        f"--query-gpu={fact}",
-        "--format=csv,noheader",
-        *([f"--id={','.join(gpus)}"] if gpus else []),
-    ]
-    try:
-        return subprocess.run(
-            command, capture_output=True, text=True, check=True, timeout=30
-        ).stdout.split()
-    except (OSError, subprocess.SubprocessError):
-        return []
-
-
-def flags() -> set[str]:
-    """What the processor can do, in Linux' words."""
+def cpu_flags() -> set[str]:
+    """Returns the instruction set flags of the CPU, as Linux names them in /proc/cpuinfo."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return {
@@ -80,3 +70,17 @@ def flags() -> set[str]:
         if line.startswith("flags")
         for flag in line.partition(":")[2].split()
     }
+
+
+def _query_gpus(field: str, *gpus: str) -> list[str]:
+    """A field of nvidia-smi for these GPUs, or for all; empty without a working driver."""
+    command = ["nvidia-smi", f"--query-gpu={field}", "--format=csv,noheader"]
+    if gpus:
+        command.append(f"--id={','.join(gpus)}")
+    try:
+        result = subprocess.run(
+            command, capture_output=True, text=True, check=True, timeout=NVIDIA_SMI_TIMEOUT
+        )
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return result.stdout.split()

@@ -1,6 +1,4 @@
-"""What C++ libraries print about themselves goes to a file, not between the lines of the
-terminal.
-"""
+"""Redirects to a file what C++ libraries print, so that it stays out of the terminal."""
 
 import os
 import sys
@@ -11,11 +9,16 @@ from pathlib import Path
 
 @contextmanager
 def redirect_native_output(path: Path) -> Iterator[None]:
-    """Append what native code writes to file descriptor 2 to `path`; Python's own `sys.stderr`
-    stays where it was.
+    """Appends what native code writes to file descriptor 2 to a file.
 
-    TensorFlow 2.21 says on every start that it found no GPU and how it rounds, whatever
-    TF_CPP_MIN_LOG_LEVEL is.
+    Python's own `sys.stderr` still writes to the terminal. TensorFlow 2.21 prints on every start
+    that it has no GPU and how it rounds, whatever TF_CPP_MIN_LOG_LEVEL is.
+
+    Args:
+        path: The file; its folder must exist.
+
+    Yields:
+        Nothing; file descriptor 2 is restored on exit.
     """
     if sys.stderr is None:  # started with 2>&-
         yield

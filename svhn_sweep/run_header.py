@@ -1,4 +1,4 @@
-"""What the terminal says before and after a run."""
+"""Prints what is trained on what before a run, and its accuracies afterwards."""
 
 from pathlib import Path
 
@@ -14,21 +14,27 @@ from svhn_sweep.trial import Outcome
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
-def before(config: Config, splits: Splits, experiment: str) -> None:
-    """What is trained on what."""
-    synthetic_warning(config, experiment)
+def print_header(config: Config, splits: Splits, experiment: str) -> None:
+    """Prints the model and the number of digits.
+
+    Args:
+        config: Its data source is resolved.
+        splits: The digits.
+        experiment: The name of the MLflow experiment.
+    """
+    print_synthetic_warning(config, experiment)
     test = f" and {len(splits.x_test):,} to test" if splits.x_test is not None else ""
     digits = f"{len(splits.x_train):,} digits to train and validate{test}"
     console.print(f"{config.model.name}: {digits}; starting TensorFlow, some 10 to 30 s")
 
 
-def synthetic_warning(config: Config, experiment: str) -> None:
-    """Say loudly when the digits are not real."""
+def print_synthetic_warning(config: Config, experiment: str) -> None:
+    """Prints a warning if the digits are synthetic."""
     if not isinstance(config.data, SyntheticConfig):
         return
     Console(highlight=False).print(
         Panel(
-            "These digits are drawn: accuracies on them say nothing about SVHN, "
+            "These digits are synthetic: accuracies on them say nothing about SVHN, "
             f"and go to an MLflow experiment of their own, {experiment}.\n"
             "For real digits: data=svhn data.path=FILE, or data=stanford to download them.",
             title="SYNTHETIC DIGITS",
@@ -37,17 +43,23 @@ def synthetic_warning(config: Config, experiment: str) -> None:
     )
 
 
-def after(outcome: Outcome, folder: Path, sent: bool) -> None:
-    """The accuracies, and where everything is; `sent`: whether MLflow has it."""
-    finals = outcome.finals
+def print_summary(outcome: Outcome, folder: Path, sent: bool) -> None:
+    """Prints the accuracies of a run, its folder and its page in MLflow.
+
+    Args:
+        outcome: The result of the run, which is complete.
+        folder: The run's folder.
+        sent: Whether MLflow has the run.
+    """
+    metrics = outcome.summary_metrics
     table = Table("", "accuracy")
     table.add_row(
-        f"validation, best epoch ({finals['val/best_epoch']:.0f})",
-        f"{finals['val/best_accuracy']:.2%}",
+        f"validation, best epoch ({metrics['val/best_epoch']:.0f})",
+        f"{metrics['val/best_accuracy']:.2%}",
     )
-    table.add_row("validation, last epoch", f"{finals['val/final_accuracy']:.2%}")
-    if "test/accuracy" in finals:
-        table.add_row("test", f"{finals['test/accuracy']:.2%}")
+    table.add_row("validation, last epoch", f"{metrics['val/final_accuracy']:.2%}")
+    if "test/accuracy" in metrics:
+        table.add_row("test", f"{metrics['test/accuracy']:.2%}")
     console.print(table)
     console.print(f"Everything about this run: {folder}")
     if sent:

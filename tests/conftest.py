@@ -1,8 +1,6 @@
-"""What several tests need: a small data set, the composed config, and the command as a user
-types it.
-"""
+"""Provides shared fixtures: a small data set, the composed config, the command, MLflow stores."""
 
-# before TensorFlow, which reads on import what this sets
+# Before TensorFlow, which reads at its import what this sets.
 from svhn_sweep import training  # noqa: F401
 
 # isort: split
@@ -18,41 +16,39 @@ import h5py
 import numpy as np
 import pytest
 from folder import Folder
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from mlflow import MlflowClient
 from ray_nodes import RayNodes, namespaces_allowed, ray_nodes
 from ray_sweeps import PRETENDING, Cluster
 from studies import Studies
 
-from svhn_sweep.config.schema import Config, conf_dir, from_composed, register_schema
-from svhn_sweep.data.synthetic import draw
+from svhn_sweep.config.schema import Config, compose_config, conf_dir, register_schema
+from svhn_sweep.data.synthetic import generate
 from svhn_sweep.tracking import tracking_uri
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The slow files first, so that one of them is not what everything waits for in the end."""
+    """Runs slow files first, so that no worker of pytest-xdist is left with one at the end."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")
 def small_h5(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """300 synthetic digits to train on and 100 to test on, as an HDF5 file in the course file's
-    layout.
-    """
+    """Returns an HDF5 file with 300 synthetic digits to train on and 100 to test on."""
     path = tmp_path_factory.mktemp("data") / "small.h5"
     with h5py.File(path, "w") as file:
         for split, size in (("train", 300), ("test", 100)):
-            images, labels = draw(size, seed=(7, size))
+            images, labels = generate(size, seed=(7, size))
             file[f"X_{split}"], file[f"y_{split}"] = images, labels
     return path
 
 
 @pytest.fixture(scope="session")
 def real_h5() -> Path:
-    """Real digits, where there are some: SVHN_H5=FILE."""
+    """Returns the file of real digits that SVHN_H5 names; skips the test without one."""
     path = os.environ.get("SVHN_H5")
     if not path:
         pytest.skip("set SVHN_H5 to a file of real digits to run this test")
@@ -61,11 +57,11 @@ def real_h5() -> Path:
 
 @pytest.fixture
 def composed() -> Iterator[Callable[..., Config]]:
-    """The checked config for some overrides, as the command composes it."""
+    """Returns a function that composes and checks the config for some overrides."""
     register_schema()
 
     def compose_checked(*overrides: str) -> Config:
-        return from_composed(compose("config", overrides=list(overrides)))
+        return compose_config(overrides)
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         yield compose_checked
@@ -73,16 +69,14 @@ def composed() -> Iterator[Callable[..., Config]]:
 
 @pytest.fixture(scope="session")
 def plain_environment() -> dict[str, str]:
-    """The environment without what would send runs elsewhere, change how errors look, or choose
-    what we choose.
-    """
+    """Returns the environment without settings of MLflow, Hydra and oneDNN."""
     others = ("MLFLOW_", "HYDRA_", "TF_ENABLE_ONEDNN_OPTS")
     return {key: value for key, value in os.environ.items() if not key.startswith(others)}
 
 
 @pytest.fixture
 def svhn_sweep(tmp_path: Path, plain_environment: dict[str, str]) -> Command:
-    """`svhn_sweep("model=model1")` is `python -m svhn_sweep model=model1` in an empty folder."""
+    """Returns a function that runs `python -m svhn_sweep` with some arguments in `tmp_path`."""
 
     def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -99,7 +93,7 @@ def svhn_sweep(tmp_path: Path, plain_environment: dict[str, str]) -> Command:
 
 @pytest.fixture
 def digits() -> tuple[np.ndarray, np.ndarray]:
-    """64 random images, float32 [64, 32, 32, 1] in 0..255, and their labels, uint8."""
+    """Returns 64 random images, float32 [64, 32, 32, 1] in 0..255, and their labels, uint8."""
     random = np.random.default_rng(0)
     images = random.uniform(0, 255, (64, 32, 32, 1)).astype(np.float32)
     return images, (np.arange(64) % 10).astype(np.uint8)
@@ -107,7 +101,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def folder(tmp_path: Path, plain_environment: dict[str, str], new_store: Path) -> Iterator[Folder]:
-    """With an empty store, which each of these commands would take seconds to make."""
+    """Returns a folder with an empty store, which takes each command seconds to create."""
     shutil.copy(new_store, tmp_path)
     folder = Folder(tmp_path, plain_environment)
     yield folder
@@ -125,7 +119,7 @@ def studies(tmp_path: Path) -> Iterator[Studies]:
 
 @pytest.fixture(scope="session")
 def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A SQLite store with its tables and nothing in them: MLflow takes 2 s to make one."""
+    """Returns an empty SQLite store, which takes MLflow 2 s to create."""
     path = tmp_path_factory.mktemp("store") / "mlflow.db"
     MlflowClient(f"sqlite:///{path}")
     return path
@@ -133,7 +127,7 @@ def new_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def client(tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> MlflowClient:
-    """A new store in the current folder."""
+    """Changes to `tmp_path` and returns a client of an empty store in it."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     shutil.copy(new_store, tmp_path)
@@ -142,14 +136,14 @@ def client(tmp_path: Path, new_store: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def short_path() -> Iterator[Path]:
-    """Ray's sockets must have short names, pytest's folders have long ones."""
+    """Returns a folder with a short name, which Ray's sockets need and `tmp_path` has not."""
     with tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as name:
         yield Path(name)
 
 
 @pytest.fixture(scope="module")
 def ray_head(plain_environment: dict[str, str]) -> Iterator[RayNodes]:
-    """A head whose nodes have workers that sleep instead of training, 0.5 s an epoch."""
+    """Returns a Ray head whose nodes have workers that sleep 0.5 s an epoch instead of training."""
     with (
         tempfile.TemporaryDirectory(prefix="ray", dir="/tmp") as name,
         ray_nodes(Path(name), plain_environment | PRETENDING) as nodes,
@@ -159,7 +153,7 @@ def ray_head(plain_environment: dict[str, str]) -> Iterator[RayNodes]:
 
 @pytest.fixture
 def ray_cluster(ray_head: RayNodes, folder: Folder, small_h5: Path) -> Iterator[Cluster]:
-    """A cluster without a node yet."""
+    """Returns a cluster without nodes."""
     yield Cluster(ray_head, folder, small_h5)
     for node in ray_head.nodes[1:]:
         node.kill()
@@ -170,7 +164,7 @@ def ray_cluster(ray_head: RayNodes, folder: Folder, small_h5: Path) -> Iterator[
 def ray_networks(
     short_path: Path, folder: Folder, plain_environment: dict[str, str], small_h5: Path
 ) -> Iterator[Cluster]:
-    """The same, each node in a network of its own."""
+    """Returns a cluster without nodes, each of which will have a network of its own."""
     if not namespaces_allowed():
         pytest.skip("needs network namespaces: root and iproute2")
     with ray_nodes(short_path, plain_environment | PRETENDING, networks=True) as nodes:

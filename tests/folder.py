@@ -1,4 +1,4 @@
-"""A folder in which a user types the command, and what is in MLflow afterwards."""
+"""Runs the command in a folder and reads what is in MLflow afterwards."""
 
 import signal
 import subprocess
@@ -9,9 +9,8 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-PRETEND = (
-    Path(__file__).parent / "pretend"
-)  # its sitecustomize.py has workers sleep instead of training
+# Its sitecustomize.py lets workers sleep instead of training.
+PRETEND = Path(__file__).parent / "pretend"
 
 
 @dataclass
@@ -36,13 +35,14 @@ class Folder:
         )
 
     def python_begins_with(self, program: str, *, pretend: bool = False) -> dict[str, str]:
-        """The environment in which every Python process runs this first; `pretend`: after what
-        is in PRETEND.
+        """Returns the environment variables with which every Python process runs `program` first.
+
+        With `pretend` the program follows that in PRETEND.
         """
-        before = (PRETEND / "sitecustomize.py").read_text() if pretend else ""
+        start = (PRETEND / "sitecustomize.py").read_text() if pretend else ""
         site = self.path / "site"
         site.mkdir()
-        (site / "sitecustomize.py").write_text(before + program)
+        (site / "sitecustomize.py").write_text(start + program)
         return {"PYTHONPATH": str(site)}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
@@ -53,9 +53,8 @@ class Folder:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            preexec_fn=lambda: signal.signal(
-                signal.SIGINT, signal.SIG_DFL
-            ),  # CI's shell may have it ignored
+            # CI's shell may ignore it.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self.started.append(process)
         return process
@@ -65,8 +64,8 @@ class Folder:
         return MlflowClient(f"sqlite:///{self.path}/mlflow.db")
 
     def runs(self, experiment: str = "svhn") -> list[Run]:
-        found = self.client.get_experiment_by_name(experiment)
-        return list(self.client.search_runs([found.experiment_id])) if found else []
+        entity = self.client.get_experiment_by_name(experiment)
+        return list(self.client.search_runs([entity.experiment_id])) if entity else []
 
     def history(self, run: Run, key: str) -> list[tuple[int, float]]:
         return [
@@ -75,9 +74,9 @@ class Folder:
         ]
 
     def artifacts(self, run: Run, folder: str = "") -> set[str]:
-        found = self.client.list_artifacts(run.info.run_id, folder)
-        inside = [self.artifacts(run, entry.path) for entry in found if entry.is_dir]
-        return {entry.path for entry in found if not entry.is_dir}.union(*inside)
+        entries = self.client.list_artifacts(run.info.run_id, folder)
+        inside = [self.artifacts(run, entry.path) for entry in entries if entry.is_dir]
+        return {entry.path for entry in entries if not entry.is_dir}.union(*inside)
 
     @property
     def only_output(self) -> Path:

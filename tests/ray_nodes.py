@@ -1,6 +1,4 @@
-"""A real Ray cluster on this machine: a head that trains nothing, and nodes that come, go, and
-are cut off.
-"""
+"""A real Ray cluster on this machine: a head without workers and nodes that join and leave."""
 
 import os
 import secrets
@@ -17,8 +15,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-BRIDGE = f"sweep{os.getpid() % 100_000}"  # an interface has at most 15 characters
-SUBNET = f"10.77.{os.getpid() % 250}"  # two of these clusters may be at work
+BRIDGE = f"sweep{os.getpid() % 100_000}"  # an interface's name has at most 15 characters
+SUBNET = f"10.77.{os.getpid() % 250}"  # two of these clusters may run at the same time
 GATEWAY = f"{SUBNET}.1"
 RAY = Path(sys.executable).with_name("ray")
 SETTINGS = {
@@ -30,11 +28,11 @@ SETTINGS = {
     "RAY_prestart_worker_first_driver": "0",
     "RAY_enable_worker_prestart": "0",
 }
-NODE = ("--object-store-memory", "100000000", "--disable-usage-stats", "--block")
+NODE_OPTIONS = ("--object-store-memory", "100000000", "--disable-usage-stats", "--block")
 
 
 def namespaces_allowed() -> bool:
-    """Whether this user may make network namespaces."""
+    """Returns whether this user may create network namespaces."""
     return os.getuid() == 0 and shutil.which("ip") is not None
 
 
@@ -56,18 +54,18 @@ class Node:
     namespace: str = ""
 
     def kill(self) -> None:
-        """As a power cut does: all processes at once."""
+        """Kills all its processes, as a power cut does."""
         for pid in [self.process.pid, *descendants(self.process.pid)]:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.process.wait()
 
     def cut(self, *, off: bool = True) -> None:
-        """Take its network cable out, or put it back."""
+        """Takes its network interface down, or up with `off=False`."""
         _ip("link", "set", self.namespace, "down" if off else "up")
 
     def workers(self) -> list[int]:
-        """The process ids of its workers, oldest first."""
+        """Returns the process ids of its workers, oldest first."""
         return sorted(
             pid
             for pid in descendants(self.process.pid)
@@ -77,7 +75,7 @@ class Node:
 
 @dataclass
 class RayNodes:
-    """The cluster. Nodes are in network namespaces of their own where `networks` says so."""
+    """The cluster; with `networks` each node but the head has its own network namespace."""
 
     folder: Path
     environment: dict[str, str]
@@ -90,20 +88,20 @@ class RayNodes:
         return f"{GATEWAY if self.networks else '127.0.0.1'}:{self.port}"
 
     def start(self, cpus: int = 0) -> Node:
-        """Start the head."""
+        """Starts the head."""
         if self.networks and not self.nodes:
             _ip("link", "add", BRIDGE, "type", "bridge")
             _ip("addr", "add", f"{GATEWAY}/24", "dev", BRIDGE)
             _ip("link", "set", BRIDGE, "up")
         self.port = free_port()
         host = self.address.partition(":")[0]
-        own = (
+        options = (
             "--head",
             f"--port={self.port}",
             f"--node-ip-address={host}",
             "--include-dashboard=false",
         )
-        return self._node("head", cpus, *own)
+        return self._node("head", cpus, *options)
 
     def join(
         self,
@@ -113,24 +111,32 @@ class RayNodes:
         hidden: Sequence[Path] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> Node:
-        """Start another node, which does not see the `hidden` folders; `environment`: beside the
-        cluster's own.
+        """Starts another node.
+
+        Args:
+            name: The node's name, and its log's.
+            cpus: CPUs that it offers.
+            gpus: GPUs that it offers; they need not exist.
+            hidden: Folders that it sees as empty.
+            environment: Variables beside the cluster's own.
         """
-        where = ("--node-ip-address=127.0.0.1",)
+        host = "127.0.0.1"
         namespace = ""
         if self.networks:
             number = len(self.nodes) + 2
-            namespace = f"{BRIDGE}-{number}"  # of its cable, too
+            host = f"{SUBNET}.{number}"
+            namespace = f"{BRIDGE}-{number}"  # also the name of its interface on the bridge
             _ip("netns", "add", namespace)
             _ip(
                 "link", "add", namespace, "type", "veth", "peer", "name", "eth0", "netns", namespace
             )
             _ip("link", "set", namespace, "master", BRIDGE, "up")
-            _ip("-n", namespace, "addr", "add", f"{SUBNET}.{number}/24", "dev", "eth0")
+            _ip("-n", namespace, "addr", "add", f"{host}/24", "dev", "eth0")
             _ip("-n", namespace, "link", "set", "eth0", "up")
             _ip("-n", namespace, "link", "set", "lo", "up")
-            where = (f"--node-ip-address={SUBNET}.{number}",)
-        options = (f"--address={self.address}", *where, *((f"--num-gpus={gpus}",) if gpus else ()))
+        options = [f"--address={self.address}", f"--node-ip-address={host}"]
+        if gpus:
+            options.append(f"--num-gpus={gpus}")
         return self._node(
             name, cpus, *options, namespace=namespace, hidden=hidden, environment=environment
         )
@@ -144,13 +150,13 @@ class RayNodes:
         hidden: Sequence[Path] = (),
         environment: Mapping[str, str] = MappingProxyType({}),
     ) -> Node:
-        inside = ["ip", "netns", "exec", namespace] if namespace else []
+        prefix = ["ip", "netns", "exec", namespace] if namespace else []
         if hidden:
             mounts = " && ".join(f"mount -t tmpfs none {shlex.quote(str(path))}" for path in hidden)
-            inside += ["unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh"]
+            prefix += ["unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "sh"]
         with (self.folder / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [*inside, *self._command(name, cpus), *options],
+                [*prefix, *self._command(name, cpus), *options],
                 cwd="/",
                 env=self.environment | SETTINGS | dict(environment),
                 stdout=log,
@@ -163,8 +169,8 @@ class RayNodes:
         return self.nodes[-1]
 
     def _command(self, name: str, cpus: int) -> list[str]:
-        own = (f"--num-cpus={cpus}", f"--node-name={name}", f"--temp-dir={self.folder}/{name}")
-        return [str(RAY), "start", *own, *NODE]
+        options = (f"--num-cpus={cpus}", f"--node-name={name}", f"--temp-dir={self.folder}/{name}")
+        return [str(RAY), "start", *options, *NODE_OPTIONS]
 
     def _wait_for_head(self) -> None:
         host, _, port = self.address.partition(":")
@@ -178,13 +184,15 @@ class RayNodes:
         raise TimeoutError((self.folder / "head.log").read_text())
 
     def stop(self) -> None:
-        """End all nodes."""
+        """Kills all nodes."""
         for node in self.nodes:
             if node.process.poll() is None:
                 node.kill()
         for node in self.nodes:
             if node.namespace:
                 _ip("netns", "del", node.namespace, check=False)
+                # A process that is still ending keeps the namespace and its interface.
+                _ip("link", "del", node.namespace, check=False)
         if self.networks:
             _ip("link", "del", BRIDGE, check=False)
         self.nodes.clear()
@@ -194,8 +202,13 @@ class RayNodes:
 def ray_nodes(
     folder: Path, environment: dict[str, str], *, cpus: int = 0, networks: bool = False
 ) -> Iterator[RayNodes]:
-    """A cluster with a head that has so many CPUs to train on, and a token without which nobody
-    gets in.
+    """Starts a cluster that requires a token; it is stopped on exit.
+
+    Args:
+        folder: Receives logs and Ray's files; its path must be short.
+        environment: Variables of all its processes.
+        cpus: CPUs that the head offers to workers.
+        networks: Whether each node has its own network namespace.
     """
     token = folder / "token"
     token.touch(mode=0o600)
@@ -210,15 +223,15 @@ def ray_nodes(
 
 
 def descendants(pid: int) -> list[int]:
-    """The processes that it started, and those that they started."""
+    """Returns the ids of a process' children, of their children, and so on."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended meanwhile
+        with suppress(OSError):  # it has just ended
             parents[int(path.parent.name)] = int(path.read_text().rpartition(")")[2].split()[1])
-    found = [pid]
-    for each in found:
-        found += [child for child, parent in parents.items() if parent == each]
-    return found[1:]
+    pids = [pid]
+    for ancestor in pids:
+        pids += [child for child, parent in parents.items() if parent == ancestor]
+    return pids[1:]
 
 
 def _title(pid: int) -> str:

@@ -1,4 +1,4 @@
-"""Sweeps on a real Ray cluster: how they are started, waited for, and looked at."""
+"""Sweeps on a real Ray cluster: starts them, waits for them and checks their results."""
 
 import os
 import subprocess
@@ -23,14 +23,16 @@ PRETENDING = {
 
 
 class Cluster:
-    """A cluster, and the folder in which sweeps on it are started."""
+    """A cluster and the folder in which sweeps on it are started."""
 
     def __init__(self, nodes: RayNodes, folder: Folder, digits: Path) -> None:
-        self.nodes, self.folder, self.digits = nodes, folder, digits
+        self.nodes = nodes
+        self.folder = folder
+        self.digits = digits
         folder.environment = nodes.environment
 
     def sweep(self, *more: str, n_trials: int = 4, epochs: int = EPOCHS) -> tuple[str, ...]:
-        """The command's arguments."""
+        """Returns the arguments of a sweep on the cluster."""
         small = (
             "model=model1",
             "model.filters.conv1=2",
@@ -42,7 +44,7 @@ class Cluster:
             "hydra.sweeper.pruner.name=none",
             "hydra.sweeper.study_name=study",
         )
-        where = (
+        budget = (
             f"hydra.sweeper.cluster={self.nodes.address}",
             f"hydra.sweeper.n_trials={n_trials}",
         )
@@ -53,7 +55,7 @@ class Cluster:
             f"data.path={self.digits}",
             *small,
             *plain,
-            *where,
+            *budget,
             *more,
         )
 
@@ -91,17 +93,15 @@ def trials(folder: Folder) -> list[FrozenTrial]:
 
 
 def assert_whole(cluster: Cluster, n_trials: int, epochs: int = EPOCHS) -> None:
-    """Exactly the budget, each trial once in Optuna and once in MLflow, with a curve that has no
-    gap; one parent.
-    """
-    found = trials(cluster.folder)
-    assert Counter(trial.state for trial in found) == {TrialState.COMPLETE: n_trials}
+    """Asserts that Optuna and MLflow hold each trial of the budget once, with every epoch."""
+    all_trials = trials(cluster.folder)
+    assert Counter(trial.state for trial in all_trials) == {TrialState.COMPLETE: n_trials}
     runs = cluster.folder.runs()
     (parent,) = [run for run in runs if run.data.tags["role"] == "sweep"]
     children = {int(run.data.tags["trial.number"]): run for run in runs if run is not parent}
     assert len(runs) == n_trials + 1
     assert {run.info.status for run in runs} == {"FINISHED"}
-    for trial in found:
+    for trial in all_trials:
         assert sorted(trial.intermediate_values) == list(range(1, epochs + 1))
         steps = [step for step, _ in cluster.folder.history(children[trial.number], "val/accuracy")]
         assert steps == list(range(1, epochs + 1))

@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real MLflow server, each with a password and in a folder of its own."""
+"""A real PostgreSQL and a real MLflow server, each with a password and its own folder."""
 
 import os
 import secrets
@@ -21,13 +21,11 @@ USER = "sweeper"
 
 
 def postgres_programs() -> Path | None:
-    """The folder with initdb and pg_ctl, where Debian's package puts them; None if it is not
-    installed.
-    """
-    found = sorted(
+    """Returns Debian's folder with initdb and pg_ctl; None if PostgreSQL is not installed."""
+    programs = sorted(
         Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3])
     )
-    return found[-1].parent if found else None
+    return programs[-1].parent if programs else None
 
 
 def free_port(host: str = "127.0.0.1") -> int:
@@ -45,9 +43,10 @@ class Postgres:
     port: int = 0
 
     def create(self) -> None:
-        """Its own system user runs it: PostgreSQL refuses root."""
+        """Creates the databases and starts the server, for root as user postgres."""
         self.port = free_port(self.host)
-        shutil.chown(self.folder, "postgres", "postgres") if os.getuid() == 0 else None
+        if os.getuid() == 0:  # PostgreSQL refuses root
+            shutil.chown(self.folder, "postgres", "postgres")
         self._program(
             "initdb",
             "--pgdata",
@@ -61,7 +60,7 @@ class Postgres:
             settings.write(
                 f"port = {self.port}\nlisten_addresses = '*'\nunix_socket_directories = ''\n"
             )
-            settings.write("max_connections = 300\nfsync = off\n")  # no test takes its power away
+            settings.write("max_connections = 300\nfsync = off\n")  # no test cuts the power
             settings.write("shared_preload_libraries = 'pg_stat_statements'\n")
         with (self.folder / "data" / "pg_hba.conf").open("a") as hosts:
             hosts.write("host all all 0.0.0.0/0 scram-sha-256\n")
@@ -78,7 +77,7 @@ class Postgres:
 
     @contextmanager
     def away(self) -> Iterator[None]:
-        """It does not answer meanwhile."""
+        """Stops the server for the time of the context."""
         self.stop()
         try:
             yield
@@ -86,12 +85,18 @@ class Postgres:
             self.start()
 
     def connect(self, database: str) -> "psycopg.Connection[tuple[object, ...]]":
-        address = {"host": self.host, "port": self.port, "user": USER, "password": self.password}
-        return psycopg.connect(dbname=database, autocommit=True, **address)  # type: ignore[arg-type]
+        return psycopg.connect(
+            dbname=database,
+            autocommit=True,
+            host=self.host,
+            port=self.port,
+            user=USER,
+            password=self.password,
+        )
 
     @property
     def storage(self) -> str:
-        """Of `hydra.sweeper.storage`."""
+        """The value of `hydra.sweeper.storage`."""
         return f"postgresql+psycopg://{USER}@{self.host}:{self.port}/optuna"
 
     @property
@@ -127,7 +132,7 @@ class Postgres:
 
 @dataclass
 class Mlflow:
-    """A tracking server on PostgreSQL with basic auth; it hands artifacts on itself."""
+    """A tracking server on PostgreSQL with basic auth, which serves artifacts as well."""
 
     folder: Path
     postgres: Postgres
@@ -142,7 +147,7 @@ class Mlflow:
         (self.folder / "auth.ini").write_text(
             f"[mlflow]\ndefault_permission = EDIT\ndatabase_uri = {database}/mlflow_auth\n"
             f"admin_username = {USER}\nadmin_password = {self.password}\n"
-            # else each request computes the password's hash, for 0.1 s
+            # Without a cache each request computes the password's hash, for 0.1 s.
             "auth_cache_ttl_seconds = 60\n"
         )
         arguments = [

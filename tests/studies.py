@@ -1,4 +1,4 @@
-"""Studies in real SQLite whose trials are not trained: a test writes down what they came to."""
+"""Studies in real SQLite whose trials are not trained: the tests write their journals."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -39,7 +39,7 @@ BASELINE: Params = {
 
 @dataclass
 class Studies:
-    """A folder's studies, as one driver after another opens them."""
+    """The study of a folder, which one driver after another opens."""
 
     path: Path
     opened: list[RDBStorage] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Studies:
         *,
         n_trials: int = 10,
         fingerprint: str = "fingerprint",
-        queue: Sequence[Params] = (BASELINE,),
+        enqueued_trials: Sequence[Params] = (BASELINE,),
         precision: Precision = Precision.float32,
     ) -> Plan:
         config = Config(
@@ -57,20 +57,31 @@ class Studies:
             data=SvhnConfig("digits.h5"),
             training=TrainingConfig(epochs=EPOCHS, precision=precision),
         )
-        folder = self.path / "multirun" / "study"
-        return Plan("study", folder, config, (), SPACE, queue, n_trials, fingerprint, "sha256")
+        return Plan(
+            name="study",
+            folder=self.path / "multirun" / "study",
+            config=config,
+            fixed=(),
+            space=SPACE,
+            enqueued_trials=enqueued_trials,
+            n_trials=n_trials,
+            fingerprint=fingerprint,
+            data_sha256="sha256",
+        )
 
     def open(
         self, plan: Plan | None = None, settings: SweeperConfig | None = None, *, prune: bool = True
     ) -> Study:
-        """As a new driver does: nothing is known but what lies in the folder."""
+        """Opens the study as a new driver does, from what is in the folder alone."""
         self.close()
         database = self.path / "optuna.db"
         if not database.exists():
             database.parent.mkdir(exist_ok=True)
-            database.write_bytes(_empty())
-        self.opened.append(study_storage.connect(study_storage.url(f"sqlite:///{database}")))
-        _hurry(self.opened[-1])
+            database.write_bytes(_empty_database())
+        self.opened.append(
+            study_storage.connect(study_storage.storage_url(f"sqlite:///{database}"))
+        )
+        _disable_fsync(self.opened[-1])
         return Study(plan or self.plan(), settings or sweeper(), self.opened[-1], 1, prune=prune)
 
     def close(self) -> None:
@@ -78,24 +89,22 @@ class Studies:
             self.opened.pop().engine.dispose()
 
 
-def _hurry(connected: RDBStorage) -> None:
-    """Not to wait for the disk: no test takes its power away."""
-    connected.engine.dispose()
+def _disable_fsync(storage: RDBStorage) -> None:
+    """Makes tests faster; none of them cuts the power."""
+    storage.engine.dispose()
     event.listen(
-        connected.engine,
+        storage.engine,
         "connect",
         lambda connection, _: connection.execute("PRAGMA synchronous=OFF"),
     )
 
 
 @cache
-def _empty() -> bytes:
-    """A database without a study; to make its tables takes longer than all else that a test
-    does.
-    """
+def _empty_database() -> bytes:
+    """A database without a study; creating its tables takes longer than the rest of a test."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "optuna.db"
-        study_storage.connect(study_storage.url(f"sqlite:///{path}")).engine.dispose()
+        study_storage.connect(study_storage.storage_url(f"sqlite:///{path}")).engine.dispose()
         return path.read_bytes()
 
 
@@ -104,28 +113,28 @@ def sweeper(
     direction: str = "maximize",
     sampler: str = "random",
     pruner: PrunerConfig | None = None,
-    target: float | None = None,
+    target_value: float | None = None,
 ) -> SweeperConfig:
-    """The settings that concern a study; its metric follows from the direction."""
+    """Settings of a study; the metric follows from the direction."""
     metric = "val/accuracy" if direction == "maximize" else "val/loss"
     pruner = pruner or PrunerConfig("none", startup_trials=0, min_resource=0)
-    return SweeperConfig(metric=metric, sampler=sampler, pruner=pruner, target_value=target)
+    return SweeperConfig(metric=metric, sampler=sampler, pruner=pruner, target_value=target_value)
 
 
 def write(study: Study, number: int, *values: float) -> None:
-    """What a worker leaves in the trial's folder: the metric of each epoch."""
-    with Journal(study.folder(number)) as journal:
+    """Writes the journal of a trial with these values of the metric, one for each epoch."""
+    with Journal(study.plan.trial_dir(number)) as journal:
         journal.start(
             name=f"trial {number}", experiment="svhn", store="sqlite:///mlflow.db", tags={}
         )
         for epoch, value in enumerate(values, start=1):
-            journal.metrics({study.settings.metric: value, "epoch_seconds": 2.0}, step=epoch)
-        journal.metrics({"val/macro_f1": 0.5})
+            journal.log_metrics({study.settings.metric: value, "epoch_seconds": 2.0}, step=epoch)
+        journal.log_metrics({"val/macro_f1": 0.5})
 
 
 def train(study: Study, *values: float, state: str = "complete", reason: str = "") -> FrozenTrial:
-    """The next trial from its start to its end."""
-    assignment = study.next()
-    assert assignment is not None
-    write(study, assignment.number, *values)
-    return study.tell(assignment.number, TrialStatus(state), reason)
+    """Asks for the next trial and tells its end; the values are those of its epochs."""
+    pending = study.ask()
+    assert pending is not None
+    write(study, pending.number, *values)
+    return study.tell(pending.number, TrialStatus(state), reason)

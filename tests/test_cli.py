@@ -1,4 +1,4 @@
-"""The door: exit codes, messages, and what it does not import."""
+"""Tests the command line: exit codes, messages, and which packages it does not import."""
 
 import subprocess
 import sys
@@ -101,7 +101,7 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
         (["sync", "nowhere"], "svhn_sweep: sync takes folders of runs, but there is no nowhere."),
     ],
 )
-def test_the_users_mistake_is_one_line_and_exit_code_2(
+def test_a_user_error_is_one_line_and_exit_code_2(
     svhn_sweep: Command, arguments: list[str], message: str
 ) -> None:
     result = svhn_sweep(*arguments)
@@ -113,7 +113,7 @@ def test_the_users_mistake_is_one_line_and_exit_code_2(
 
 
 @pytest.mark.parametrize("override", ["modle=model2", "model.dropout=2"])
-def test_a_traceback_comes_on_demand(svhn_sweep: Command, override: str) -> None:
+def test_hydra_full_error_prints_the_traceback(svhn_sweep: Command, override: str) -> None:
     result = svhn_sweep(override, HYDRA_FULL_ERROR="1")
     assert result.returncode == 2
     assert "Traceback" in result.stderr
@@ -134,7 +134,7 @@ def test_a_misspelt_key_inside_a_yaml_file_is_named(svhn_sweep: Command, tmp_pat
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"], ["model.dropout=2"]]
 )
-def test_a_quick_answer_imports_nothing_heavy(arguments: list[str], tmp_path: Path) -> None:
+def test_help_and_user_errors_import_no_heavy_package(arguments: list[str], tmp_path: Path) -> None:
     script = (
         "import sys; from svhn_sweep.cli import main; sys.argv = ['svhn_sweep', *sys.argv[1:]]\n"
         "try: main()\n"
@@ -146,7 +146,7 @@ def test_a_quick_answer_imports_nothing_heavy(arguments: list[str], tmp_path: Pa
     assert not imported & HEAVY
 
 
-def test_help_tells_the_commands(svhn_sweep: Command) -> None:
+def test_help_lists_the_commands(svhn_sweep: Command) -> None:
     result = svhn_sweep("--help")
     assert result.returncode == 0
     for command in ("svhn_sweep ui ", "svhn_sweep sync ", "svhn_sweep -m model=model1,model2 "):

@@ -1,4 +1,4 @@
-"""The command as a user types it, and the result as MLflow's own client reads it."""
+"""The command as a user types it; its results are read with MLflow's client."""
 
 import json
 import shlex
@@ -25,7 +25,7 @@ pytestmark = [
 ]
 
 TINY = ("model=model1", "model.filters.conv1=2", "model.filters.conv2=2", "training.epochs=2")
-TINY2 = (  # with all that draws random numbers
+TINY2 = (  # with dropout and augmentation, which draw random numbers
     "model=model2",
     *(f"model.filters.conv{layer}=2" for layer in (1, 2, 3, 4)),
     "training.augmentation.enabled=true",
@@ -38,7 +38,7 @@ ENDLESS = ("model=model1", "training.epochs=10000")
 def finished(
     tmp_path_factory: pytest.TempPathFactory, plain_environment: dict[str, str], small_h5: Path
 ) -> tuple[Folder, str]:
-    """A folder with one finished run, and what the terminal showed."""
+    """A folder with one finished run, and its stdout."""
     folder = Folder(tmp_path_factory.mktemp("it's a folder"), plain_environment)
     result = folder.run(*TINY2, "data=svhn", f"data.path={small_h5}")
     assert result.returncode == 0, result.stderr
@@ -46,7 +46,7 @@ def finished(
     return folder, result.stdout
 
 
-def test_curves_and_finals(finished: tuple[Folder, str]) -> None:
+def test_curves_and_summary_metrics(finished: tuple[Folder, str]) -> None:
     folder, _ = finished
     (run,) = folder.runs()
     for key in (
@@ -59,17 +59,17 @@ def test_curves_and_finals(finished: tuple[Folder, str]) -> None:
     ):
         assert [step for step, _ in folder.history(run, key)] == [1, 2]
     accuracies = [value for _, value in folder.history(run, "val/accuracy")]
-    finals = run.data.metrics
-    assert finals["val/best_accuracy"] == max(accuracies)
-    assert finals["val/best_epoch"] == accuracies.index(max(accuracies)) + 1
-    assert finals["val/final_accuracy"] == accuracies[-1]
+    metrics = run.data.metrics
+    assert metrics["val/best_accuracy"] == max(accuracies)
+    assert metrics["val/best_epoch"] == accuracies.index(max(accuracies)) + 1
+    assert metrics["val/final_accuracy"] == accuracies[-1]
     for key in (
         "val/macro_f1",
         "test/accuracy",
         "test/macro_f1",
         *(f"test/recall_{digit}" for digit in range(10)),
     ):
-        assert 0 <= finals[key] <= 1
+        assert 0 <= metrics[key] <= 1
         assert len(folder.history(run, key)) == 1
 
 
@@ -104,12 +104,12 @@ def test_params_and_tags(finished: tuple[Folder, str], small_h5: Path) -> None:
 def test_artifacts(finished: tuple[Folder, str]) -> None:
     folder, _ = finished
     (run,) = folder.runs()
-    found = folder.artifacts(run)
+    artifacts = folder.artifacts(run)
     images = {
-        path for path in found if path.startswith("images/confusion_matrix+step+0+")
+        path for path in artifacts if path.startswith("images/confusion_matrix+step+0+")
     }  # and MLflow's smaller copy
     assert sorted(Path(path).suffix for path in images) == [".png", ".webp"]
-    assert found - images == {
+    assert artifacts - images == {
         "command.txt",
         "config.yaml",
         "model_summary.txt",
@@ -134,19 +134,19 @@ def test_artifacts(finished: tuple[Folder, str]) -> None:
     assert np.trace(matrix) / np.sum(matrix) == pytest.approx(run.data.metrics["test/accuracy"])
 
 
-def test_the_terminal_tells_the_accuracies_and_where_the_run_is(
+def test_stdout_has_the_accuracies_the_folder_and_the_run_id(
     finished: tuple[Folder, str],
 ) -> None:
-    folder, shown = finished
+    folder, stdout = finished
     (run,) = folder.runs()
-    assert [line[:9] for line in shown.splitlines() if line.startswith("epoch")] == [
+    assert [line[:9] for line in stdout.splitlines() if line.startswith("epoch")] == [
         "epoch 1/2",
         "epoch 2/2",
     ]
-    assert f"{run.data.metrics['test/accuracy']:.2%}" in shown
-    assert str(folder.only_output) in shown
-    assert run.info.run_id in shown
-    assert "\x1b" not in shown  # no terminal, no control codes
+    assert f"{run.data.metrics['test/accuracy']:.2%}" in stdout
+    assert str(folder.only_output) in stdout
+    assert run.info.run_id in stdout
+    assert "\x1b" not in stdout  # no terminal, no control codes
 
 
 def served_and_local(folder: Folder, run: Run) -> tuple[mlflow.pyfunc.PyFuncModel, keras.Model]:
@@ -173,13 +173,11 @@ def test_the_model_takes_raw_pixels(finished: tuple[Folder, str], small_h5: Path
     )
 
 
-def test_real_digits_are_learnt(folder: Folder, real_h5: Path) -> None:
+def test_accuracy_on_real_digits_is_far_above_chance(folder: Folder, real_h5: Path) -> None:
     result = folder.run("model=model1", "training.epochs=1", "data=svhn", f"data.path={real_h5}")
     assert result.returncode == 0, result.stderr
     (run,) = folder.runs()
-    assert (
-        run.data.metrics["val/final_accuracy"] > 0.5
-    )  # guessing the most frequent digit gives 0.2
+    assert run.data.metrics["val/final_accuracy"] > 0.5  # the most frequent digit alone gives 0.2
     with h5py.File(real_h5) as file:
         images = file["X_test"][:200].reshape(-1, 32, 32, 1).astype(np.float32)
     served, local = served_and_local(folder, run)
@@ -228,10 +226,8 @@ def test_a_folder_holds_one_run(finished: tuple[Folder, str], small_h5: Path) ->
     assert len(folder.runs()) == 1
 
 
-def in_training(process: subprocess.Popen[str], folder: Folder) -> None:
-    """Return once an epoch is over and MLflow has heard of the run: its import and a new store
-    take seconds.
-    """
+def wait_for_two_epochs(process: subprocess.Popen[str], folder: Folder) -> None:
+    """Waits until two epochs are finished and the run is in MLflow, whose import takes seconds."""
     for _ in range(1200):
         journals = list(folder.path.rglob("journal.jsonl"))
         if (
@@ -242,19 +238,19 @@ def in_training(process: subprocess.Popen[str], folder: Folder) -> None:
             return
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.1)
-    raise TimeoutError("no epoch was finished in two minutes")
+    raise TimeoutError("no two epochs were finished in two minutes")
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_ends_properly_with_what_it_has(
+def test_a_stopped_run_is_interrupted_and_keeps_its_epochs(
     folder: Folder, small_h5: Path, number: signal.Signals, exit_code: int
 ) -> None:
     process = folder.start(*ENDLESS, "data=svhn", f"data.path={small_h5}")
-    in_training(process, folder)
+    wait_for_two_epochs(process, folder)
     process.send_signal(number)
-    _, told = process.communicate(timeout=30)
+    _, stderr = process.communicate(timeout=30)
     assert process.returncode == exit_code
-    assert told == "svhn_sweep: interrupted\n"
+    assert stderr == "svhn_sweep: interrupted\n"
     (run,) = folder.runs()
     assert run.info.status == "KILLED"
     assert run.data.tags["trial.state"] == "interrupted"
@@ -263,7 +259,7 @@ def test_a_stopped_run_ends_properly_with_what_it_has(
 
 def test_a_killed_run_does_not_stay_running(folder: Folder, small_h5: Path) -> None:
     process = folder.start(*ENDLESS, "data=svhn", f"data.path={small_h5}")
-    in_training(process, folder)
+    wait_for_two_epochs(process, folder)
     while_running = folder.run("sync")
     assert "still running" in while_running.stdout
     process.kill()
@@ -276,7 +272,7 @@ def test_a_killed_run_does_not_stay_running(folder: Folder, small_h5: Path) -> N
 
 @pytest.fixture
 def port() -> int:
-    """A port on which nobody listens."""
+    """A free port."""
     import socket
 
     with socket.create_server(("127.0.0.1", 0)) as server:
@@ -285,7 +281,7 @@ def port() -> int:
 
 @pytest.fixture
 def start_server(folder: Folder, port: int) -> Iterator[Callable[[], None]]:
-    """Starts a real MLflow server when called."""
+    """A function that starts a real MLflow server."""
     processes: list[subprocess.Popen[bytes]] = []
 
     def start() -> None:
@@ -325,7 +321,7 @@ def test_a_dead_server_costs_a_warning_and_no_data_and_no_password_is_written(
     uri = f"http://someone:xyzzy-secret@127.0.0.1:{port}"
     result = folder.run(*TINY, "data=svhn", f"data.path={small_h5}", MLFLOW_TRACKING_URI=uri)
     assert result.returncode == 0, result.stderr
-    assert result.stderr.count("cannot be told about this run") == 1
+    assert result.stderr.count("cannot record this run") == 1
     assert "at the latest by `python -m svhn_sweep sync`" in result.stderr
     assert folder.run("sync", MLFLOW_TRACKING_URI=uri).returncode == 1
 

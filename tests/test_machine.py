@@ -12,14 +12,14 @@ QUESTION = "--query-gpu=index --format=csv,noheader"
 
 @pytest.fixture
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The only folder in which commands are found; it is empty."""
+    """The only folder on PATH; it is empty."""
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path
 
 
 def nvidia_smi(path: Path, *answers: object, exit_code: int = 0, question: str = QUESTION) -> None:
-    """A driver that knows these GPUs."""
+    """Installs an nvidia-smi that prints these answers to the question."""
     lines = "".join(f"echo {answer}\n" for answer in answers)
     script = f'#!/bin/sh\n[ "$*" = "{question}" ] || exit 2\n{lines}exit {exit_code}\n'
     (path / "nvidia-smi").write_text(script)
@@ -27,9 +27,9 @@ def nvidia_smi(path: Path, *answers: object, exit_code: int = 0, question: str =
 
 
 @pytest.mark.parametrize("present", [(), (0,), (0, 1, 2, 3)])
-def test_without_a_choice_all_gpus_are_there(path: Path, present: tuple[int, ...]) -> None:
+def test_all_installed_gpus_are_visible_by_default(path: Path, present: tuple[int, ...]) -> None:
     nvidia_smi(path, *present)
-    assert machine.gpus() == [str(index) for index in present]
+    assert machine.visible_gpus() == [str(index) for index in present]
 
 
 @pytest.mark.parametrize(
@@ -44,17 +44,17 @@ def test_without_a_choice_all_gpus_are_there(path: Path, present: tuple[int, ...
         ("GPU-8932f937,GPU-0a1b2c3d", ["GPU-8932f937", "GPU-0a1b2c3d"]),
     ],
 )
-def test_the_user_chooses_gpus(
+def test_cuda_visible_devices_selects_gpus(
     path: Path, monkeypatch: pytest.MonkeyPatch, visible: str, gpus: list[str]
 ) -> None:
     nvidia_smi(path, 0, 1, 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert machine.gpus() == gpus
+    assert machine.visible_gpus() == gpus
 
 
 @pytest.mark.parametrize("visible", [None, "0,1"])
 @pytest.mark.parametrize("driver", ["missing", "failing", "not executable"])
-def test_without_a_working_driver_there_are_no_gpus(
+def test_no_gpu_is_visible_without_a_working_driver(
     path: Path, monkeypatch: pytest.MonkeyPatch, visible: str | None, driver: str
 ) -> None:
     if driver != "missing":
@@ -63,23 +63,23 @@ def test_without_a_working_driver_there_are_no_gpus(
         (path / "nvidia-smi").chmod(0o644)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    assert machine.gpus() == []
+    assert machine.visible_gpus() == []
 
 
 @pytest.fixture
 def one_core() -> Iterator[None]:
-    """What `taskset` does, or a container."""
+    """Pins the process to one core, as `taskset` does."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(before)})
     yield
     os.sched_setaffinity(0, before)
 
 
-def test_the_cores_are_those_of_the_machine() -> None:
+def test_cores_are_at_most_those_of_the_machine() -> None:
     assert 1 <= machine.cores() <= (os.cpu_count() or 1)
 
 
-def test_cores_that_the_process_may_not_use_do_not_count(one_core: None) -> None:
+def test_cores_outside_the_cpu_affinity_do_not_count(one_core: None) -> None:
     assert machine.cores() == 1
 
 
@@ -92,11 +92,11 @@ def test_cores_that_the_process_may_not_use_do_not_count(one_core: None) -> None
         ("amx_bf16 amx_tile", "mixed_bfloat16"),
     ],
 )
-def test_a_processor_that_knows_bfloat16_uses_it(
+def test_auto_is_bfloat16_on_cpus_that_support_it(
     monkeypatch: pytest.MonkeyPatch, flags: str, precision: str
 ) -> None:
-    monkeypatch.setattr(machine, "flags", lambda: set(flags.split()))
-    assert machine.precision(Precision.auto, []) == precision
+    monkeypatch.setattr(machine, "cpu_flags", lambda: set(flags.split()))
+    assert machine.resolve_precision(Precision.auto, []) == precision
 
 
 @pytest.mark.parametrize(
@@ -109,19 +109,19 @@ def test_a_processor_that_knows_bfloat16_uses_it(
         ([], "float32"),
     ],
 )
-def test_gpus_that_all_know_bfloat16_use_it(
+def test_auto_is_bfloat16_if_all_gpus_support_it(
     path: Path, capabilities: list[str], precision: str
 ) -> None:
     nvidia_smi(
         path, *capabilities, question="--query-gpu=compute_cap --format=csv,noheader --id=0,1"
     )
-    assert machine.precision(Precision.auto, ["0", "1"]) == precision
+    assert machine.resolve_precision(Precision.auto, ["0", "1"]) == precision
 
 
-@pytest.mark.parametrize("wanted", [Precision.float32, Precision.mixed_float16])
-def test_what_somebody_chose_is_not_changed(wanted: Precision) -> None:
-    assert machine.precision(wanted, []) == wanted
+@pytest.mark.parametrize("precision", [Precision.float32, Precision.mixed_float16])
+def test_a_precision_other_than_auto_stays(precision: Precision) -> None:
+    assert machine.resolve_precision(precision, []) == precision
 
 
-def test_this_processor_has_flags() -> None:
-    assert "x86" not in os.uname().machine or "fpu" in machine.flags()
+def test_x86_cpus_have_flags() -> None:
+    assert "x86" not in os.uname().machine or "fpu" in machine.cpu_flags()

@@ -1,1 +1,1 @@
-"""Commands besides training."""
+"""The commands besides training and sweeping: ui, sync and predict."""

@@ -1,4 +1,4 @@
-"""`python -m svhn_sweep predict IMAGE...`: which digit a picture shows, as the champion sees it."""
+"""`python -m svhn_sweep predict IMAGE...`: classifies pictures of digits with the champion."""
 
 import os
 import sys
@@ -17,66 +17,75 @@ from svhn_sweep.errors import FailedError, UserError
 from svhn_sweep.native_output import redirect_native_output
 from svhn_sweep.tracking import tracking_uri
 
-SURE = 0.9  # of 4,968 real test digits model2 had 95 % right above it, 54 % below
+MIN_SURE_PROBABILITY = 0.9  # of 4,968 real test digits model2 had 95 % right above, 54 % below
 
 
 def predict(paths: Sequence[Path]) -> None:
-    """Print the digit in each picture with its probability, and the second guess where the model is
-    not sure.
+    """Prints the digit in each picture, its probability, and a second one if the model is unsure.
+
+    Args:
+        paths: The pictures.
 
     Raises:
-        DataError: a file is no picture.
-        UserError: no picture was named, no champion is registered, or `MLFLOW_TRACKING_URI` is no
+        DataError: A file is no picture.
+        UserError: `paths` is empty, no champion is registered, or `MLFLOW_TRACKING_URI` is no
             store.
-        FailedError: the store did not hand it over.
+        FailedError: The champion cannot be fetched from the store.
     """
     if not paths:
         raise UserError("predict takes pictures of digits: python -m svhn_sweep predict IMAGE...")
     pixels = np.stack([picture.read(path) for path in paths])
     tracking_uri.check()
     with TemporaryDirectory() as scratch:
-        folder = _champion(Path(scratch))
+        folder = _fetch_champion(Path(scratch))
         with redirect_native_output(Path(os.devnull)):
-            # before Keras: it chooses how TensorFlow computes
+            # First, because it sets how TensorFlow computes.
             import svhn_sweep.training  # noqa: F401
             from svhn_sweep.tracking.saved_model import load_model
 
             probabilities = load_model(folder).predict(pixels, verbose=0)
     table = Table.grid(padding=(0, 2))
     for path, row in zip(paths, probabilities, strict=True):
-        table.add_row(Text(str(path)), *_said(row))
-    Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 1000).print(
-        table
-    )
+        table.add_row(Text(str(path)), *format_prediction(row))
+    width = None if sys.stdout.isatty() else 1000
+    Console(highlight=False, soft_wrap=True, width=width).print(table)
 
 
-def _champion(scratch: Path) -> Path:
-    """The champion's model, copied to `scratch`; says which it is."""
+def _fetch_champion(scratch: Path) -> Path:
+    """Copies the champion's model to `scratch` and prints its version; returns its folder."""
     from svhn_sweep.tracking.registry import ALIAS, MODEL, SYNTHETIC, fetch
 
     for name in (MODEL, SYNTHETIC):
         try:
-            found = fetch(name, scratch)
+            champion = fetch(name, scratch)
         except Exception as error:
             raise FailedError(
                 f"MLflow at {tracking_uri.address()} did not hand over "
                 f"{name}@{ALIAS}: {tracking_uri.reason(error)}"
             ) from error
-        if found is not None:
+        if champion is not None:
             break
     else:
         raise UserError(
-            f"no {MODEL}@{ALIAS} is registered; python -m "
-            "svhn_sweep -m optuna finds and registers one."
+            f"no {MODEL}@{ALIAS} is registered; "
+            "python -m svhn_sweep -m optuna finds and registers one."
         )
-    learnt = "; it learnt from drawn digits alone" if name == SYNTHETIC else ""
-    print(f"{name} version {found.version}{learnt}", file=sys.stderr)
-    return found.folder
+    hint = "; it was trained on synthetic digits only" if name == SYNTHETIC else ""
+    print(f"{name} version {champion.version}{hint}", file=sys.stderr)
+    return champion.folder
 
 
-def _said(probabilities: NDArray[np.float32]) -> list[str]:
+def format_prediction(probabilities: NDArray[np.float32]) -> list[str]:
+    """Returns the cells of a picture's row.
+
+    Args:
+        probabilities: The digits' probabilities, [10].
+
+    Returns:
+        The most probable digit and its probability; the second digit too if the model is unsure.
+    """
     second, first = np.argsort(probabilities)[-2:]
-    words = [str(first), f"{probabilities[first]:.1%}"]
-    if probabilities[first] < SURE:
-        words.append(f"unsure: perhaps {second} ({probabilities[second]:.1%})")
-    return words
+    cells = [str(first), f"{probabilities[first]:.1%}"]
+    if probabilities[first] < MIN_SURE_PROBABILITY:
+        cells.append(f"unsure: perhaps {second} ({probabilities[second]:.1%})")
+    return cells

@@ -1,4 +1,4 @@
-"""One sentence for what Hydra and OmegaConf say in many lines: the key, the rule, the value."""
+"""One-line messages for the errors of Hydra and OmegaConf: the key, the rule, the value."""
 
 import difflib
 import re
@@ -16,7 +16,7 @@ from omegaconf.errors import (
 from svhn_sweep.errors import UserError
 
 COMMANDS = ("optuna", "ui", "sync", "predict")
-RENAMED = {
+RENAMED_KEYS = {
     "failures_in_a_row": "max_consecutive_failures",
     "target": "target_value",
     "warmup_epochs": "min_resource",
@@ -25,21 +25,9 @@ USER_ERRORS = (UserError, HydraException, OmegaConfBaseException)
 
 
 def explain(error: Exception) -> str:
-    """What to print for an error that is one of `USER_ERRORS`."""
+    """Formats an error that is one of `USER_ERRORS` as one line without a traceback."""
     if isinstance(error, OverrideParseException):
-        what = f"{error.override!r} is not an override ({_rule(error.message)})"
-        if "=" in error.override:
-            return (
-                f"{what}; a value with anything special in it needs quotes "
-                "within quotes: 'data.path=\"a (1).h5\"'."
-            )
-        near = difflib.get_close_matches(error.override, COMMANDS, n=1, cutoff=0.5)
-        hint = (
-            f"did you mean {near[0]}?"
-            if near
-            else f"write {', '.join(COMMANDS)} or key=value, as model=model1."
-        )
-        return f"{error.override!r} is neither a command nor an override; {hint}"
+        return _invalid_override(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
         return f"{group} must be one of {', '.join(_options(error))} but got {option!r}."
@@ -57,25 +45,39 @@ def explain(error: Exception) -> str:
     return " ".join(line for line in str(error).splitlines() if line and not line.startswith(" "))
 
 
+def _invalid_override(error: OverrideParseException) -> str:
+    override = error.override
+    if "=" in override:
+        return (
+            f"{override!r} is not an override ({_parser_message(error)}); a value with anything "
+            "special in it needs quotes within quotes: 'data.path=\"a (1).h5\"'."
+        )
+    similar = difflib.get_close_matches(override, COMMANDS, n=1, cutoff=0.5)
+    hint = (
+        f"did you mean {similar[0]}?"
+        if similar
+        else f"write {', '.join(COMMANDS)} or key=value, as model=model1."
+    )
+    return f"{override!r} is neither a command nor an override; {hint}"
+
+
 def _unknown_key(error: OmegaConfBaseException) -> str:
     key = error.full_key or str(error.key)
     siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
     names = [str(name) for name in siblings if name != "hydra"]
     similar = difflib.get_close_matches(str(error.key), names, n=1)
-    suggestion = RENAMED.get(str(error.key)) or next(iter(similar), None)
+    suggestion = RENAMED_KEYS.get(str(error.key)) or next(iter(similar), None)
     hint = f"did you mean {suggestion}?" if suggestion else f"there are {', '.join(names)}."
     return f"{key} is not a key of the config; {hint}"
 
 
-def _rule(message: str) -> str:
-    """What the parser missed, without its own heading and advice."""
-    return _first_line(re.sub(r"Error parsing override .*|See https?:.*", "", message))
+def _parser_message(error: OverrideParseException) -> str:
+    """The parser's complaint without its heading and its advice."""
+    return _first_line(re.sub(r"Error parsing override .*|See https?:.*", "", error.message))
 
 
 def _options(error: MissingConfigException) -> list[str]:
-    """What can be chosen; the schemas of the data sources stand beside them under names of their
-    own.
-    """
+    """The options of a config group, without the schemas registered in it."""
     return [option for option in error.options or [] if not option.endswith("_schema")]
 
 

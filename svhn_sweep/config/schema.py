@@ -1,76 +1,28 @@
-"""The schema of conf/: types and rules. The values stand in the YAML files, once."""
+"""The schema of conf/: types and rules. The values are in the YAML files alone."""
 
-import math
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
 
+from hydra import compose
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from svhn_sweep.config.rules import check_values, identifier, number
 from svhn_sweep.errors import ConfigError
 
-CONFIG = "config"  # conf/config.yaml, from which all configs are composed
+CONFIG_NAME = "config"  # conf/config.yaml, the primary config
 MAX_SEED = 2**32 - 1  # NumPy's
 
 
-class Rule(Protocol):
-    """What a value must be: `value in rule`, and `str(rule)` to say it."""
-
-    def __contains__(self, value: object) -> bool: ...
-
-
-@dataclass(frozen=True)
-class Range:
-    """The rule for a number; infinity and NaN are in no range."""
-
-    at_least: float = -math.inf
-    above: float = -math.inf
-    at_most: float = math.inf
-    below: float = math.inf
-
-    def __contains__(self, value: object) -> bool:
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            return False
-        return self.at_least <= value <= self.at_most and self.above < value < self.below
-
-    def __str__(self) -> str:
-        words = (
-            ("at least", self.at_least),
-            ("greater than", self.above),
-            ("at most", self.at_most),
-            ("less than", self.below),
-        )
-        return " and ".join(f"{word} {bound}" for word, bound in words if math.isfinite(bound))
-
-
-class Identifier:
-    """The rule for what becomes part of a layer's, a file's or an experiment's name."""
-
-    def __contains__(self, value: object) -> bool:
-        return re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(value), re.ASCII) is not None
-
-    def __str__(self) -> str:
-        return "letters, digits, '.', '_' and '-', beginning with a letter or digit,"
-
-
-def number(**bounds: float) -> Any:
-    """A mandatory number, or dict of numbers, that `from_composed` holds to these bounds."""
-    return field(default=MISSING, metadata={"rule": Range(**bounds)})
-
-
-def identifier() -> Any:
-    """A mandatory name that `from_composed` checks."""
-    return field(default=MISSING, metadata={"rule": Identifier()})
-
-
 class Precision(StrEnum):
-    """Of the layers' arithmetic, in Keras' words; the softmax and all variables are float32."""
+    """The dtype policy of Keras layers; the softmax and all variables are float32 in each.
 
-    auto = "auto"  # the fastest that this machine's hardware computes in without loss of accuracy
+    `auto` stands for the fastest one that the hardware computes in without loss of accuracy.
+    """
+
+    auto = "auto"
     float32 = "float32"
     mixed_bfloat16 = "mixed_bfloat16"
     mixed_float16 = "mixed_float16"
@@ -78,6 +30,17 @@ class Precision(StrEnum):
 
 @dataclass
 class ModelConfig:
+    """A CNN: pairs of 3x3 convolutions, a max pool after each pair, one hidden dense layer.
+
+    Attributes:
+        name: Names the study, and appears in the titles of figures.
+        filters: The filters of each convolution: conv1, conv2 and so on, 2 to 10 in pairs.
+        batch_norm: Whether each max pool is followed by a batch normalization.
+        dense_units: The units of the hidden dense layer.
+        dropout: The rate after the hidden dense layer; 0 means no dropout layer.
+        leaky_relu_slope: The slope of all activations for negative inputs.
+    """
+
     name: str = identifier()
     filters: dict[str, int] = number(at_least=1, at_most=1024)
     batch_norm: bool = MISSING
@@ -88,6 +51,15 @@ class ModelConfig:
 
 @dataclass
 class PlateauConfig:
+    """Keras' ReduceLROnPlateau on `val/loss`.
+
+    Attributes:
+        enabled: Whether it is used.
+        factor: Multiplies the learning rate on a plateau.
+        patience: Epochs without improvement before that.
+        min_learning_rate: The learning rate is never reduced below this.
+    """
+
     enabled: bool = MISSING
     factor: float = number(above=0, below=1)
     patience: int = number(at_least=0, at_most=1_000_000)
@@ -96,6 +68,15 @@ class PlateauConfig:
 
 @dataclass
 class AugmentationConfig:
+    """Random changes of the training images.
+
+    Attributes:
+        enabled: Whether images are changed.
+        shift: The largest shift in each direction, as a fraction of the image.
+        rotation: The largest rotation either way, as a fraction of a full turn.
+        zoom: The largest zoom in or out, as a fraction of the image.
+    """
+
     enabled: bool = MISSING
     shift: float = number(at_least=0, below=1)
     rotation: float = number(at_least=0, at_most=0.5)
@@ -104,6 +85,20 @@ class AugmentationConfig:
 
 @dataclass
 class TrainingConfig:
+    """How a model is trained.
+
+    Attributes:
+        epochs: Passes over the training images.
+        batch_size: Images in each step.
+        learning_rate: Adam's, at the beginning.
+        validation_split: The fraction of X_train, its end, that is used for validation.
+        restore_best_weights: Whether the weights of the best epoch are kept, not the last one's.
+        precision: The dtype policy of the layers.
+        threads: TensorFlow's, on CPU; None means one for each core.
+        reduce_on_plateau: Reduces the learning rate when `val/loss` stops improving.
+        augmentation: Random changes of the training images.
+    """
+
     epochs: int = number(at_least=1, at_most=1_000_000)
     batch_size: int = number(at_least=1, at_most=1_000_000)
     learning_rate: float = number(above=0)
@@ -117,16 +112,27 @@ class TrainingConfig:
 
 @dataclass
 class DataConfig:
-    """What every data source is: one of the classes below."""
+    """The base class of all data sources."""
 
 
 @dataclass
 class SvhnConfig(DataConfig):
+    """An HDF5 file at `path` with the arrays X_train, y_train, X_test and y_test."""
+
     path: str = MISSING
 
 
 @dataclass
 class SyntheticConfig(DataConfig):
+    """Synthetic digits, which depend on the seed and the sizes alone.
+
+    Attributes:
+        folder: The folder of the generated HDF5 file.
+        train_size: The number of images in X_train.
+        test_size: The number of images in X_test.
+        seed: The seed of the generator.
+    """
+
     folder: str = MISSING
     train_size: int = number(at_least=10, at_most=1_000_000)
     test_size: int = number(at_least=10, at_most=1_000_000)
@@ -135,6 +141,16 @@ class SyntheticConfig(DataConfig):
 
 @dataclass
 class StanfordConfig(DataConfig):
+    """A subset of Stanford's cropped digits, which are downloaded.
+
+    Attributes:
+        folder: The folder of the downloads and of the HDF5 file made from them.
+        extra: Whether extra_32x32.mat, with easier digits, is used as well.
+        train_size: The number of images in X_train.
+        test_size: The number of images in X_test.
+        seed: The seed of the random choice.
+    """
+
     folder: str = MISSING
     extra: bool = MISSING
     train_size: int = number(at_least=10, at_most=1_000_000)
@@ -144,6 +160,8 @@ class StanfordConfig(DataConfig):
 
 @dataclass
 class AutoConfig(DataConfig):
+    """The course file at `path` if it exists, else synthetic digits."""
+
     path: str = MISSING
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
 
@@ -156,25 +174,43 @@ SOURCES: dict[str, type[DataConfig]] = {
 }
 
 
-def source_of(config: DataConfig) -> str:
-    """The name by which a data source is chosen: data=NAME."""
-    return next(name for name, kind in SOURCES.items() if type(config) is kind)
-
-
 @dataclass
 class EvaluationConfig:
+    """Which splits a model is evaluated on.
+
+    Attributes:
+        test: Whether on the test split too; None means yes in a single run, no in a multirun.
+    """
+
     test: bool | None = None
 
 
 @dataclass
 class TrackingConfig:
+    """What MLflow holds of a run.
+
+    Attributes:
+        experiment: The MLflow experiment; runs on synthetic digits add `-synthetic`.
+        log_model: Whether the trained model is an artifact.
+    """
+
     experiment: str = identifier()
     log_model: bool = MISSING
 
 
 @dataclass
 class Config:
-    """One trial. `OmegaConf.to_object` turns a composed config into it."""
+    """The config of one trial.
+
+    Attributes:
+        model: The architecture.
+        data: The data source.
+        training: How the model is trained.
+        search_space: Keys that a sweep explores, and their values in Hydra's override grammar.
+        tracking: What MLflow holds of the run.
+        evaluation: Which splits the model is evaluated on.
+        seed: Determines the initial weights, the order of the batches, dropout and augmentation.
+    """
 
     model: ModelConfig = field(default_factory=ModelConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -186,7 +222,7 @@ class Config:
 
 
 def register_schema() -> None:
-    """Make the classes above known to Hydra under the names that conf/ uses."""
+    """Registers the schema with Hydra under the names that conf/ uses."""
     store = ConfigStore.instance()
     store.store(name="schema", node=Config)
     for source, node in SOURCES.items():
@@ -194,59 +230,37 @@ def register_schema() -> None:
 
 
 def conf_dir() -> Path:
-    """conf/ inside an installed package, or beside the package in a checkout."""
+    """Returns the path of conf/: inside an installed package, or beside it in a checkout."""
     package = Path(__file__).parents[1]
     installed = package / "conf"
     return installed if installed.is_dir() else package.parent / "conf"
 
 
-def from_composed(composed: DictConfig) -> Config:
-    """The typed config that Hydra composed.
+def source_name(config: DataConfig) -> str:
+    """Returns the name of a data source on the command line: NAME in `data=NAME`."""
+    return next(name for name, source in SOURCES.items() if type(config) is source)
+
+
+def compose_config(overrides: Sequence[str]) -> Config:
+    """Composes conf/config.yaml with these overrides; Hydra must be initialized.
 
     Raises:
-        ConfigError: a key was appended that no schema knows, or a value breaks its rule.
+        ConfigError: See `to_config`. Hydra and OmegaConf raise their own errors.
+    """
+    return to_config(compose(CONFIG_NAME, list(overrides)))
+
+
+def to_config(composed: DictConfig) -> Config:
+    """Converts what Hydra composed into a checked `Config`.
+
+    Raises:
+        ConfigError: A key is not in the schema, or a value is missing or breaks its rule.
     """
     config = OmegaConf.to_object(composed)
-    assert isinstance(config, Config)  # the schema stands first in conf/config.yaml
-    check(config, "")
+    assert isinstance(config, Config)  # the first entry of conf/config.yaml's defaults list
+    check_values(config)
     _check_filters(config.model.filters)
     return config
-
-
-def check(section: object, prefix: str) -> None:
-    """Hold every value below a dataclass to its rule, and refuse attributes that the schema lacks.
-
-    Args:
-        section: values; None where the type allows it.
-        prefix: what stands before their names in messages: "model.".
-
-    Raises:
-        ConfigError: a key was appended that no schema knows, or a value breaks its rule.
-    """
-    assert is_dataclass(section)
-    known = {entry.name: entry for entry in fields(section)}
-    for name, value in vars(section).items():
-        key = prefix + name
-        if name not in known:
-            raise ConfigError(f"{key} is not a key of the config; there are {', '.join(known)}.")
-        if is_dataclass(value):
-            check(value, f"{key}.")
-        elif isinstance(value, dict):
-            for entry, item in value.items():
-                _check_value(f"{key}.{entry}", item, known[name].metadata.get("rule"))
-        else:
-            _check_value(key, value, known[name].metadata.get("rule"))
-
-
-def _check_value(key: str, value: object, rule: Rule | None) -> None:
-    if value == MISSING:
-        raise ConfigError(f"{key} must have a value but has none.")
-    if rule is not None and value is not None and value not in rule:
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(
-                f"{key} must be {f'a finite number {rule}'.rstrip()} but got {value!r}."
-            )
-        raise ConfigError(f"{key} must be {rule} but got {value!r}.")
 
 
 def _check_filters(filters: dict[str, int]) -> None:
@@ -260,19 +274,25 @@ def _check_filters(filters: dict[str, int]) -> None:
 
 
 def flatten(section: object, prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
-    """Dotted keys and values of what is in force: a part that is not enabled gives only
-    `enabled`.
+    """Yields the dotted keys and values of a dataclass.
+
+    Of a part with `enabled=false` only the key `enabled` is yielded: its other settings change
+    nothing.
+
+    Args:
+        section: An instance of a dataclass.
+        prefix: Precedes the keys, for example "model.".
     """
     assert is_dataclass(section)
     enabled = getattr(section, "enabled", True)
-    for entry in fields(section):
-        value = getattr(section, entry.name)
-        key = prefix + entry.name
-        if not enabled and entry.name != "enabled":
+    for item in fields(section):
+        if not enabled and item.name != "enabled":
             continue
+        key = prefix + item.name
+        value = getattr(section, item.name)
         if is_dataclass(value):
             yield from flatten(value, f"{key}.")
         elif isinstance(value, dict):
-            yield from ((f"{key}.{name}", item) for name, item in value.items())
+            yield from ((f"{key}.{name}", entry) for name, entry in value.items())
         else:
             yield key, value

@@ -1,6 +1,4 @@
-"""From a data config to arrays: every source ends in an HDF5 file of one layout, read by one
-reader.
-"""
+"""Loads digits: every source is converted to an HDF5 file of one layout, read by one reader."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -13,41 +11,52 @@ from svhn_sweep.config.schema import (
     SyntheticConfig,
 )
 from svhn_sweep.data import hdf5, stanford, synthetic
-from svhn_sweep.data.splits import Images, Labels, Parts, Splits, split_validation
+from svhn_sweep.data.hdf5 import has_test
+from svhn_sweep.data.splits import FitData, Images, Labels, Splits, split_validation
 from svhn_sweep.errors import DataError
 
-__all__ = ["Images", "Labels", "Parts", "Splits", "has_test", "load", "resolve", "split_validation"]
+__all__ = [
+    "FitData",
+    "Images",
+    "Labels",
+    "Splits",
+    "has_test",
+    "load",
+    "resolve",
+    "split_validation",
+]
 
 
 def resolve(config: DataConfig, *, path_given: bool = False) -> DataConfig:
-    """The source that a config stands for on this machine, with an absolute path: never
-    `AutoConfig`.
+    """Returns the data source that a config means on this machine.
 
-    `path_given`: the user named a file; then only that will do, never the synthetic digits.
+    Args:
+        config: Any data config.
+        path_given: Whether the user named a file; `AutoConfig` then means this file even if it does
+            not exist.
+
+    Returns:
+        The config with an absolute path; never an `AutoConfig`.
     """
     if isinstance(config, AutoConfig):
-        return resolve(
-            SvhnConfig(config.path)
-            if path_given or Path(config.path).exists()
-            else config.synthetic
-        )
+        use_file = path_given or Path(config.path).exists()
+        return resolve(SvhnConfig(config.path) if use_file else config.synthetic)
     if isinstance(config, SvhnConfig):
         return replace(config, path=str(Path(config.path).absolute()))
     assert isinstance(config, StanfordConfig | SyntheticConfig)
     return replace(config, folder=str(Path(config.folder).absolute()))
 
 
-def has_test(path: Path) -> bool:
-    """Whether the file has a test split; it is not read."""
-    return hdf5.has_test(path)
-
-
 def load(config: DataConfig, *, test: bool) -> Splits:
-    """The digits of a resolved config; builds or downloads them first where needed.
+    """Loads the digits of a resolved config; generates or downloads them first if necessary.
+
+    Args:
+        config: From `resolve`.
+        test: Whether the test split is read too.
 
     Raises:
-        DataError: the file is missing or malformed, a download failed, or there is no place for the
-            digits.
+        DataError: The file is missing or malformed, a download failed, or the digits cannot be
+            stored.
     """
     try:
         match config:

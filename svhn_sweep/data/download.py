@@ -1,8 +1,5 @@
-"""Fetch a large file: a cut download goes on where it stopped, and only a file with the right
-checksum appears.
-"""
+"""Downloads large files: resumes interrupted downloads and verifies checksums."""
 
-import fcntl
 import hashlib
 import os
 import sys
@@ -23,30 +20,32 @@ from rich.progress import (
 )
 
 from svhn_sweep.errors import DataError
+from svhn_sweep.files import lock_file
 
-ATTEMPTS = 5
-PAUSE_SECONDS = 1.0
+MAX_ATTEMPTS = 5
+PAUSE_SECONDS = 1.0  # between two attempts
 TIMEOUT_SECONDS = 30.0
-BLOCK = 1 << 14  # bytes; what a cut connection loses of the last one is fetched again
+BLOCK_SIZE = 1 << 14  # bytes; after a lost connection, an incomplete block is downloaded again
 
 
 def fetch(url: str, target: Path, sha256: str) -> None:
-    """Make sure that `target` is there and complete; until then its bytes are in `target` plus
-    `.part`.
+    """Downloads a file unless it exists.
+
+    Until the file is complete and verified, its bytes are in a file with the suffix `.part`.
 
     Args:
-        url: http or https.
-        target: left alone if it exists: it is only ever made by renaming a verified file.
-        sha256: hex digest that the whole file must have.
+        url: The file's http or https address.
+        target: The path; its folder is created if it does not exist.
+        sha256: The hex digest that the whole file must have.
 
     Raises:
-        DataError: the server does not deliver, or delivers other bytes.
+        DataError: The server does not deliver the file, or delivers other bytes.
     """
     if target.exists():
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    with _held(part):
+    with _part_lock(part):
         if target.exists():
             return
         _download(url, part)
@@ -62,33 +61,31 @@ def fetch(url: str, target: Path, sha256: str) -> None:
 
 
 @contextmanager
-def _held(part: Path) -> Iterator[None]:
-    """Have the file for oneself: another process, perhaps of another host, may be at it. An
-    empty one is removed.
-    """
+def _part_lock(part: Path) -> Iterator[None]:
+    """Creates and locks the part file against other processes; removes it if it stays empty."""
     while True:
         with part.open("ab") as file:
-            _lock(file, part)
-            if not _is(part, file):
-                continue  # who had it has renamed or removed it
+            _wait_for_lock(file, part)
+            if not _is_open_at(file, part):
+                continue  # the process that held the lock has renamed or removed the file
             try:
                 yield
             finally:
-                if _is(part, file) and part.stat().st_size == 0:
+                if _is_open_at(file, part) and part.stat().st_size == 0:
                     part.unlink()
             return
 
 
-def _lock(file: BinaryIO, part: Path) -> None:
+def _wait_for_lock(file: BinaryIO, part: Path) -> None:
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock_file(file, timeout=0)
     except BlockingIOError:
         print(f"{part} is being downloaded by another process; waiting for it", file=sys.stderr)
-        fcntl.flock(file, fcntl.LOCK_EX)
+        lock_file(file)
 
 
-def _is(path: Path, file: BinaryIO) -> bool:
-    """Whether the open file is still the one at `path`."""
+def _is_open_at(file: BinaryIO, path: Path) -> bool:
+    """Whether the open file is still the one at this path."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:
@@ -96,33 +93,34 @@ def _is(path: Path, file: BinaryIO) -> bool:
 
 
 def _download(url: str, part: Path) -> None:
-    for attempt in range(1, ATTEMPTS + 1):
+    """Completes the part file in several attempts."""
+    for attempt in range(1, MAX_ATTEMPTS + 1):
         try:
-            _continue(url, part)
+            _download_missing(url, part)
             return
         except requests.HTTPError as error:
             raise DataError(f"{url} cannot be downloaded: {error}.") from error
         except requests.RequestException as error:
-            if attempt == ATTEMPTS:
-                have = part.stat().st_size
+            if attempt == MAX_ATTEMPTS:
+                size = part.stat().st_size
                 raise DataError(
-                    f"{url} cannot be downloaded after {ATTEMPTS} attempts: {error}. "
-                    f"{have:,} bytes are kept in {part}; the same command goes on from there."
+                    f"{url} cannot be downloaded after {MAX_ATTEMPTS} attempts: {error}. "
+                    f"{size:,} bytes are kept in {part}; the same command goes on from there."
                 ) from error
             time.sleep(PAUSE_SECONDS)
 
 
-def _continue(url: str, part: Path) -> None:
-    """One request for what is still missing of `part`."""
-    have = part.stat().st_size
-    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+def _download_missing(url: str, part: Path) -> None:
+    """Requests the missing bytes once and appends them to the part file."""
+    size = part.stat().st_size
+    headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={size}-"} if size else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_SECONDS) as response:
         if response.status_code == requests.codes.requested_range_not_satisfiable:
-            return  # nothing is missing; the checksum decides
+            return  # nothing is missing, or the checksum will not match
         response.raise_for_status()
         if response.status_code != requests.codes.partial_content:
-            have = 0  # the server cannot continue and starts again
-        total = have + int(response.headers.get("Content-Length", 0)) or None
+            size = 0  # the server cannot resume and sends the whole file
+        total = size + int(response.headers.get("Content-Length", 0)) or None
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -130,8 +128,8 @@ def _continue(url: str, part: Path) -> None:
             TransferSpeedColumn(),
         )
         with Progress(*columns, TimeRemainingColumn()) as progress, part.open("ab") as file:
-            file.truncate(have)
-            task = progress.add_task(Path(url).name, total=total, completed=have)
-            for block in response.iter_content(BLOCK):
+            file.truncate(size)
+            task = progress.add_task(Path(url).name, total=total, completed=size)
+            for block in response.iter_content(BLOCK_SIZE):
                 file.write(block)
                 progress.advance(task, len(block))

@@ -1,7 +1,6 @@
-"""Read and write the course file's layout: X_train, y_train, X_test, y_test in one HDF5 file."""
+"""Reads and writes the course file's layout: X_train, y_train, X_test, y_test in one HDF5 file."""
 
 import hashlib
-import uuid
 from pathlib import Path
 
 import h5py
@@ -10,17 +9,22 @@ from numpy.typing import NDArray
 
 from svhn_sweep.data.splits import Images, Labels, Splits
 from svhn_sweep.errors import DataError
+from svhn_sweep.files import unique_temporary
 
-MOST_DIGITS = 2_000_000  # all of SVHN is a third of that; more is a damaged file
+MAX_DIGITS = 2_000_000  # SVHN has a third of that; more in a split means a damaged file
+READ_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError)  # h5py's, for a damaged file
 
 
 def read(path: Path, source: str, *, test: bool) -> Splits:
-    """Read and check a file; `X_test` and `y_test` are opened only if `test`.
+    """Reads and checks a file.
 
-    Images may be `(N, 32, 32)` or `(N, 32, 32, 1)`, uint8 or float, 0..255.
+    Args:
+        path: The file. Its images may be `(N, 32, 32)` or `(N, 32, 32, 1)`, uint8 or float, 0..255.
+        source: svhn, stanford or synthetic.
+        test: Whether `X_test` and `y_test` are read too; they need not exist otherwise.
 
     Raises:
-        DataError: the file is missing, malformed, or holds anything but digits in that layout.
+        DataError: The file is missing, damaged, or holds anything but digits in that layout.
     """
     if path.exists() and not h5py.is_hdf5(path):
         raise DataError(f"{path} is not an HDF5 file.")
@@ -33,13 +37,7 @@ def read(path: Path, source: str, *, test: bool) -> Splits:
             f"{path} does not exist; set data.path to an HDF5 file, or "
             "take data=synthetic or data=stanford."
         ) from None
-    except (
-        OSError,
-        KeyError,
-        RuntimeError,
-        TypeError,
-        ValueError,
-    ) as error:  # h5py's, for a damaged file
+    except READ_ERRORS as error:
         raise DataError(f"{path} cannot be read as HDF5: {error}.") from error
     with path.open("rb") as raw:
         sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
@@ -47,30 +45,32 @@ def read(path: Path, source: str, *, test: bool) -> Splits:
 
 
 def has_test(path: Path) -> bool:
-    """Whether a readable file has a test split of the form of its training split; no digit of it
-    is read.
+    """Returns whether a readable file has a test split of its training split's format.
+
+    The images and labels themselves are not read.
     """
     with h5py.File(path, "r") as file:
         if not all(isinstance(file.get(name), h5py.Dataset) for name in ("X_test", "y_test")):
             return False
         images = file["X_test"].shape
         labels = file["y_test"].shape
-        return bool(
-            images[1:] == file["X_train"].shape[1:] and images[:1] == labels[:1] and images[0] > 0
-        )
+        same_format = images[1:] == file["X_train"].shape[1:]
+        return bool(same_format and images[:1] == labels[:1] and images[0] > 0)
 
 
 def write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
-    """Write the datasets to `path` as one atomic step: a reader sees the whole file or none."""
+    """Writes a file in one atomic step: a reader sees the whole file or none.
+
+    Args:
+        path: The file; its folder is created if it does not exist.
+        arrays: The datasets by name.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    try:
-        with h5py.File(unfinished, "w") as file:
+    with unique_temporary(path) as temporary:
+        with h5py.File(temporary, "w") as file:
             for name, array in arrays.items():
                 file.create_dataset(name, data=array)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+        temporary.replace(path)
 
 
 def _split(file: h5py.File, split: str) -> tuple[Images, Labels]:
@@ -87,51 +87,52 @@ def _split(file: h5py.File, split: str) -> tuple[Images, Labels]:
 def _dataset(
     file: h5py.File, name: str, shapes: tuple[tuple[int, ...], ...]
 ) -> NDArray[np.generic]:
-    """The dataset's values, if they are numbers in this very file, and one of `shapes` behind
-    the first dimension.
+    """The values of a dataset, after checks.
+
+    They must be numbers in the file itself, of one of these shapes without the first dimension.
     """
-    where = f"{file.filename}: {name}"
+    location = f"{file.filename}: {name}"
     link = file.get(name, getlink=True)
     if link is None:
-        raise DataError(f"{where} is missing; the file holds {', '.join(file) or 'nothing'}.")
+        raise DataError(f"{location} is missing; the file holds {', '.join(file) or 'nothing'}.")
     if not isinstance(link, h5py.HardLink):
         raise DataError(
-            f"{where} must be stored in the file itself but is a "
+            f"{location} must be stored in the file itself but is a "
             f"{type(link).__name__} to {link.path}."
         )
     dataset = file[name]
     if not isinstance(dataset, h5py.Dataset):
-        raise DataError(f"{where} must be a dataset but is a {type(dataset).__name__}.")
+        raise DataError(f"{location} must be a dataset but is a {type(dataset).__name__}.")
     if dataset.external or dataset.is_virtual:
-        raise DataError(f"{where} must be stored in the file itself but points at other files.")
+        raise DataError(f"{location} must be stored in the file itself but points at other files.")
     if not (np.issubdtype(dataset.dtype, np.integer) or np.issubdtype(dataset.dtype, np.floating)):
-        raise DataError(f"{where} must hold numbers but its type is {dataset.dtype}.")
+        raise DataError(f"{location} must hold numbers but its type is {dataset.dtype}.")
     if not dataset.shape or dataset.shape[1:] not in shapes:
         expected = " or ".join(str(("N", *shape)).replace("'", "") for shape in shapes)
-        raise DataError(f"{where} must have the shape {expected} but has {dataset.shape}.")
+        raise DataError(f"{location} must have the shape {expected} but has {dataset.shape}.")
     if len(dataset) == 0:
-        raise DataError(f"{where} must not be empty but its shape is {dataset.shape}.")
-    if len(dataset) > MOST_DIGITS:
+        raise DataError(f"{location} must not be empty but its shape is {dataset.shape}.")
+    if len(dataset) > MAX_DIGITS:
         raise DataError(
-            f"{where} must hold at most {MOST_DIGITS:,} digits but holds {len(dataset):,}."
+            f"{location} must hold at most {MAX_DIGITS:,} digits but holds {len(dataset):,}."
         )
     values: NDArray[np.generic] = dataset[()]
     return values
 
 
 def _images(file: h5py.File, name: str) -> Images:
-    where = f"{file.filename}: {name}"
+    location = f"{file.filename}: {name}"
     values = _dataset(file, name, ((32, 32), (32, 32, 1))).reshape(-1, 32, 32, 1)
     broken = np.sum(~np.isfinite(values))
     if broken:
-        raise DataError(f"{where} must be finite but {broken} pixels are NaN or infinite.")
+        raise DataError(f"{location} must be finite but {broken} pixels are NaN or infinite.")
     low = float(values.min())
     high = float(values.max())
     if low < 0 or high > 255:
-        raise DataError(f"{where} must have pixels in 0..255 but they are in {low:g}..{high:g}.")
+        raise DataError(f"{location} must have pixels in 0..255 but they are in {low:g}..{high:g}.")
     if high <= 1:
         raise DataError(
-            f"{where} must have pixels in 0..255 but they are in "
+            f"{location} must have pixels in 0..255 but they are in "
             f"{low:g}..{high:g}: they look already scaled "
             "to 0..1; store them unscaled, the model divides by 255 itself."
         )
@@ -139,14 +140,16 @@ def _images(file: h5py.File, name: str) -> Images:
 
 
 def _labels(file: h5py.File, name: str) -> Labels:
-    where = f"{file.filename}: {name}"
+    location = f"{file.filename}: {name}"
     labels = _dataset(file, name, ((), (1,))).reshape(-1).astype(np.float64)
     wrong = ~np.isin(labels, np.arange(10))
     if (labels == 10).any() and not (labels == 0).any():
-        raise DataError(f"{where} has label 10: Stanford's label for the digit 0; write it as 0.")
+        raise DataError(
+            f"{location} has label 10: Stanford's label for the digit 0; write it as 0."
+        )
     if wrong.any():
         raise DataError(
-            f"{where} must be whole numbers in 0..9 but {wrong.sum()} "
+            f"{location} must be whole numbers in 0..9 but {wrong.sum()} "
             f"are not, {labels[wrong][0]:g} first."
         )
     return labels.astype(np.uint8)

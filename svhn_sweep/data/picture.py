@@ -1,53 +1,54 @@
-"""A picture of a digit, of any size, as the models take it."""
+"""Converts picture files of any size to the models' input."""
 
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from svhn_sweep.data.splits import Images
 from svhn_sweep.errors import DataError
 
-SIDE = 32  # pixels
+SIZE = 32  # pixels
+READ_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # Pillow's
 
 
 def read(path: Path) -> Images:
-    """The picture in a file: float32 [32, 32, 1], grey, 0..255.
+    """Reads a picture in grey; transparent pixels become white.
 
-    What is transparent becomes white. A picture that is not square is made square by repeating its
-    edges, as Stanford's crops extend into the digit's surroundings; then it is scaled. A grey one
-    of 32x32 stays as it is.
+    A picture that is not square is padded with its edge pixels, since Stanford's crops extend into
+    the digit's surroundings; then it is scaled. Grey pictures of 32x32 keep their pixels.
+
+    Args:
+        path: The file, in any format that Pillow reads.
+
+    Returns:
+        float32 [32, 32, 1], 0..255.
 
     Raises:
-        DataError: it is missing, or not a picture.
+        DataError: The file is missing or no picture.
     """
     try:
         with Image.open(path) as file:
             picture = ImageOps.exif_transpose(file)
-            if picture.mode in ("I", "F"):  # which Pillow would clip, too
+            if picture.mode in ("I", "F"):  # Pillow would clip these at 255
                 raise ValueError("its pixels have more than 16 bits, and no known white")
-            if picture.mode.startswith("I;16"):  # which Pillow would clip at 255
+            if picture.mode.startswith("I;16"):  # and these
                 picture = Image.fromarray((np.asarray(picture) // 257).astype(np.uint8))
             if picture.has_transparency_data:
                 picture = picture.convert("RGBA")
                 picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
-            grey = picture.convert("L")  # ITU-R BT.601 luma, as the digits in the data
+            grey = picture.convert("L")  # ITU-R BT.601 luma, as in the data files
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist.") from error
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        Image.DecompressionBombError,
-    ) as error:  # all that Pillow raises
+    except READ_ERRORS as error:
         raise DataError(f"{path} must be a picture but cannot be read: {error}.") from error
-    if grey.size != (SIDE, SIDE):
-        grey = Image.fromarray(_square(np.asarray(grey))).resize(
-            (SIDE, SIDE), Image.Resampling.BICUBIC
-        )
+    if grey.size != (SIZE, SIZE):
+        square = Image.fromarray(_pad_to_square(np.asarray(grey)))
+        grey = square.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     return np.asarray(grey, dtype=np.float32)[..., None]
 
 
-def _square(pixels: np.ndarray) -> np.ndarray:
-    lacking = max(pixels.shape) - np.array(pixels.shape)
-    return np.pad(pixels, [(each // 2, each - each // 2) for each in lacking], mode="edge")
+def _pad_to_square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    missing = max(pixels.shape) - np.array(pixels.shape)
+    return np.pad(pixels, [(count // 2, count - count // 2) for count in missing], mode="edge")

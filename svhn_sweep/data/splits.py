@@ -1,4 +1,4 @@
-"""What every data source ends in: arrays in memory."""
+"""Defines the arrays that every data source is read into."""
 
 import math
 from dataclasses import dataclass
@@ -15,15 +15,16 @@ Labels = NDArray[np.uint8]  # [N], 0..9
 
 @dataclass(frozen=True)
 class Splits:
-    """A data set in memory.
+    """The training and the test split of a data file.
 
     Attributes:
-        x_train: float32 [N, 32, 32, 1], 0..255.
-        y_train: uint8 [N], 0..9.
-        x_test, y_test: the same for the test split; None where it was not asked for.
+        x_train: The training images, float32 [N, 32, 32, 1], 0..255.
+        y_train: Their labels, uint8 [N], 0..9.
+        x_test: As `x_train`, of the test split; None if it was not requested.
+        y_test: As `y_train`, of the test split; None if it was not requested.
         source: svhn, stanford or synthetic.
-        path: the HDF5 file the arrays came from.
-        sha256: the digest of that file's bytes, as `sha256sum` prints it.
+        path: The HDF5 file.
+        sha256: The digest of the file, as `sha256sum` prints it.
     """
 
     x_train: Images
@@ -36,20 +37,27 @@ class Splits:
 
 
 @dataclass(frozen=True)
-class Parts:
-    """X_train and y_train in two: images and labels to learn from, and those to judge each epoch
-    by.
+class FitData:
+    """The training split in two parts.
+
+    Attributes:
+        train: The images and labels to train on.
+        validation: The images and labels to evaluate each epoch on.
     """
 
     train: tuple[Images, Labels]
     validation: tuple[Images, Labels]
 
 
-def split_validation(splits: Splits, fraction: float) -> Parts:
-    """Keras' `validation_split`: the last `fraction` of the training arrays, before any shuffling.
+def split_validation(splits: Splits, fraction: float) -> FitData:
+    """Splits off the end of the training arrays, as Keras' `validation_split` does.
+
+    Args:
+        splits: The data.
+        fraction: The fraction of the training split that is used for validation, between 0 and 1.
 
     Raises:
-        DataError: one of the parts would be empty.
+        DataError: One of the parts would be empty.
     """
     count = len(splits.x_train)
     cut = math.floor(count * (1 - fraction))
@@ -59,7 +67,7 @@ def split_validation(splits: Splits, fraction: float) -> Parts:
             f"but training.validation_split={fraction:g} cuts its "
             f"{count} digits into {cut} and {count - cut}."
         )
-    return Parts(
+    return FitData(
         train=(splits.x_train[:cut], splits.y_train[:cut]),
         validation=(splits.x_train[cut:], splits.y_train[cut:]),
     )

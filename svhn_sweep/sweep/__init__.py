@@ -1,1 +1,1 @@
-"""The sweep: the only room that imports Optuna."""
+"""Runs sweeps; the only package that imports Optuna."""

@@ -1,4 +1,4 @@
-"""What a sweep works with, from its first trial to its report."""
+"""The objects that a sweep shares from its first trial to its report."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -18,23 +18,32 @@ from svhn_sweep.trial_status import TrialStatus
 
 @dataclass(frozen=True)
 class SweepContext:
-    """A sweep's studies and what trains them.
+    """Holds a sweep's studies and what trains them.
 
     Attributes:
-        studies: the searches, one for each model.
-        parents: the run of each study.
-        scheduler: has their trials trained.
-        storage: where Optuna keeps the studies.
+        study_runs: Each study with its MLflow run; one for each model.
+        scheduler: Trains the studies' trials.
+        storage: Optuna's storage of the studies.
     """
 
-    studies: Sequence[Study]
-    parents: Sequence[StudyRun]
+    study_runs: Sequence[StudyRun]
     scheduler: Scheduler
     storage: RDBStorage
 
     @property
+    def studies(self) -> list[Study]:
+        """The searches, one for each model."""
+        return [study_run.study for study_run in self.study_runs]
+
+    @property
     def settings(self) -> SweeperConfig:
+        """The sweep's settings."""
         return self.scheduler.settings
+
+    @property
+    def worker_count(self) -> int:
+        """The number of workers that can train at the same time now."""
+        return len(self.scheduler.pool.slots.open())
 
     def run_until_done(
         self,
@@ -42,34 +51,43 @@ class SweepContext:
         deadline: float = math.inf,
         on_study_change: Callable[[Study], object] = lambda study: None,
     ) -> bool:
-        """`Scheduler.run_until_done`, to be watched in the terminal."""
+        """Trains until nothing is left, with progress in the terminal.
+
+        Args:
+            studies: Searches or confirmations; trials of the first one are started first.
+            deadline: Value of `time.monotonic()` at which training is interrupted.
+            on_study_change: Called with a study after one of its trials ended for good.
+
+        Returns:
+            True when the studies have nothing left to train, False when the deadline is reached.
+
+        Raises:
+            SweepError: Too many trials failed in a row, or no worker can start.
+        """
         settings = self.settings
         progress = SweepProgress(
-            Console(highlight=False),
-            settings.metric,
-            settings.maximize,
-            len(self.scheduler.slots.open()),
+            Console(highlight=False), settings.metric, settings.maximize, self.worker_count
         )
         for study in studies:
             searching = study.plan.role == "trial"
             progress.add_study(
-                study.plan.name, study.n_trials, _finished(study), compared=searching
+                study.plan.name, study.n_trials, _finished_trials(study), compared=searching
             )
         with progress:
             return self.scheduler.run_until_done(studies, progress, deadline, on_study_change)
 
 
-def watch(uploader: BackgroundUploader, studies: Sequence[Study]) -> None:
-    """Trials of earlier starts too: MLflow may lack their ends, and a late baseline gives them a
-    distance.
+def watch_trials(uploader: BackgroundUploader, studies: Sequence[Study]) -> None:
+    """Has MLflow updated about the trials that earlier starts of the sweep have trained.
+
+    MLflow may lack their ends, and a baseline that completes late adds a metric to each.
     """
     for study in studies:
         for trial in study.trials():
-            uploader.watch(study.folder(trial.number))
+            uploader.watch(study.plan.trial_dir(trial.number))
 
 
-def _finished(study: Study) -> list[FinishedTrial]:
-    """The study's finished trials as the terminal shows them."""
+def _finished_trials(study: Study) -> list[FinishedTrial]:
     return [
         FinishedTrial(
             trial.number,

@@ -1,107 +1,142 @@
-"""The end of a sweep: is what it found real, which model is recommended, and the report."""
+"""Finalizes a sweep: confirms the best configs, recommends a model and writes the reports."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from svhn_sweep.errors import SweepError
 from svhn_sweep.run_header import console
-from svhn_sweep.sweep.context import SweepContext, watch
+from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.report import summary
+from svhn_sweep.sweep.report.study_run import StudyRun
 from svhn_sweep.sweep.selection import confirmation
-from svhn_sweep.sweep.selection.champion import Candidate, Recommendation, candidate, recommend
-from svhn_sweep.sweep.selection.confusion_differences import confusions
+from svhn_sweep.sweep.selection.champion import (
+    Candidate,
+    Recommendation,
+    recommend,
+    select_candidate,
+)
+from svhn_sweep.sweep.selection.confusion_differences import load_confusion_matrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.terminal import plan_tables
 from svhn_sweep.tracking import tracking_uri
 
 logger = logging.getLogger(__name__)
 
-Confirmations = Mapping[
-    str, Study
-]  # by the name of the study whose best config has something to prove
+
+@dataclass(frozen=True)
+class StudyResult:
+    """The result of one study's search and confirmation.
+
+    Attributes:
+        study_run: The search and its MLflow run.
+        confirmation: The study that confirms the best config; None if there is none.
+        candidate: What the study recommends; None if that is nothing, or not selected yet.
+    """
+
+    study_run: StudyRun
+    confirmation: Study | None = None
+    candidate: Candidate | None = None
+
+    @property
+    def best_number(self) -> int | None:
+        """The number of the trial with the best config; None if no trial is complete."""
+        if self.candidate is not None:
+            return self.candidate.trial_number
+        best = self.study_run.study.best()
+        return best.number if best is not None else None
+
+    @property
+    def finished_count(self) -> int:
+        """The number of finished trials of search and confirmation."""
+        confirming = self.confirmation.finished() if self.confirmation is not None else []
+        return len(self.study_run.study.finished()) + len(confirming)
 
 
 def finalize(context: SweepContext) -> None:
-    """Confirm, recommend and report.
+    """Confirms the best configs, recommends a model, writes the reports and prints the summary.
+
+    Args:
+        context: Its searches are over.
 
     Raises:
-        SweepError: the models could not be evaluated.
+        SweepError: Too many trials failed in a row, or the models could not be evaluated.
     """
-    confirmations = _confirm(context)
-    candidates = [candidate(study, confirmations.get(study.plan.name)) for study in context.studies]
+    results = [
+        StudyResult(run, confirming, select_candidate(run.study, confirming))
+        for run, confirming in zip(context.study_runs, _confirm(context), strict=True)
+    ]
+    candidates = [result.candidate for result in results]
     scheduler = context.scheduler
-    recommended = None
+    recommendation = None
     try:
         if context.settings.confirm is not None:
-            recommended = recommend(candidates, scheduler.cluster, scheduler.config_dirs)
+            recommendation = recommend(candidates, scheduler.pool.cluster, scheduler.config_dirs)
     except SweepError:
-        report(context, candidates, None, confirmations)
+        _report_all(results, None)
         summary.show_table(context.studies, candidates)
         raise
-    told = report(context, candidates, recommended, confirmations)
+    summary_lines = _report_all(results, recommendation)
     summary.show_table(context.studies, candidates)
-    summary.show_lines(context.studies, told)
+    summary.show_lines(context.studies, summary_lines)
 
 
-def report(
-    context: SweepContext,
-    candidates: Sequence[Candidate | None],
-    recommended: Recommendation | None,
-    confirmations: Confirmations,
-    *,
-    so_far: bool = False,
-) -> list[list[str]]:
-    """Files and figures of each study; one that cannot be drawn does not take the sweep's result
-    away.
+def report_search(context: SweepContext) -> list[list[str]]:
+    """Reports on searches that are not confirmed yet, or not over.
 
-    `so_far`: more is to come, and the report of an earlier start, which has a verdict perhaps,
-    stays until then. Returns what was found in each, in sentences.
+    A report of an earlier start that has a verdict is kept.
+
+    Returns:
+        The summary lines of each study.
     """
-    told = []
-    for parent, each in zip(context.parents, candidates, strict=True):
-        study = parent.study
-        both = confusions(study, each)
-        told.append(summary.lines(study, each, recommended, both))
-        if so_far and parent.has_verdict():
-            continue
-        try:
-            best = study.best()
-            number = each.number if each is not None else best.number if best is not None else None
-            numbers = summary.numbers(each, recommended)
-            parent.report(told[-1], numbers, number, both, _count(study, confirmations))
-        except Exception as error:
-            logger.exception("no report")
-            console.print(f"{study.plan.name}: no report: {tracking_uri.reason(error)}")
-    return told
+    return [
+        _report(StudyResult(run), None, write=not run.has_verdict()) for run in context.study_runs
+    ]
 
 
-def report_so_far(context: SweepContext) -> list[list[str]]:
-    """The report on what the search has found, while the rest is to come."""
-    return report(context, [None for _ in context.studies], None, {}, so_far=True)
-
-
-def _confirm(context: SweepContext) -> Confirmations:
-    """Train the best config and its baseline on fresh seeds, in each study where there is
-    something to prove.
-    """
-    confirmations: dict[str, Study] = {}
-    for study in context.studies if context.settings.confirm is not None else []:
-        assert context.settings.confirm is not None
-        plan = confirmation.plan(study, context.settings.confirm.seeds)
-        if plan is not None:
-            confirmations[study.plan.name] = Study(
-                plan, context.settings, context.storage, study.threads, prune=False
-            )
-        workers = len(context.scheduler.slots.open())
-        plan_tables.confirmation(study, confirmations.get(study.plan.name), workers)
-    watch(context.scheduler.uploader, list(confirmations.values()))
-    if not all(each.is_over() for each in confirmations.values()):
-        report_so_far(context)  # what is known, whatever becomes of the rest
-        context.run_until_done(list(confirmations.values()))
+def _confirm(context: SweepContext) -> list[Study | None]:
+    """Trains best configs and baselines on fresh seeds; returns each study's confirmation."""
+    confirmations = [_open_confirmation(context, study) for study in context.studies]
+    opened = [study for study in confirmations if study is not None]
+    watch_trials(context.scheduler.uploader, opened)
+    if not all(study.is_finished() for study in opened):
+        report_search(context)  # in case the confirmation is interrupted
+        context.run_until_done(opened)
     return confirmations
 
 
-def _count(study: Study, confirmations: Confirmations) -> int:
-    """The trials that are behind a study's report."""
-    confirming = confirmations.get(study.plan.name)
-    return len(study.finished()) + (len(confirming.finished()) if confirming else 0)
+def _open_confirmation(context: SweepContext, study: Study) -> Study | None:
+    if context.settings.confirm is None:
+        return None
+    plan = confirmation.plan_confirmation(study, context.settings.confirm.seeds)
+    confirming = (
+        Study(plan, context.settings, context.storage, study.threads, prune=False)
+        if plan is not None
+        else None
+    )
+    plan_tables.confirmation(study, confirming, context.worker_count)
+    return confirming
+
+
+def _report_all(
+    results: Sequence[StudyResult], recommendation: Recommendation | None
+) -> list[list[str]]:
+    return [_report(result, recommendation) for result in results]
+
+
+def _report(
+    result: StudyResult, recommendation: Recommendation | None, *, write: bool = True
+) -> list[str]:
+    """Writes a study's report, and returns its summary lines even if that fails."""
+    run = result.study_run
+    matrices = load_confusion_matrices(run.study, result.candidate)
+    lines = summary.lines(run.study, result.candidate, recommendation, matrices)
+    if not write:
+        return lines
+    try:
+        numbers = summary.numbers(result.candidate, recommendation)
+        run.report(lines, numbers, result.best_number, matrices, result.finished_count)
+    except Exception as error:
+        logger.exception("no report")
+        console.print(f"{run.study.plan.name}: no report: {tracking_uri.reason(error)}")
+    return lines

@@ -1,4 +1,4 @@
-"""The story of a sweep: plan, search, confirm, recommend, report."""
+"""Runs a sweep from its plan to its report."""
 
 import logging
 import math
@@ -11,14 +11,16 @@ from hydra.conf import HydraConf
 from omegaconf import DictConfig
 from optuna.storages import RDBStorage
 
-from svhn_sweep import data, provenance
+from svhn_sweep import data
+from svhn_sweep.config.overrides import sets_data_path, shell_command, user_config_dirs
 from svhn_sweep.config.schema import Config
 from svhn_sweep.errors import ConfigError, SweepError, SweepInterruptedError, Terminated
 from svhn_sweep.run_header import console
-from svhn_sweep.sweep.context import SweepContext, watch
-from svhn_sweep.sweep.finalize import finalize, report_so_far
-from svhn_sweep.sweep.plan.plan import Resolve, plans
-from svhn_sweep.sweep.plan.settings import LOG_FORMAT, SweeperConfig, from_composed
+from svhn_sweep.sweep.context import SweepContext, watch_trials
+from svhn_sweep.sweep.finalize import finalize, report_search
+from svhn_sweep.sweep.plan.make_plans import Resolve, make_plans
+from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.settings import LOG_FORMAT, SweeperConfig, to_sweeper_config
 from svhn_sweep.sweep.report import summary
 from svhn_sweep.sweep.report.study_run import StudyRun
 from svhn_sweep.sweep.study import study_storage
@@ -37,85 +39,46 @@ BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
 logger = logging.getLogger(__name__)
 
 
-def run(composed: DictConfig, arguments: Sequence[str]) -> None:
-    """Do what `python -m svhn_sweep -m optuna` promises.
+def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
+    """Runs the sweep of `python -m svhn_sweep -m optuna`.
 
     Args:
-        composed: Hydra's config, with the settings of the sweep below `hydra.sweeper`.
-        arguments: the user's overrides of the trials' config, sweeps among them.
+        composed: Hydra's config, with the sweep's settings below `hydra.sweeper`.
+        arguments: The user's overrides of the trials' config, sweeps among them.
 
     Raises:
-        UserError: what was typed is no sweep; nothing has been started.
-        SweepError: too many trials failed in a row, or the models could not be evaluated.
+        UserError: The overrides are no valid sweep; nothing was started.
+        SweepError: Too many trials failed in a row, or the models could not be evaluated.
     """
     hydra = composed.hydra
-    settings = from_composed(composed.hydra)
-    if hydra.launcher._target_ != BASIC_LAUNCHER:
-        raise ConfigError(
-            "hydra/launcher must be basic: a sweep starts its own "
-            f"workers; but got {hydra.launcher._target_}."
-        )
-    database = study_storage.url(settings.storage)
-    with ExitStack() as stack:
-        cluster = stack.enter_context(closing(_cluster(settings)))
-        found = plans(
-            settings, arguments, _resolver(arguments, cluster, test=settings.confirm is not None)
-        )
-        plan_tables.before(found, settings, cluster)
+    settings = to_sweeper_config(hydra)
+    _check_launcher(hydra)
+    database = study_storage.storage_url(settings.storage)
+    with closing(_open_cluster(settings)) as cluster:
+        resolve = _resolver(arguments, cluster, needs_test=settings.confirm is not None)
+        plans = make_plans(settings, arguments, resolve)
+        plan_tables.before(plans, settings, cluster)
         if settings.dry_run:
-            plan_tables.examples(found, settings, cluster.threads, provenance.config_dirs(hydra))
+            plan_tables.examples(plans, settings, cluster.threads, user_config_dirs(hydra))
             return
-        MULTIRUN.mkdir(exist_ok=True)
-        logging.basicConfig(
-            filename=MULTIRUN / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True
-        )
-        kept = study_storage.connect(database)
-        with study_storage.interrupted_by_database():
-            for plan in found:
-                stack.enter_context(study_storage.single_driver(kept, plan.name, plan.folder))
-            studies = [
-                Study(plan, settings, kept, plan.config.training.threads or cluster.threads)
-                for plan in found
-            ]
-        cluster.prepare(found)
-        _run(hydra, settings, cluster, studies, kept)
+        _log_to_file()
+        storage = study_storage.connect(database)
+        with _lock_studies(plans, storage):
+            studies = _open_studies(plans, settings, storage, cluster.threads)
+            cluster.prepare(plans)
+            _search_and_finalize(hydra, settings, cluster, studies, storage)
 
 
-def _run(
-    hydra: HydraConf,
-    settings: SweeperConfig,
-    cluster: Cluster,
-    studies: Sequence[Study],
-    kept: RDBStorage,
-) -> None:
-    """The sweep itself, while the locks of its studies are held."""
-    config_dirs = provenance.config_dirs(hydra)
-    command = _command(hydra)
-    explored = list(dict.fromkeys(key for study in studies for key in study.plan.space))
-    with BackgroundUploader(
-        [study.plan.parent_run_dir for study in studies], RUN_FOLDERS
-    ) as uploader:
-        watch(uploader, studies)
-        _note_newest(studies)
-        scheduler = Scheduler(settings, cluster, config_dirs, uploader)
-        parents: list[StudyRun] = []
-        with _ended_with(parents, command), study_storage.interrupted_by_database():
-            for study in studies:
-                parents.append(StudyRun(study, explored, command, config_dirs))
-                parents[-1].update()
-            try:
-                _sweep(SweepContext(studies, parents, scheduler, kept))
-            finally:
-                scheduler.stop()
-    if not uploader.sent:
-        console.print(
-            f"MLflow at {tracking_uri.address()} lacks some of it: "
-            "`python -m svhn_sweep sync` sends it."
+def _check_launcher(hydra: HydraConf) -> None:
+    launcher = hydra.launcher["_target_"]
+    if launcher != BASIC_LAUNCHER:
+        raise ConfigError(
+            f"hydra/launcher must be basic: a sweep starts its own workers; but got {launcher}."
         )
 
 
-def _cluster(settings: SweeperConfig) -> Cluster:
-    """This machine, or the Ray cluster that the settings name."""
+def _open_cluster(settings: SweeperConfig) -> Cluster:
+    """Returns this machine, or the Ray cluster that the settings name."""
     if settings.cluster is None:
         return LocalMachine(settings, MULTIRUN / "workers.log")
     try:
@@ -127,101 +90,161 @@ def _cluster(settings: SweeperConfig) -> Cluster:
     return RayCluster(settings, MULTIRUN / "workers.log")
 
 
-def _note_newest(studies: Sequence[Study]) -> None:
-    """For `python -m svhn_sweep ui`."""
-    names = [str(study.plan.parent_run_dir.relative_to(MULTIRUN)) for study in studies]
-    (MULTIRUN / NEWEST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
-
-
-def _sweep(context: SweepContext) -> None:
-    settings = context.settings
-    studies = context.studies
-    parents = {parent.study.plan.name: parent for parent in context.parents}
-
-    def update_run(study: Study) -> None:
-        parents[study.plan.name].update()
-
-    deadline = time.monotonic() + (settings.timeout or math.inf)
-    try:
-        over = context.run_until_done(
-            studies, deadline, lambda study: parents[study.plan.name].update()
-        )
-    except SweepError:
-        report_so_far(context)
-        raise
-    if over:
-        finalize(context)
-        return
-    told = report_so_far(context)
-    summary.show_table(studies, [None for _ in studies])
-    summary.show_lines(studies, told)
-    begun = max(1, min(len(study.trials()) for study in studies))
-    console.print(
-        f"timeout={settings.timeout:g} s is over: the same command continues the search; with "
-        f"hydra.sweeper.n_trials={begun} it finishes what was begun, and confirms the best"
-    )
-    for parent in context.parents:
-        parent.end(TrialStatus.interrupted, "timeout")
-
-
-@contextmanager
-def _ended_with(parents: Sequence[StudyRun], command: str) -> Iterator[None]:
-    """The studies' own runs end as the sweep does; whoever can continue it is told how."""
-    try:
-        yield
-    except BaseException as error:
-        stopped = isinstance(error, KeyboardInterrupt | Terminated)
-        resumable = stopped or isinstance(error, SweepInterruptedError)
-        reason = "stopped" if stopped else tracking_uri.reason(error)
-        for parent in parents:
-            parent.end(TrialStatus.interrupted if resumable else TrialStatus.failed, reason)
-        if resumable:
-            console.print(f"Nothing is lost. The same command continues:\n{command}")
-        for parent in parents:
-            try:
-                parent.update()
-            except Exception:
-                logger.exception(
-                    "no leaderboard"
-                )  # and no word of it: what ended the sweep is told
-        raise
-    for parent in parents:
-        if not parent.ended:
-            parent.end(TrialStatus.complete)
-
-
-def _resolver(arguments: Sequence[str], cluster: Cluster, *, test: bool) -> Resolve:
-    """Decides on data and precision.
+def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -> Resolve:
+    """Returns a function that resolves the data source and the precision of a config.
 
     Args:
-        arguments: the user's overrides.
-        cluster: that trains.
-        test: whether the data must have a test split, which is not opened yet.
+        arguments: The user's overrides.
+        cluster: Trains the trials.
+        needs_test: Whether the data must have a test split, which is not read yet.
     """
 
     def resolve(config: Config) -> tuple[Config, str]:
-        source = data.resolve(config.data, path_given=provenance.names_file(arguments))
+        source = data.resolve(config.data, path_given=sets_data_path(arguments))
         splits = data.load(source, test=False)
         data.split_validation(splits, config.training.validation_split)
-        if test and not data.has_test(splits.path):
+        if needs_test and not data.has_test(splits.path):
             raise ConfigError(
-                f"{splits.path} must have X_test and y_test, on "
-                "which the champion is judged; or add "
-                "hydra.sweeper.confirm=null."
+                f"{splits.path} must have X_test and y_test, on which the champion is evaluated; "
+                "or add hydra.sweeper.confirm=null."
             )
-        training = replace(config.training, precision=cluster.precision(config.training.precision))
+        training = replace(
+            config.training, precision=cluster.resolve_precision(config.training.precision)
+        )
         return replace(config, data=source, training=training), splits.sha256
 
     return resolve
 
 
-def _command(hydra: HydraConf) -> str:
-    """The command that continues this sweep."""
-    own = [
-        each
-        for each in hydra.overrides.hydra
-        if not each.startswith(("hydra.mode=", "hydra/sweeper="))
+def _log_to_file() -> None:
+    MULTIRUN.mkdir(exist_ok=True)
+    logging.basicConfig(
+        filename=MULTIRUN / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True
+    )
+
+
+@contextmanager
+def _lock_studies(plans: Sequence[Plan], storage: RDBStorage) -> Iterator[None]:
+    with ExitStack() as locks:
+        with study_storage.interrupted_by_database():
+            for plan in plans:
+                locks.enter_context(study_storage.single_driver(storage, plan.name, plan.folder))
+        yield
+
+
+def _open_studies(
+    plans: Sequence[Plan], settings: SweeperConfig, storage: RDBStorage, threads: int
+) -> list[Study]:
+    with study_storage.interrupted_by_database():
+        return [
+            Study(plan, settings, storage, plan.config.training.threads or threads)
+            for plan in plans
+        ]
+
+
+def _search_and_finalize(
+    hydra: HydraConf,
+    settings: SweeperConfig,
+    cluster: Cluster,
+    studies: Sequence[Study],
+    storage: RDBStorage,
+) -> None:
+    """Searches and finalizes while a thread sends all runs to MLflow."""
+    config_dirs = user_config_dirs(hydra)
+    folders = [study.plan.parent_run_dir for study in studies]
+    with BackgroundUploader(folders, RUN_FOLDERS) as uploader:
+        watch_trials(uploader, studies)
+        names = [str(folder.relative_to(MULTIRUN)) for folder in folders]
+        (MULTIRUN / NEWEST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        scheduler = Scheduler(settings, cluster, config_dirs, uploader)
+        with _study_runs(studies, _resume_command(hydra), config_dirs) as study_runs:
+            context = SweepContext(study_runs, scheduler, storage)
+            try:
+                if _search(context):
+                    finalize(context)
+                else:
+                    _end_at_timeout(context)
+            finally:
+                scheduler.stop()
+    if not uploader.sent:
+        console.print(
+            f"MLflow at {tracking_uri.address()} lacks some of it: "
+            "`python -m svhn_sweep sync` sends it."
+        )
+
+
+def _search(context: SweepContext) -> bool:
+    """Trains the studies' trials; returns whether that is done before the timeout."""
+    study_runs = {study_run.study.plan.name: study_run for study_run in context.study_runs}
+    deadline = time.monotonic() + (context.settings.timeout or math.inf)
+    try:
+        return context.run_until_done(
+            context.studies, deadline, lambda study: study_runs[study.plan.name].update()
+        )
+    except SweepError:
+        report_search(context)
+        raise
+
+
+def _end_at_timeout(context: SweepContext) -> None:
+    studies = context.studies
+    summary_lines = report_search(context)
+    summary.show_table(studies, [None for _ in studies])
+    summary.show_lines(studies, summary_lines)
+    begun = max(1, min(len(study.trials()) for study in studies))
+    console.print(
+        f"timeout={context.settings.timeout:g} s is over: the same command continues the search; "
+        f"with hydra.sweeper.n_trials={begun} it finishes what was begun, and confirms the best"
+    )
+    for study_run in context.study_runs:
+        study_run.end(TrialStatus.interrupted, "timeout")
+
+
+@contextmanager
+def _study_runs(
+    studies: Sequence[Study], command: str, config_dirs: Sequence[str]
+) -> Iterator[list[StudyRun]]:
+    """Starts the studies' MLflow runs, and ends them with the status that the sweep ends with."""
+    explored = list(dict.fromkeys(key for study in studies for key in study.plan.space))
+    study_runs: list[StudyRun] = []
+    try:
+        with study_storage.interrupted_by_database():
+            for study in studies:
+                study_runs.append(StudyRun(study, explored, command, config_dirs))
+                study_runs[-1].update()
+            yield study_runs
+    except BaseException as error:
+        _end_after_error(study_runs, error, command)
+        raise
+    for study_run in study_runs:
+        if not study_run.ended:
+            study_run.end(TrialStatus.complete)
+
+
+def _end_after_error(study_runs: Sequence[StudyRun], error: BaseException, command: str) -> None:
+    """Ends the runs; prints the command that continues the sweep if one does."""
+    stopped = isinstance(error, KeyboardInterrupt | Terminated)
+    resumable = stopped or isinstance(error, SweepInterruptedError)
+    status = TrialStatus.interrupted if resumable else TrialStatus.failed
+    reason = "stopped" if stopped else tracking_uri.reason(error)
+    for study_run in study_runs:
+        study_run.end(status, reason)
+    if resumable:
+        console.print(f"Nothing is lost. The same command continues:\n{command}")
+    for study_run in study_runs:
+        try:
+            study_run.update()
+        except Exception:  # logged only: the caller raises the error that ended the sweep
+            logger.exception("no leaderboard")
+
+
+def _resume_command(hydra: HydraConf) -> str:
+    """Returns the command that continues this sweep."""
+    hydra_overrides = [
+        override
+        for override in hydra.overrides.hydra
+        if not override.startswith(("hydra.mode=", "hydra/sweeper="))
     ]
-    return provenance.command(
-        ["-m", "optuna", *hydra.overrides.task, *own], provenance.config_dirs(hydra)
+    return shell_command(
+        ["-m", "optuna", *hydra.overrides.task, *hydra_overrides], user_config_dirs(hydra)
     )

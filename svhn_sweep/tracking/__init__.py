@@ -1,3 +1,1 @@
-"""What happened in a run is written to the run's own folder first; MLflow is told from there, at
-once or later.
-"""
+"""Records runs in their own folders and uploads them to MLflow from there, at once or later."""

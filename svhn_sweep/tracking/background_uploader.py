@@ -1,70 +1,90 @@
-"""Send runs to MLflow while they run, from a thread: a slow or dead store never holds up
-training.
-"""
+"""Uploads runs to MLflow from a thread while they run, so that no store holds up training."""
 
 import logging
 import sys
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from svhn_sweep.errors import Terminated
 from svhn_sweep.tracking import tracking_uri, upload_state
-from svhn_sweep.tracking.journal import JOURNAL, finalize_if_dead, folders, is_for
+from svhn_sweep.tracking.journal import JOURNAL, finalize_if_dead, find_runs, is_meant_for
 
 logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 1.0
-LONGEST_PAUSE_SECONDS = 30.0
-PATIENCE_SECONDS = 60.0
-PATIENCE_AFTER_STOP_SECONDS = 5.0  # somebody who stopped the command waits for the end of it
+MAX_POLL_SECONDS = 30.0  # after failures
+TIMEOUT_SECONDS = 60.0  # without progress, when the command ends
+TIMEOUT_AFTER_STOP_SECONDS = 5.0  # when the user stopped the command
+
+
+@dataclass
+class _Progress:
+    """What the thread did with one run.
+
+    Attributes:
+        size: The journal's size when it was last looked at, in bytes.
+        checked: Whether the store was asked for the run's earlier upload.
+        deleted: Whether the user deleted the run in MLflow.
+    """
+
+    size: int = 0
+    checked: bool = False
+    deleted: bool = False
 
 
 class BackgroundUploader:
-    """Follows the journals in some folders until `close`; its failures are a warning, never an
-    error.
+    """Uploads runs while its context is open; a failure is a warning, never an error.
 
-    As a context manager it closes with the patience that the moment allows.
+    The end of the context waits for the uploads: as long as a store takes that makes progress, and
+    `TIMEOUT_AFTER_STOP_SECONDS` if the user stopped the command.
 
     Attributes:
-        sent: after closing, whether MLflow has everything.
+        sent: Whether MLflow has everything; False until all is uploaded at the end.
     """
 
-    def __init__(self, own: Iterable[Path], earlier: Iterable[Path] = ()) -> None:
-        """`own`: folders to follow; `earlier`: folders of older runs, of which what MLflow lacks
-        is sent too.
+    def __init__(self, folders: Iterable[Path], earlier: Iterable[Path] = ()) -> None:
+        """Prepares the thread.
+
+        Args:
+            folders: The folders of the runs to upload.
+            earlier: Folders that hold older runs; what the store lacks of those is uploaded too.
         """
         self.sent = False
-        self._own = list(own)
+        self._folders = list(folders)
         self._earlier = list(earlier)
-        self._sizes: dict[Path, int] = {}
-        self._asked: set[Path] = (
-            set()
-        )  # whether the store still has the run, before anything new was sent
-        self._deleted: set[Path] = set()  # by the user, in MLflow
-        self._failures = self._runs_sent = 0
-        self._warned = self._finished = False
+        self._progress: defaultdict[Path, _Progress] = defaultdict(_Progress)
+        self._uploads = 0
+        self._warned = False
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._follow, name="mlflow", daemon=True)
-        self._thread.start()
+        self._thread = threading.Thread(target=self._upload_all, name="mlflow", daemon=True)
 
     def watch(self, folder: Path) -> None:
-        """From now on that run too."""
-        if folder not in self._own:
-            self._own.append(folder)
+        """Uploads the run in this folder too."""
+        if folder not in self._folders:
+            self._folders.append(folder)
 
-    def close(self, patience: float) -> bool:
-        """Wait until everything is sent, at most `patience` seconds; returns whether it is."""
+    def close(self, timeout: float) -> bool:
+        """Uploads what is there and ends the thread.
+
+        Args:
+            timeout: Seconds to wait for it.
+
+        Returns:
+            Whether MLflow has everything.
+        """
         self._closing.set()
-        self._thread.join(patience)
+        self._thread.join(timeout)
         if self._thread.is_alive():
             self._warn("it does not answer")
-        self.sent = self._finished and self._failures == 0
         return self.sent
 
     def __enter__(self) -> "BackgroundUploader":
+        self._thread.start()
         return self
 
     def __exit__(
@@ -74,102 +94,107 @@ class BackgroundUploader:
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(error, KeyboardInterrupt | Terminated):
-            self.close(PATIENCE_AFTER_STOP_SECONDS)
+            self.close(TIMEOUT_AFTER_STOP_SECONDS)
             return
         self._closing.set()
-        runs_sent = -1
-        while self._thread.is_alive() and self._runs_sent != runs_sent:  # slow is not dead
-            runs_sent = self._runs_sent
-            self._thread.join(PATIENCE_SECONDS)
+        uploads = -1
+        while self._thread.is_alive() and self._uploads != uploads:  # a slow store is not dead
+            uploads = self._uploads
+            self._thread.join(TIMEOUT_SECONDS)
         self.close(0)
 
-    def _follow(self) -> None:
+    def _upload_all(self) -> None:
+        """Uploads every run in turn until closed, and once more then; this is the thread."""
+        error: Exception | None = None
+        failures = 0  # consecutive rounds with an error
+        earlier = self._earlier
         closing = False
         while not closing:
-            closing = self._closing.wait(
-                min(POLL_SECONDS * (1 + self._failures), LONGEST_PAUSE_SECONDS)
-            )
-            self._send_all(last=closing)
-        if self._failures and self._runs_sent:  # it answered before: perhaps it is being restarted
-            self._wait_for_store()
-        self._finished = True
+            closing = self._closing.wait(min(POLL_SECONDS * (1 + failures), MAX_POLL_SECONDS))
+            error = self._upload_watched()
+            failures = failures + 1 if error else 0
+            if error and (failures > 1 or closing):
+                self._warn(tracking_uri.reason(error))
+            if not error:
+                self._upload_earlier(earlier)
+                earlier = []
+        # A store that took something before is perhaps being restarted.
+        self.sent = error is None or (self._uploads > 0 and self._retry())
 
-    def _send_all(self, *, last: bool) -> None:
-        errors = [error for folder in list(self._own) if (error := self._send(folder))]
-        self._failures = self._failures + 1 if errors else 0
-        if errors and (self._failures > 1 or last):
-            self._warn(tracking_uri.reason(errors[0]))
-        if not errors:
-            self._send_earlier()
+    def _upload_watched(self) -> Exception | None:
+        """Uploads every watched run; returns the first error."""
+        errors = [error for folder in list(self._folders) if (error := self._upload(folder))]
+        return errors[0] if errors else None
 
-    def _wait_for_store(self) -> None:
-        end = time.monotonic() + PATIENCE_SECONDS
-        answered = False
-        while self._failures and not answered and time.monotonic() < end:
+    def _retry(self) -> bool:
+        """Uploads again until that succeeds or the store answers; returns whether it succeeded."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
+        answered = succeeded = False
+        while not (succeeded or answered) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
-            answered = (
-                tracking_uri.answers()
-            )  # asked before it is sent anything: what fails then is the run's own fault
-            self._send_all(last=True)
+            # Asked before the upload: what still fails then is the run's own fault.
+            answered = tracking_uri.is_available()
+            succeeded = self._upload_watched() is None
+        return succeeded
 
-    def _send(self, folder: Path, *, earlier: bool = False) -> Exception | None:
-        """What the store lacks of one run, an earlier one only if its process is gone; returns
-        what went wrong.
+    def _upload(self, folder: Path, *, if_dead: bool = False) -> Exception | None:
+        """Uploads what the store lacks of one run; returns the error, if any.
+
+        With `if_dead` nothing is uploaded while a process still writes the run.
         """
+        progress = self._progress[folder]
         try:
-            if earlier and not finalize_if_dead(folder):
+            if if_dead and not finalize_if_dead(folder):
                 return None
-            size = (folder / JOURNAL).stat().st_size if (folder / JOURNAL).exists() else 0
-            if size != self._sizes.get(folder, 0) and folder not in self._deleted:
-                from svhn_sweep.tracking import (
-                    uploader,
-                )  # imports mlflow: 2 s that training need not wait for
-
-                known = upload_state.load(folder)
-                if folder in self._asked:
-                    uploader.send(folder)
-                    self._runs_sent += 1
-                elif known is None or known["position"] < size:
-                    if uploader.resend(folder) is None:
-                        self._deleted.add(folder)
-                    self._asked.add(folder)
-                    self._runs_sent += 1
-                self._sizes[folder] = size
-        # whatever it is, the journal has the data and training goes on
+            journal = folder / JOURNAL
+            size = journal.stat().st_size if journal.exists() else 0
+            if size != progress.size and not progress.deleted:
+                self._send(folder, size, progress)
+                progress.size = size
+        # Whatever it is: the journal has the data, and training continues.
         except Exception as error:  # noqa: BLE001
-            logger.warning("%s not sent to MLflow: %s", folder, tracking_uri.redacted(repr(error)))
+            logger.warning("%s not sent to MLflow: %s", folder, tracking_uri.redact(repr(error)))
             return error
         return None
 
-    def _send_earlier(self) -> None:
-        """Once; stops as soon as this run is over."""
-        earlier = self._earlier
-        self._earlier = []
+    def _send(self, folder: Path, size: int, progress: _Progress) -> None:
+        from svhn_sweep.tracking import uploader  # imports MLflow, which takes 2 s
+
+        state = upload_state.load(folder)
+        if progress.checked:
+            uploader.send(folder)
+        elif state is None or state["position"] < size:
+            progress.deleted = uploader.check_and_send(folder) is None
+            progress.checked = True
+        else:  # an earlier process uploaded it
+            return
+        self._uploads += 1
+
+    def _upload_earlier(self, roots: Iterable[Path]) -> None:
+        """Uploads older runs of the current store whose process is gone, until `close`."""
         try:
-            waiting = [
+            folders = [
                 folder
-                for root in earlier
-                for folder in folders(root)
-                if is_for(folder, tracking_uri.address())
+                for root in roots
+                for folder in find_runs(root)
+                if is_meant_for(folder, tracking_uri.address())
             ]
-        except OSError as error:  # folders come and go while it looks
+        except OSError as error:  # a folder was removed meanwhile
             logger.warning("earlier runs were not looked for: %s", error)
             return
-        for folder in waiting:
+        for folder in folders:
             if self._closing.is_set():
                 return
-            if folder not in self._own:
-                self._send(folder, earlier=True)
+            if folder not in self._folders:
+                self._upload(folder, if_dead=True)
 
     def _warn(self, reason: str) -> None:
         if self._warned:
             return
         self._warned = True
         print(
-            f"svhn_sweep: MLflow at {tracking_uri.address()} "
-            f"cannot be told about this run: {reason}\n"
-            f"Nothing is lost: the run is kept in {self._own[0]}; it is sent when MLflow "
-            "answers, at the latest by "
-            "`python -m svhn_sweep sync`.",
+            f"svhn_sweep: MLflow at {tracking_uri.address()} cannot record this run: {reason}\n"
+            f"Nothing is lost: the run is kept in {self._folders[0]}; it is sent when MLflow "
+            "answers, at the latest by `python -m svhn_sweep sync`.",
             file=sys.stderr,
         )

@@ -1,8 +1,5 @@
-"""The journal of a run: every event, in order, in the run's own folder. It knows nothing of
-MLflow.
-"""
+"""Records the events of a run in order in the run's own folder, without MLflow."""
 
-import fcntl
 import json
 import os
 import time
@@ -11,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
+from svhn_sweep.files import lock_file
 from svhn_sweep.trial_status import TrialStatus
 
 JOURNAL = "journal.jsonl"
@@ -21,17 +19,17 @@ Scalar = str | int | float | bool
 class Event(TypedDict, total=False):
     """One line of a journal.
 
-    `kind` and `time` (milliseconds since 1970) are always there, the rest as listed.
+    `kind` and `time` are always there, the other keys as listed below.
     """
 
     # start, resume, description, params, tags, metrics, dataset, artifact, image, model, view, end
     kind: str
-    time: int
-    # start: names this run for ever, in whatever store; image, view: names it in MLflow's UI
+    time: int  # milliseconds since 1970
+    # start: a unique id of the run, the same in every store; image, view: a key in MLflow's UI
     key: str
-    store: str  # start: where the run is meant to be shown, without a password
+    store: str  # start: address of the MLflow store that the run is meant for, without a password
     experiment: str  # start
-    parent: str  # start, of a run within another: that one's folder, relative to this one
+    parent: str  # start, of a nested run: the parent run's folder, relative to this one
     name: str  # start, dataset, view
     text: str  # description: Markdown
     digest: str  # dataset
@@ -39,70 +37,90 @@ class Event(TypedDict, total=False):
     values: dict[str, Scalar]  # params, tags, metrics; end: tags
     step: int  # metrics
     path: str  # artifact, image, model: relative to the folder
-    state: str  # view: what MLflow's UI shows, in its JSON
+    state: str  # view: the state of MLflow's UI, as JSON
     status: str  # end: FINISHED, FAILED or KILLED
 
 
 class Journal:
-    """Appends events to `folder/journal.jsonl` and holds its lock, by which others see that the run
-    is alive.
+    """Appends events to `folder/journal.jsonl` while it holds a lock on that file.
 
-    An event that was appended survives a crash of this process and of the machine. A run that was
-    interrupted goes on in the same journal: it starts once, and a parameter, or a metric of its
-    step, that is there is not written again.
+    The lock shows other processes that the run is alive. An appended event survives a crash of
+    this process and of the machine. A run that was interrupted is resumed in the same journal:
+    parameters, and metrics of a step, that the journal has already are not written again.
 
     Attributes:
-        started: whether it has its first event; a process that dies at once leaves a journal
-            without any.
-
-    Raises:
-        BlockingIOError: another process is still writing this journal after `patience` seconds.
+        folder: The run's folder.
+        description: The run's Markdown description; empty if it has none.
+        started: Whether the journal has any event.
+        ended: Whether the run ended and was not resumed since.
     """
 
-    def __init__(self, folder: Path, patience: float = 5.0) -> None:
+    def __init__(self, folder: Path, timeout: float = 5.0) -> None:
+        """Creates or opens the journal.
+
+        Args:
+            folder: The run's folder; created if it does not exist.
+            timeout: Seconds to wait for another process to release the journal.
+
+        Raises:
+            BlockingIOError: Another process still holds the journal after `timeout`.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         self.folder = folder
         self._file = (folder / JOURNAL).open("a", encoding="utf-8")
-        self._lock(time.monotonic() + patience)
+        try:
+            lock_file(self._file, timeout)  # `finalize_if_dead` holds it for a moment
+        except BlockingIOError:
+            self._file.close()
+            raise
         content = (folder / JOURNAL).read_bytes()
         if content and not content.endswith(b"\n"):
-            self._file.truncate(
-                content.rfind(b"\n") + 1
-            )  # a line that a crash cut short was never sent
+            # A crash cut the last line short; it was never uploaded.
+            self._file.truncate(content.rfind(b"\n") + 1)
         self._params: set[str] = set()
         self._metrics: set[tuple[str, int]] = set()
         self._views: dict[str, str] = {}
         self.description = ""
         self.started = self.ended = False
         for event, _ in read(folder):
-            self._note(event)
+            self._update_state(event)
 
     def start(
         self, *, name: str, experiment: str, store: str, tags: dict[str, Scalar], parent: str = ""
     ) -> None:
-        """The first event; in a journal that ended before, the run goes on."""
+        """Starts the run, or resumes it if it ended before; sets its tags in either case.
+
+        Args:
+            name: The run's name.
+            experiment: The name of its MLflow experiment.
+            store: The address of the MLflow store that it is meant for, without a password.
+            tags: Added to the run's tags; a new value replaces an old one.
+            parent: The folder of the parent run, relative to this one; empty if there is none.
+        """
         if self.started and self.ended:
             self._append({"kind": "resume"})
         elif not self.started:
             start: Event = {"kind": "start", "key": uuid.uuid4().hex, "name": name}
             start |= {"experiment": experiment, "store": store}
             self._append(start | {"parent": parent} if parent else start)
-        self.tags(tags)
+        self.set_tags(tags)
 
-    def params(self, values: dict[str, Scalar]) -> None:
-        """A parameter keeps its first value, wherever the data lie when the run goes on: MLflow
-        takes no other.
-        """
+    def log_params(self, values: dict[str, Scalar]) -> None:
+        """Records parameters; a parameter keeps its first value, since MLflow takes no other."""
         new = {key: value for key, value in values.items() if key not in self._params}
         if new:
             self._append({"kind": "params", "values": new})
 
-    def tags(self, values: dict[str, Scalar]) -> None:
+    def set_tags(self, values: dict[str, Scalar]) -> None:
+        """Sets tags; a new value replaces an old one."""
         self._append({"kind": "tags", "values": values})
 
-    def metrics(self, values: dict[str, float], step: int = 0) -> None:
-        """Finite numbers; `step` is the epoch, from 1, or 0 for a number that belongs to the
-        whole run.
+    def log_metrics(self, values: dict[str, float], step: int = 0) -> None:
+        """Records metrics; a metric keeps its first value at a step.
+
+        Args:
+            values: Finite numbers by metric.
+            step: The epoch, from 1; 0 for a number of the whole run.
         """
         new: dict[str, Scalar] = {
             key: value for key, value in values.items() if (key, step) not in self._metrics
@@ -110,53 +128,44 @@ class Journal:
         if new:
             self._append({"kind": "metrics", "values": new, "step": step})
 
-    def dataset(self, *, name: str, digest: str, source: str) -> None:
+    def log_dataset(self, *, name: str, digest: str, source: str) -> None:
+        """Records which data the run trains on."""
         self._append({"kind": "dataset", "name": name, "digest": digest, "source": source})
 
-    def artifact(self, path: str) -> None:
-        """A finished file in the folder, by its path relative to it; written again, it is sent
-        again.
-        """
+    def log_artifact(self, path: str) -> None:
+        """Records a finished file by its path relative to the folder; each call uploads it anew."""
         self._append({"kind": "artifact", "path": path})
 
     def set_note(self, text: str) -> None:
-        """What a person reads first about the run, in the Markdown of `description`; what stood
-        there is replaced.
-        """
+        """Replaces the run's description, in the Markdown of `svhn_sweep.tracking.markdown`."""
         if text != self.description:
             self._append({"kind": "description", "text": text})
 
-    def image(self, path: str, key: str) -> None:
-        """A finished PNG in the folder, which MLflow's UI shows beside those of other runs with
-        the same key.
-        """
+    def log_image(self, path: str, key: str) -> None:
+        """Records a finished PNG, which MLflow's UI shows beside other runs' images of `key`."""
         self._append({"kind": "image", "path": path, "key": key})
 
-    def view(self, key: str, name: str, state: str) -> None:
-        """How MLflow's UI is to show the run's experiment; what is there already is not written
-        again.
-        """
+    def set_view(self, key: str, name: str, state: str) -> None:
+        """Records a saved view of the run's experiment, unless the journal has it already."""
         if self._views.get(key) != state:
             self._append({"kind": "view", "key": key, "name": name, "state": state})
 
-    def model(self, path: str) -> None:
-        """A finished MLflow model directory in the folder, by its path relative to it."""
+    def log_model(self, path: str) -> None:
+        """Records a finished MLflow model directory by its path relative to the folder."""
         self._append({"kind": "model", "path": path})
 
     def extend(self, lines: bytes) -> None:
-        """Events that were written to another journal of this run: whole lines, with their own
-        times.
-        """
+        """Appends events of another journal of this run: whole lines, which keep their times."""
         for line in lines.splitlines():
-            self._note(json.loads(line))
+            self._update_state(json.loads(line))
         self._write(lines.decode("utf-8"))
 
     def end(self, status: TrialStatus, reason: str = "") -> None:
-        """The last event, until the run is resumed.
+        """Ends the run until it is resumed.
 
         Args:
-            status: how the run ended; any but running.
-            reason: in words; empty if there is nothing to explain.
+            status: How the run ended; any but running.
+            reason: Why; empty if there is nothing to explain.
         """
         tags: dict[str, Scalar] = {"trial.state": status.value, "trial.reason": reason}
         self._append({"kind": "end", "status": status.mlflow_status, "values": tags})
@@ -165,20 +174,13 @@ class Journal:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        """Let go of the lock."""
+        self.close()
+
+    def close(self) -> None:
+        """Closes the file, which releases the lock."""
         self._file.close()
 
-    def _lock(self, deadline: float) -> None:
-        while True:
-            try:
-                return fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    self._file.close()
-                    raise
-                time.sleep(0.05)  # somebody may only be looking whether the run has ended
-
-    def _note(self, event: Event) -> None:
+    def _update_state(self, event: Event) -> None:
         self.started = True
         self.ended = event["kind"] == "end" or (self.ended and event["kind"] != "resume")
         if event["kind"] == "params":
@@ -191,7 +193,7 @@ class Journal:
             self._views[event["key"]] = event["state"]
 
     def _append(self, event: Event) -> None:
-        self._note(event)
+        self._update_state(event)
         self._write(json.dumps({"time": time.time_ns() // 1_000_000, **event}) + "\n")
 
     def _write(self, text: str) -> None:
@@ -200,39 +202,42 @@ class Journal:
         os.fsync(self._file.fileno())
 
 
-def read(folder: Path, position: int = 0) -> Iterator[tuple[Event, int]]:
-    """The events from byte `position` on, each with the position after it; a line still being
-    written is left out.
+def read(folder: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
+    """Yields the events from byte `offset` on, each with the offset of the next one.
+
+    A last line that is still being written is left out.
     """
     if not (folder / JOURNAL).exists():
         return
     with (folder / JOURNAL).open("rb") as file:
-        file.seek(position)
+        file.seek(offset)
         for line in file:
             if not line.endswith(b"\n"):
                 return
-            position += len(line)
-            yield json.loads(line), position
+            offset += len(line)
+            yield json.loads(line), offset
 
 
-def folders(root: Path) -> list[Path]:
-    """Every folder with a started journal at or below `root`, by name."""
-    found = sorted(path.parent for path in root.rglob(JOURNAL))
-    return [folder for folder in found if _start(folder)]
+def find_runs(root: Path) -> list[Path]:
+    """Returns every folder with a started journal at or below `root`, sorted."""
+    folders = sorted(path.parent for path in root.rglob(JOURNAL))
+    return [folder for folder in folders if _start_event(folder)]
 
 
-def is_for(folder: Path, store: str) -> bool:
-    """Whether the run was meant to be shown in this store."""
-    start = _start(folder)
+def is_meant_for(folder: Path, store: str) -> bool:
+    """Returns whether the run was started for the MLflow store at this address."""
+    start = _start_event(folder)
     return start is not None and start["store"] == store
 
 
 def finalize_if_dead(folder: Path) -> bool:
-    """Whether the run has started and its process is gone; if it died before it could write the
-    end, writes it.
+    """Records a run as interrupted if its process died before it could write the end.
+
+    Returns:
+        Whether the run has started and no process writes it any more.
     """
     try:
-        with Journal(folder, patience=0) as journal:
+        with Journal(folder, timeout=0) as journal:
             if not journal.started:
                 return False
             if end_tags(folder) is None:
@@ -243,8 +248,10 @@ def finalize_if_dead(folder: Path) -> bool:
 
 
 def end_tags(folder: Path) -> dict[str, Scalar] | None:
-    """The tags with which the run ended, trial.state among them; None if it runs or no process
-    wrote its end.
+    """Returns the tags with which the run ended: trial.state and trial.reason.
+
+    Returns:
+        None if the run has not ended, or was resumed since.
     """
     tags: dict[str, Scalar] | None = None
     for event, _ in read(folder):
@@ -254,7 +261,7 @@ def end_tags(folder: Path) -> dict[str, Scalar] | None:
 
 
 def history(folder: Path) -> dict[int, dict[str, float]]:
-    """The metrics of each epoch, from 1; under 0 those that belong to the whole run."""
+    """Returns the metrics of each epoch, from 1; under 0 the metrics of the whole run."""
     epochs: dict[int, dict[str, float]] = {}
     for event, _ in read(folder):
         if event["kind"] == "metrics":
@@ -264,8 +271,8 @@ def history(folder: Path) -> dict[int, dict[str, float]]:
     return epochs
 
 
-def _start(folder: Path) -> Event | None:
-    """The first event, if the file is a journal at all, and can be read."""
+def _start_event(folder: Path) -> Event | None:
+    """Returns the first event; None if the file is no journal or cannot be read."""
     try:
         event, _ = next(read(folder))
     except (StopIteration, ValueError, OSError):

@@ -1,28 +1,29 @@
-"""What MLflow's UI shows first of a run: Markdown, with pictures from the run's own artifacts."""
+"""Writes run descriptions for MLflow's UI: Markdown with images from the run's own artifacts."""
 
 import shlex
 from urllib.parse import quote
 
 TAG = "mlflow.note.content"
-RUN_ID, EXPERIMENT_ID = (
-    "{run_id}",
-    "{experiment_id}",
-)  # stand for the ids that the run gets when it is sent
+# Placeholders for the ids that the run gets in MLflow; the uploader fills them in.
+RUN_ID = "{run_id}"
+EXPERIMENT_ID = "{experiment_id}"
 WIDTH = 110  # characters; MLflow's page grows as wide as the longest line of code
 
 
 def picture(path: str) -> str:
-    """An artifact of the run, by its path; the address is that of MLflow's server, relative to
-    its page.
+    """Returns an image that shows an artifact of the run.
+
+    Args:
+        path: The artifact's path; the address is relative to MLflow's page.
     """
     return f"![{path}](get-artifact?path={quote(path, safe='')}&run_uuid={RUN_ID})"
 
 
 def code(command: str) -> str:
-    """A shell command as a block, continued over several lines where it is long."""
+    """Returns a shell command as a code block; a long one is continued over several lines."""
     lines = [""]
-    for word in map(shlex.quote, shlex.split(command)):
-        if lines[-1] and len(lines[-1]) + len(word) > WIDTH:
+    for argument in map(shlex.quote, shlex.split(command)):
+        if lines[-1] and len(lines[-1]) + len(argument) > WIDTH:
             lines.append(" ")
-        lines[-1] += f"{' ' if lines[-1] else ''}{word}"
+        lines[-1] += f"{' ' if lines[-1] else ''}{argument}"
     return "```\n" + " \\\n".join(lines) + "\n```"

@@ -1,4 +1,4 @@
-"""The recommended model, registered in MLflow under an alias."""
+"""Registers the recommended model in MLflow under the alias `champion`."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,20 +8,21 @@ from mlflow.artifacts import download_artifacts
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
-from svhn_sweep.tracking import tracking_uri, upload_state, uploader
+from svhn_sweep.tracking import tracking_uri, uploader
+from svhn_sweep.tracking.upload_state import UploadState
 
 ALIAS = "champion"
 MODEL = "svhn-digits"
-SYNTHETIC = f"{MODEL}-synthetic"  # one that learnt from drawn digits has its own name
+SYNTHETIC = f"{MODEL}-synthetic"  # for models that were trained on synthetic digits
 
 
 @dataclass(frozen=True)
 class Registered:
-    """What became of a candidate.
+    """The champion after a candidate was proposed.
 
     Attributes:
-        version: that holds the alias now.
-        rival: why that is not the candidate's, in words; empty if it is.
+        version: The version that has the alias.
+        rival: Why that is not the candidate; empty if it is.
     """
 
     version: str
@@ -30,18 +31,29 @@ class Registered:
 
 @dataclass(frozen=True)
 class Fetched:
-    """A champion's version, and the folder that its model was copied to."""
+    """A copy of the champion.
+
+    Attributes:
+        version: The version of the registered model.
+        folder: The folder with the model.
+    """
 
     version: str
     folder: Path
 
 
 def fetch(name: str, target: Path) -> Fetched | None:
-    """The champion among a registered model's versions, copied below `target`; None if there is
-    none.
+    """Copies the champion of a registered model to a folder.
+
+    Args:
+        name: The registered model's name.
+        target: The folder to copy to.
+
+    Returns:
+        None if there is no champion.
 
     Raises:
-        MlflowException, OSError, requests.RequestException: the store refused or did not answer.
+        MlflowException, OSError, requests.RequestException: The store refused or did not answer.
     """
     if not tracking_uri.exists():
         return None
@@ -55,52 +67,53 @@ def fetch(name: str, target: Path) -> Fetched | None:
 
 
 def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Registered:
-    """Register the logged model of the run in `folder` as champion, unless a better one on the same
-    data is.
+    """Registers a run's logged model as champion, unless the champion is better on the same data.
 
     Args:
-        name: of the registered model.
-        folder: of a run that logged a model.
-        score: its confirmed validation accuracy, 0..1.
-        tags: of the version; `data.sha256` and `study` tell which scores are compared (those of
-            other studies on the same digits), `seeds` how many are behind the score.
+        name: The registered model's name.
+        folder: The folder of a run that logged a model.
+        score: Its confirmed validation accuracy, 0..1.
+        tags: The version's tags. Scores are compared if `data.sha256` is the same and `study` is
+            not; `seeds` is the number of seeds that the score is the mean of.
 
     Raises:
-        LookupError: the user deleted the run in MLflow.
-        MlflowException, OSError, requests.RequestException: the store refused or did not answer.
+        LookupError: The user deleted the run in MLflow.
+        MlflowException, OSError, requests.RequestException: The store refused or did not answer.
     """
-    sent = uploader.resend(folder)
-    if sent is None:
+    state = uploader.check_and_send(folder)
+    if state is None:
         raise LookupError(f"the run of {folder} was deleted in MLflow, where it can be restored")
     client = tracking_uri.connect()
     tags = tags | {"validation": str(score)}
     _create_registered_model(client, name)
     champion = _champion(client, name)
     if champion is not None:
-        if champion.run_id == sent["run_id"]:
+        if champion.run_id == state["run_id"]:
             _set_tags(client, champion, tags)
             return Registered(str(champion.version))
-        comparable = champion.tags.get("data.sha256") == tags["data.sha256"]
-        comparable = (
-            comparable and champion.tags.get("study") != tags["study"]
-        )  # whose newer word counts
-        validation = float(champion.tags.get("validation", 0))
-        seeds = int(champion.tags.get("seeds", 1))
-        if comparable and validation >= score:
-            return Registered(
-                str(champion.version), f"had {validation:.2%} on validation of the same digits"
-            )
-        if comparable and seeds > int(tags.get("seeds", 1)):
-            return Registered(str(champion.version), f"has more seeds behind it, {seeds}")
-    earlier = client.search_model_versions(f"name='{name}' and run_id='{sent['run_id']}'")
-    version = earlier[0] if earlier else _create(client, name, sent, tags)
+        if rival := _rival(champion, score, tags):
+            return Registered(str(champion.version), rival)
+    versions = client.search_model_versions(f"name='{name}' and run_id='{state['run_id']}'")
+    version = versions[0] if versions else _create_version(client, name, state, tags)
     _set_tags(client, version, tags)
     client.set_registered_model_alias(name, ALIAS, str(version.version))
     return Registered(str(version.version))
 
 
+def _rival(champion: ModelVersion, score: float, tags: dict[str, str]) -> str:
+    """Returns why the champion stays champion; empty if the candidate replaces it."""
+    if champion.tags.get("data.sha256") != tags["data.sha256"]:
+        return ""
+    if champion.tags.get("study") == tags["study"]:  # a study's newer result counts
+        return ""
+    validation = float(champion.tags.get("validation", 0))
+    if validation >= score:
+        return f"had {validation:.2%} on validation of the same digits"
+    seeds = int(champion.tags.get("seeds", 1))
+    return f"has more seeds behind it, {seeds}" if seeds > int(tags.get("seeds", 1)) else ""
+
+
 def _set_tags(client: MlflowClient, version: ModelVersion, tags: dict[str, str]) -> None:
-    """More seeds may have judged it meanwhile."""
     for key, value in tags.items():
         if version.tags.get(key) != value:
             client.set_model_version_tag(version.name, version.version, key, value)
@@ -123,15 +136,14 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
         return None
 
 
-def _create(
-    client: MlflowClient, name: str, sent: upload_state.Sent, tags: dict[str, str]
+def _create_version(
+    client: MlflowClient, name: str, state: UploadState, tags: dict[str, str]
 ) -> ModelVersion:
-    run_id = sent["run_id"]
+    run_id = state["run_id"]
     (model,) = client.search_logged_models(
-        [sent["experiment_id"]], f"source_run_id = '{run_id}'", max_results=1
+        [state["experiment_id"]], f"source_run_id = '{run_id}'", max_results=1
     )
-    # not models:/ID, which MLflow 3.17 looks up in the process-wide store rather than in the
-    # client's
+    # Not models:/ID, which MLflow 3.17 looks up in the process-wide store instead of the client's.
     return client.create_model_version(
         name, model.artifact_location, run_id, tags=tags, model_id=model.model_id
     )

@@ -1,7 +1,7 @@
-"""Where runs are: folders below the current one."""
+"""Names the folders below the current one that hold runs."""
 
 from pathlib import Path
 
-MULTIRUN = Path("multirun")  # Hydra's folder for the runs of a grid; sweeps live there too
-NEWEST = ".newest"  # in MULTIRUN: the names of the studies of the sweep that was started last
+MULTIRUN = Path("multirun")  # Hydra's folder for the runs of a grid, and this package's for sweeps
+NEWEST = ".newest"  # file in MULTIRUN: the names of the studies of the last started sweep
 RUN_FOLDERS = (Path("outputs"), MULTIRUN)

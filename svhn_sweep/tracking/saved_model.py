@@ -1,4 +1,4 @@
-"""The trained model in MLflow's own format: whoever loads it passes raw pixels."""
+"""Saves and loads trained models in MLflow's format; their input is raw pixels."""
 
 import importlib.metadata
 import shutil
@@ -9,17 +9,18 @@ import numpy as np
 
 
 def load_model(path: Path) -> keras.Model:
-    """The Keras model in a directory that `save_model` wrote."""
+    """Returns the Keras model in a directory that `save_model` wrote."""
     import mlflow.keras
 
     return mlflow.keras.load_model(str(path))
 
 
 def save_model(model: keras.Model, path: Path) -> None:
-    """Write a directory that `mlflow.pyfunc.load_model` reads, from float32 [N, 32, 32, 1] in
-    0..255 to [N, 10].
+    """Writes an MLflow model directory, which `mlflow.pyfunc.load_model` reads.
 
-    Requirements are named, not inferred: inferring starts a second TensorFlow and takes 6 s.
+    Args:
+        model: Maps images, float32 [N, 32, 32, 1] in 0..255, to probabilities, [N, 10].
+        path: The directory; what is there is replaced.
     """
     import mlflow.keras
     from mlflow.models import ModelSignature
@@ -27,6 +28,7 @@ def save_model(model: keras.Model, path: Path) -> None:
 
     pixels = TensorSpec(np.dtype(np.float32), (-1, 32, 32, 1))
     probabilities = TensorSpec(np.dtype(np.float32), (-1, 10))
+    # Named, because inferring them starts a second TensorFlow and takes 6 s.
     requirements = [
         f"{name}=={importlib.metadata.version(name)}" for name in ("tensorflow", "keras", "numpy")
     ]

@@ -1,7 +1,7 @@
-"""Saved views: how MLflow's UI shows a sweep, instead of a table without columns.
+"""Builds saved views: tables and charts with which MLflow's UI shows a sweep.
 
-The format is that of MLflow 3.17's own "Save as new view": an experiment tag whose state is
-compressed JSON. It is not documented; a version that does not know it shows its plain table.
+The format is that of "Save as new view" in MLflow 3.17: an experiment tag whose state is compressed
+JSON. It is not documented; a version without it shows its plain table.
 """
 
 import base64
@@ -14,38 +14,33 @@ from pathlib import Path
 
 from svhn_sweep.tracking import journal
 
-TAG = "mlflow.sharedViewState."
-MATRIX = "confusion_matrix"  # MLflow's key of the image that each trial logs
-FINALS = {
-    "val/accuracy": "val/best_accuracy",
-    "val/loss": "val/lowest_loss",
-}  # the objective's best epoch in a run
-DELTAS = {
-    "val/accuracy": "delta_to_baseline",
-    "val/loss": "loss_delta_to_baseline",
-}  # they share a leaderboard
+TAG_PREFIX = "mlflow.sharedViewState."
+CONFUSION_MATRIX = "confusion_matrix"  # MLflow's key of the image that each trial logs
+# Metrics of a whole run, by the objective: its value in the run's best epoch, and how far that is
+# from the baseline's.
+SUMMARY_METRICS = {"val/accuracy": "val/best_accuracy", "val/loss": "val/lowest_loss"}
+DELTA_METRICS = {"val/accuracy": "delta_to_baseline", "val/loss": "loss_delta_to_baseline"}
 CHART = "&compareRunsMode=CHART"
-MODE = "workflowType=machine_learning"  # without it MLflow opens in its GenAI mode
-EXPERIMENT_TAGS = {
-    "mlflow.experimentKind": "custom_model_development"
-}  # the same for the experiment's own page
+# Without these MLflow opens its pages, and those of an experiment, in its GenAI mode.
+MODE = "workflowType=machine_learning"
+EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 LEADERBOARD = "leaderboard-"
 TRIALS = "tags.role != 'sweep' and tags.role != 'confirmation'"
 
-State = dict[str, object]
+ViewState = dict[str, object]
 
 
 @dataclass(frozen=True)
-class About:
-    """What a sweep's views are about.
+class ViewSpec:
+    """What the views of a study show.
 
     Attributes:
-        study: name.
-        data_sha256: of the digits; trials on the same ones stand in one leaderboard.
-        metric: the objective, by MLflow's key.
-        maximize: whether more of it is better.
-        params: what the study explores, by MLflow's keys.
-        columns: those, and what other studies of the sweep explore.
+        study: The study's name.
+        data_sha256: The digits' SHA-256; trials on the same digits share a leaderboard.
+        metric: The objective, by MLflow's key.
+        maximize: Whether a higher value is better.
+        params: The parameters that the study explores, by MLflow's keys.
+        columns: The parameters that any study of the sweep explores.
     """
 
     study: str
@@ -56,69 +51,71 @@ class About:
     columns: Sequence[str]
 
 
-def views(about: About) -> dict[str, tuple[str, State]]:
-    """Name and state of each view by its key in the experiment."""
-    trials = f"tags.study = '{about.study}' and {TRIALS}"
-    same_digits = f"tags.`data.sha256` = '{about.data_sha256}' and {TRIALS}"
-    digits = about.data_sha256[:8]
-    board = _state(about, same_digits)
-    shown = hashlib.sha256(json.dumps(board).encode()).hexdigest()[
-        :8
-    ]  # sweeps that show the same share one
+def views(spec: ViewSpec) -> dict[str, tuple[str, ViewState]]:
+    """Returns the name and the state of each view, by its key in the experiment."""
+    trials = f"tags.study = '{spec.study}' and {TRIALS}"
+    same_digits = f"tags.`data.sha256` = '{spec.data_sha256}' and {TRIALS}"
+    digits = spec.data_sha256[:8]
+    board = _state(spec, same_digits)
+    # In the key, so that sweeps with an equal leaderboard share it.
+    digest = hashlib.sha256(json.dumps(board).encode()).hexdigest()[:8]
     return {
-        f"{LEADERBOARD}{digits}-{shown}": (
-            f"Leaderboard by {about.metric}, digits {digits}",
+        f"{LEADERBOARD}{digits}-{digest}": (
+            f"Leaderboard by {spec.metric}, digits {digits}",
             board,
         ),
-        f"charts-{about.study}": (f"Charts of {about.study}", _charts(about, trials)),
-        f"matrices-{about.study}": (
-            f"Confusion matrices of {about.study}",
-            _matrices(about, trials),
+        f"charts-{spec.study}": (f"Charts of {spec.study}", _charts(spec, trials)),
+        f"matrices-{spec.study}": (
+            f"Confusion matrices of {spec.study}",
+            _matrices(spec, trials),
         ),
     }
 
 
 def pages(folder: Path, experiment_id: str) -> dict[str, str]:
-    """The `page` of each view that a run's journal holds, by its name."""
-    found: dict[str, str] = {}
-    for event, _ in journal.read(folder):
-        if event["kind"] == "view":
-            found[event["name"]] = page(event["key"], experiment_id)
-    return found
+    """Returns the `page` of each view in a run's journal, by the view's name."""
+    return {
+        event["name"]: page(event["key"], experiment_id)
+        for event, _ in journal.read(folder)
+        if event["kind"] == "view"
+    }
 
 
 def page(key: str, experiment_id: str) -> str:
-    """The part of a view's address that follows the server's."""
+    """Returns the address of a view, relative to the server's."""
     chart = "" if key.startswith(LEADERBOARD) else CHART
     return f"#/experiments/{experiment_id}/runs?{MODE}&viewStateShareKey={key}{chart}"
 
 
-def encoded(name: str, state: str, milliseconds: int) -> str:
-    """The tag's value for a state in JSON."""
+def encode(name: str, state: str, milliseconds: int) -> str:
+    """Returns the value of a view's experiment tag.
+
+    Args:
+        name: The view's name.
+        state: Its state, as JSON.
+        milliseconds: When it was created, since 1970.
+    """
     compressed = "deflate;" + base64.b64encode(zlib.compress(state.encode())).decode()
     return json.dumps(
         {"name": name, "createdAt": milliseconds, "updatedAt": milliseconds, "state": compressed}
     )
 
 
-def _state(about: About, runs: str) -> State:
-    """A table of runs, best first, with the columns that matter."""
-    final = FINALS[about.metric]
-    first = ["tags.`trial.state`", *_metrics(final, DELTAS[about.metric])]
-    last = dict.fromkeys(
-        _metrics("val/best_accuracy", "val/best_epoch")
-    )  # that epoch is the best accuracy's
+def _state(spec: ViewSpec, runs_filter: str) -> ViewState:
+    """Returns a table of the runs that match a filter, the best run first."""
+    objective = SUMMARY_METRICS[spec.metric]
+    first = ["tags.`trial.state`", *_metrics(objective, DELTA_METRICS[spec.metric])]
+    last = _metrics("val/best_accuracy", "val/best_epoch")  # the epoch of that accuracy
     columns = [
-        *dict.fromkeys([*first, *_params("model.name", *about.columns), *last, "tags.`study`"])
+        *dict.fromkeys([*first, *_params("model.name", *spec.columns), *last, "tags.`study`"])
     ]
-    widths = {
-        column: max(105, 45 + 8 * len(column.split("`")[1])) for column in columns
-    }  # conv1 and conv2 end alike
+    # Wide enough for the whole name: those of several parameters begin alike.
+    widths = {column: max(105, 45 + 8 * len(column.split("`")[1])) for column in columns}
     order = {"attributes.`Run Name`": 130} | widths | {"duration": 80, "runDateAndNestInfo": 130}
     return {
-        "searchFilter": runs,
-        "orderByKey": f"metrics.`{final}`",
-        "orderByAsc": not about.maximize,
+        "searchFilter": runs_filter,
+        "orderByKey": f"metrics.`{objective}`",
+        "orderByAsc": not spec.maximize,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
@@ -130,55 +127,58 @@ def _state(about: About, runs: str) -> State:
     }
 
 
-def _charts(about: About, runs: str) -> State:
-    curves = [_line(metric) for metric in dict.fromkeys((about.metric, "val/accuracy", "val/loss"))]
+def _charts(spec: ViewSpec, runs_filter: str) -> ViewState:
+    curves = [_line(metric) for metric in dict.fromkeys((spec.metric, "val/accuracy", "val/loss"))]
     lines = {
-        "selectedParams": list(about.params),
-        "selectedMetrics": [FINALS[about.metric]],
+        "selectedParams": list(spec.params),
+        "selectedMetrics": [SUMMARY_METRICS[spec.metric]],
         "showAllRuns": False,
     }
     parallel = _chart("PARALLEL", "Hyperparameters and result", lines)
-    return _state(about, runs) | _sections(
+    return _state(spec, runs_filter) | _sections(
         {"Learning curves": curves, "Hyperparameters": [parallel]}
     )
 
 
-def _matrices(about: About, runs: str) -> State:
+def _matrices(spec: ViewSpec, runs_filter: str) -> ViewState:
     images = _chart(
-        "IMAGE", "Confusion matrices", {"imageKeys": [MATRIX], "step": 0, "showRunParams": False}
+        "IMAGE",
+        "Confusion matrices",
+        {"imageKeys": [CONFUSION_MATRIX], "step": 0, "showRunParams": False},
     )
     section = _sections({"Confusion matrices on validation, the best last": [images]}, height=1200)
-    wide: State = {
-        "runListHidden": True
-    }  # the images have names; without the list there is more room for them
-    return _state(about, runs) | section | wide
+    without_list: ViewState = {"runListHidden": True}  # the images have names, and need its space
+    return _state(spec, runs_filter) | section | without_list
 
 
-def _sections(charts: Mapping[str, Sequence[State]], height: int = 360) -> State:
-    """The page of charts: each section with its charts beneath one another, as wide as the page;
-    `height` in pixels.
+def _sections(charts: Mapping[str, Sequence[ViewState]], height: int = 360) -> ViewState:
+    """Returns the page of charts: each section has its charts one below the other.
+
+    Args:
+        charts: The charts of each section, by the section's name.
+        height: The height of each chart, in pixels.
     """
-    shape: State = {"display": True, "isReordered": True, "columns": 1, "cardHeight": height}
+    shape: ViewState = {"display": True, "isReordered": True, "columns": 1, "cardHeight": height}
     sections = [shape | {"uuid": name, "name": name} for name in charts]
-    placed = [
-        each
+    in_sections = [
+        chart
         | {
-            "uuid": f"{name} {place}",
+            "uuid": f"{name} {index}",
             "metricSectionId": name,
             "deleted": False,
             "isGenerated": False,
         }
-        for name, inside in charts.items()
-        for place, each in enumerate(inside)
+        for name, section in charts.items()
+        for index, chart in enumerate(section)
     ]
     return {
-        "compareRunCharts": placed,
+        "compareRunCharts": in_sections,
         "compareRunSections": sections,
         "isAccordionReordered": True,
     }
 
 
-def _line(metric: str) -> State:
+def _line(metric: str) -> ViewState:
     axes = {
         "scaleType": "linear",
         "xAxisKey": "step",
@@ -188,8 +188,8 @@ def _line(metric: str) -> State:
     return _chart("LINE", metric, {"metricKey": metric, "lineSmoothness": 0, "range": {}} | axes)
 
 
-def _chart(kind: str, name: str, more: Mapping[str, object]) -> State:
-    return {"type": kind, "displayName": name, "runsCountToCompare": 10, **more}
+def _chart(kind: str, name: str, settings: Mapping[str, object]) -> ViewState:
+    return {"type": kind, "displayName": name, "runsCountToCompare": 10, **settings}
 
 
 def _metrics(*keys: str) -> list[str]:

@@ -1,27 +1,30 @@
-"""Addresses of runs and studies in MLflow's UI."""
+"""Builds addresses of runs and studies in MLflow's UI."""
 
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from svhn_sweep.tracking import journal, saved_views, tracking_uri, upload_state
+from svhn_sweep.tracking.upload_state import UploadState
 
 LOOPBACK = "127.0.0.1"
 
 
 def pages(folder: Path) -> dict[str, str]:
-    """The views and the page of a study, by name, relative to the server; none before MLflow has
-    heard of it.
+    """Returns the pages of a study relative to the server, by name: its saved views and its run.
+
+    The result is empty until the study's run is uploaded.
     """
-    sent = upload_state.load(folder)
-    if sent is None:
+    state = upload_state.load(folder)
+    if state is None:
         return {}
     start, _ = next(journal.read(folder))
-    return saved_views.pages(folder, sent["experiment_id"]) | {f"Study {start['name']}": _run(sent)}
+    views = saved_views.pages(folder, state["experiment_id"])
+    return views | {f"Study {start['name']}": _run_page(state)}
 
 
 def addresses(folders: Iterable[Path]) -> dict[str, str]:
-    """The same of several studies, whole."""
+    """Returns the complete addresses of the `pages` of several studies, by name."""
     return {
         name: f"{server_address()}/{page}"
         for folder in folders
@@ -30,29 +33,25 @@ def addresses(folders: Iterable[Path]) -> dict[str, str]:
 
 
 def links(folder: Path) -> list[str]:
-    """Lines that tell where a sent run is found in the UI."""
-    sent = upload_state.load(folder)
-    assert sent is not None, "only a run that was sent has a link"
-    how = (
-        []
-        if tracking_uri.scheme() in tracking_uri.SERVERS
-        else ["See it with: python -m svhn_sweep ui"]
-    )
-    model = [f"The model: runs:/{sent['run_id']}/model"] if (folder / "model").exists() else []
-    return [*how, f"{server_address()}/{_run(sent)}", *model]
+    """Returns lines that tell a user where to find an uploaded run and its model."""
+    state = upload_state.load(folder)
+    assert state is not None, "only an uploaded run has a link"
+    command = [] if tracking_uri.is_server() else ["See it with: python -m svhn_sweep ui"]
+    model = [f"The model: runs:/{state['run_id']}/model"] if (folder / "model").exists() else []
+    return [*command, f"{server_address()}/{_run_page(state)}", *model]
 
 
 def server_address() -> str:
-    return (
-        tracking_uri.address().rstrip("/")
-        if tracking_uri.scheme() in tracking_uri.SERVERS
-        else f"http://{LOOPBACK}:{port()}"
-    )
+    """Returns the address of the server that shows the runs: the store's own, or `mlflow ui`'s."""
+    if tracking_uri.is_server():
+        return tracking_uri.address().rstrip("/")
+    return f"http://{LOOPBACK}:{port()}"
 
 
 def port() -> str:
-    return os.environ.get("MLFLOW_PORT", "5000")  # MLflow's own setting and default
+    """Returns the port of `mlflow ui`: `MLFLOW_PORT`, 5000 by default."""
+    return os.environ.get("MLFLOW_PORT", "5000")
 
 
-def _run(sent: upload_state.Sent) -> str:
-    return f"#/experiments/{sent['experiment_id']}/runs/{sent['run_id']}?{saved_views.MODE}"
+def _run_page(state: UploadState) -> str:
+    return f"#/experiments/{state['experiment_id']}/runs/{state['run_id']}?{saved_views.MODE}"

@@ -1,44 +1,42 @@
-"""What each store has of a run: `mlflow.json` in the run's folder. It can be read without
-importing MLflow.
-"""
+"""Stores how far a run was uploaded to each MLflow store, readable without importing MLflow."""
 
 import json
 from pathlib import Path
 from typing import TypedDict
 
+from svhn_sweep.files import write_atomically
 from svhn_sweep.tracking import tracking_uri
 
-SENT = "mlflow.json"
+FILE_NAME = "mlflow.json"
 
 
-class Sent(TypedDict):
-    """How far a journal has been sent to one store."""
+class UploadState(TypedDict):
+    """How far a run's journal was uploaded to one store."""
 
     run_id: str
     experiment_id: str
-    position: int  # bytes
+    position: int  # bytes of the journal
 
 
-def load(folder: Path) -> Sent | None:
-    """What is known of earlier sending to the present store."""
-    return _known(folder).get(tracking_uri.address())
+def load(folder: Path) -> UploadState | None:
+    """Returns the run's state in the current store; None if nothing was uploaded."""
+    return _load_all(folder).get(tracking_uri.address())
 
 
-def save(folder: Path, sent: Sent | None) -> None:
-    """Note it for the present store; None: it has nothing."""
-    known = _known(folder)
-    if sent is None:
-        known.pop(tracking_uri.address(), None)
+def save(folder: Path, state: UploadState | None) -> None:
+    """Replaces the run's state in the current store; None removes it."""
+    states = _load_all(folder)
+    if state is None:
+        states.pop(tracking_uri.address(), None)
     else:
-        known[tracking_uri.address()] = sent
-    unfinished = folder / f"{SENT}.unfinished"
-    unfinished.write_text(json.dumps(known, indent=2))
-    unfinished.replace(folder / SENT)
+        states[tracking_uri.address()] = state
+    write_atomically(folder / FILE_NAME, json.dumps(states, indent=2), sync=False)
 
 
-def _known(folder: Path) -> dict[str, Sent]:
+def _load_all(folder: Path) -> dict[str, UploadState]:
+    """Returns the states by the address of the store."""
     try:
-        known: dict[str, Sent] = json.loads((folder / SENT).read_text())
-    except (FileNotFoundError, ValueError):  # without it everything is sent again, to the same run
+        states: dict[str, UploadState] = json.loads((folder / FILE_NAME).read_text())
+    except (FileNotFoundError, ValueError):  # then all is uploaded again, to the same run
         return {}
-    return known
+    return states

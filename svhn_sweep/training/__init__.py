@@ -1,4 +1,4 @@
-"""From arrays to a judged model. Knows neither MLflow nor Optuna."""
+"""Builds, trains and evaluates models; imports neither MLflow nor Optuna."""
 
 import os
 

@@ -1,6 +1,4 @@
-"""What a model is trained on: another device or thread count gives other numbers, so each run
-says its own.
-"""
+"""Sets how TensorFlow computes, and names the device, since both change a run's numbers."""
 
 import platform
 from pathlib import Path
@@ -11,13 +9,16 @@ from svhn_sweep.errors import ConfigError
 
 
 def use_threads(threads: int | None) -> None:
-    """Let TensorFlow compute on so many threads; None leaves it to TensorFlow.
+    """Limits TensorFlow's threads, both within an operation and between operations.
 
-    So many within an operation, and so many operations at once: with one worker for each core,
-    operations side by side only take each other's cache (4 % of model2's time, 10 % of model1's).
+    With one worker for each core, operations that run side by side only compete for the cache (4 %
+    of model2's time, 10 % of model1's).
+
+    Args:
+        threads: The limit; None leaves it to TensorFlow.
 
     Raises:
-        ConfigError: this process computes with another number already, which TensorFlow cannot
+        ConfigError: This process computes with another number already, which TensorFlow cannot
             change.
     """
     if threads is None or threads == tf.config.threading.get_intra_op_parallelism_threads():
@@ -32,24 +33,22 @@ def use_threads(threads: int | None) -> None:
 
 
 def use_deterministic_operations() -> None:
-    """On a GPU let TensorFlow take only operations that give equal numbers each time; Keras leaves
-    out XLA then.
+    """Restricts TensorFlow on a GPU to deterministic operations; Keras does not use XLA then.
 
     On an H200 these cost nothing: an epoch of model2 takes 1.10 s with them and 1.12 s with any
-    (docs/speed.md). XLA's take 0.42 s, after it has compiled for half a minute, for each trial
-    anew; most trials of a sweep are over by then.
+    (docs/speed.md). XLA's take 0.42 s, after compiling for half a minute in each trial; most trials
+    of a sweep are over by then.
     """
     if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()
 
 
 def current_device() -> str:
-    """The first GPU that TensorFlow sees, else the processor."""
+    """Returns the name of the first GPU that TensorFlow sees, else of the processor."""
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        return (
-            f"GPU: {tf.config.experimental.get_device_details(gpus[0]).get('device_name', 'GPU')}"
-        )
+        details = tf.config.experimental.get_device_details(gpus[0])
+        return f"GPU: {details.get('device_name', 'GPU')}"
     return f"CPU: {_processor()}"
 
 

@@ -1,8 +1,9 @@
-"""Judge a model on one split."""
+"""Evaluates a model on one split."""
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -28,12 +29,12 @@ Predict = Callable[[Images], NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How a model did on one split.
+    """A model's predictions on one split, and the metrics of them.
 
     Attributes:
         split: validation or test.
-        probabilities: float32 [N, 10], rows sum to 1.
-        labels: uint8 [N], the true digits.
+        probabilities: float32 [N, 10]; each row sums to 1.
+        labels: The true digits, uint8 [N].
     """
 
     split: str
@@ -47,33 +48,26 @@ class Evaluation:
 
     @property
     def loss(self) -> float:
-        """The mean categorical cross-entropy, of probabilities no nearer to 0 than 1e-7: at most
-        16.1 for an image.
-        """
+        """The mean categorical cross-entropy; Keras clips probabilities to at least 1e-7."""
         truth = keras.utils.to_categorical(self.labels, len(DIGITS))
-        return float(
-            keras.ops.mean(keras.losses.categorical_crossentropy(truth, self.probabilities))
-        )
+        losses = keras.losses.categorical_crossentropy(truth, self.probabilities)
+        return float(keras.ops.mean(losses))
 
     @property
     def accuracy(self) -> float:
-        """The share of images that are right, 0..1."""
+        """The fraction of the images that are predicted correctly, 0..1."""
         return float(accuracy_score(self.labels, self.predictions))
 
     @property
     def macro_f1(self) -> float:
-        """The mean over digits of 2 precision recall / (precision + recall), 0..1; 0 for a digit
-        never predicted.
-        """
+        """The mean of the digits' F1 scores, 0..1; a digit that is never predicted has 0."""
         return float(
             f1_score(self.labels, self.predictions, labels=DIGITS, average="macro", zero_division=0)
         )
 
     @property
     def recall(self) -> list[float]:
-        """For each digit the share of its images that are recognised, 0..1; 0 for a digit that
-        the split lacks.
-        """
+        """The recall of each digit, 0..1; 0 for a digit that the split lacks."""
         recalls = recall_score(
             self.labels, self.predictions, labels=DIGITS, average=None, zero_division=0
         )
@@ -86,26 +80,31 @@ class Evaluation:
         return matrix
 
     def write(self, folder: Path) -> list[str]:
-        """Write matrix and report as text and JSON below `folder`; returns the paths relative to
-        it.
+        """Writes the confusion matrix as JSON and the classification report as text and JSON.
+
+        Args:
+            folder: The folder that gets `confusion_matrix` and `classification_report`.
+
+        Returns:
+            The paths of the files relative to the folder.
         """
-        common = {
-            "y_true": self.labels,
-            "y_pred": self.predictions,
-            "labels": DIGITS,
-            "zero_division": 0,
+        matrix = {
+            "rows": "true digit",
+            "columns": "predicted digit",
+            "counts": self.confusion.tolist(),
         }
+        report = partial(
+            classification_report,
+            self.labels,
+            self.predictions,
+            labels=DIGITS,
+            zero_division=0,
+        )
         contents = {
-            f"confusion_matrix/{self.split}.json": json.dumps(
-                {
-                    "rows": "true digit",
-                    "columns": "predicted digit",
-                    "counts": self.confusion.tolist(),
-                }
-            ),
-            f"classification_report/{self.split}.txt": classification_report(**common, digits=3),
+            f"confusion_matrix/{self.split}.json": json.dumps(matrix),
+            f"classification_report/{self.split}.txt": report(digits=3),
             f"classification_report/{self.split}.json": json.dumps(
-                classification_report(**common, output_dict=True), indent=2
+                report(output_dict=True), indent=2
             ),
         }
         for path, text in contents.items():
@@ -115,11 +114,16 @@ class Evaluation:
 
 
 def predictor(model: keras.Model) -> Predict:
-    """From images to the model's probabilities, float32 [N, 10], by the weights that it holds when
-    asked.
+    """Returns a function that predicts with the weights that the model holds at each call.
 
     TensorFlow traces the model once, whatever the number of images. Keras' `predict` would trace it
     once for each of the steps that the fit puts into one call.
+
+    Args:
+        model: From `build_model`.
+
+    Returns:
+        A function from images to float32 probabilities, [N, 10].
     """
     signature = [tf.TensorSpec((None, *INPUT_SHAPE), tf.float32)]
     probabilities = tf.function(
@@ -127,12 +131,21 @@ def predictor(model: keras.Model) -> Predict:
     )
 
     def predict(images: Images) -> NDArray[np.float32]:
-        batches = [images[at : at + BATCH_SIZE] for at in range(0, len(images), BATCH_SIZE)]
+        batches = [
+            images[start : start + BATCH_SIZE] for start in range(0, len(images), BATCH_SIZE)
+        ]
         return np.concatenate([probabilities(batch).numpy() for batch in batches])
 
     return predict
 
 
 def evaluate(predict: Predict, images: Images, labels: Labels, split: str) -> Evaluation:
-    """How a model does on a split."""
+    """Returns the evaluation of a model on a split.
+
+    Args:
+        predict: From `predictor`.
+        images: The images of the split.
+        labels: Their digits.
+        split: validation or test.
+    """
     return Evaluation(split, predict(images), labels)

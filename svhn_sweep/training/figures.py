@@ -1,7 +1,7 @@
-"""The pictures of a run. Each function draws one figure; none needs a display.
+"""Draws the figures of a run; none needs a display.
 
-Margins are fixed: to find them, Matplotlib's layouts draw everything a second time, which each
-trial would wait for.
+The margins are fixed: to find them, Matplotlib's layouts draw everything twice, and each trial
+would wait for that.
 """
 
 import numpy as np
@@ -12,15 +12,15 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training.evaluation import DIGITS, Evaluation
-from svhn_sweep.training.fit import TrainResult
+from svhn_sweep.training.result import TrainResult
 
 TRAIN, VALIDATION = sns.color_palette("colorblind")[:2]
-DPI = 100  # MLflow shows a picture pixel by pixel: 1,000 of them fit on its page
+DPI = 100  # MLflow does not scale images: 1,000 pixels fit on its page
 
 
 def samples(images: Images, labels: Labels) -> Figure:
-    """The first ten images with their labels, as the notebook shows them."""
-    return _digits(
+    """Draws the first ten images with their labels, as the notebook does."""
+    return _digit_grid(
         images[:10],
         [str(label) for label in labels[:10]],
         "First ten training images and their labels",
@@ -28,7 +28,7 @@ def samples(images: Images, labels: Labels) -> Figure:
 
 
 def curves(result: TrainResult, title: str) -> Figure:
-    """Accuracy and loss by epoch, training and validation, the best epoch marked."""
+    """Draws accuracy and loss of training and validation by epoch, and marks the best epoch."""
     figure = Figure(figsize=(10, 4.2), dpi=DPI)
     margins = {"left": 0.065, "right": 0.985, "bottom": 0.205, "top": 0.905, "wspace": 0.17}
     epochs = range(1, len(result.history) + 1)
@@ -59,12 +59,10 @@ def curves(result: TrainResult, title: str) -> Figure:
 
 
 def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
-    """Counts in the cells; the colour is the share of the row, so rare digits are as readable as
-    frequent ones.
-    """
+    """Draws the confusion matrix: counts as text, and the share of the true digit as colour."""
     figure = Figure(figsize=(6.6, 5.8), dpi=DPI)
     axes = figure.add_axes((0.15, 0.09, 0.67, 0.8))
-    bar = figure.add_axes((0.845, 0.17, 0.03, 0.64))
+    colour_bar = figure.add_axes((0.845, 0.17, 0.03, 0.64))
     counts = evaluation.confusion
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     sns.heatmap(
@@ -76,15 +74,10 @@ def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
         norm=Normalize(0, 1),
         linewidths=0.5,
         annot_kws={"size": 8},
-        cbar_ax=bar,
+        cbar_ax=colour_bar,
         cbar_kws={"label": "share of the true digit", "format": PercentFormatter(1, decimals=0)},
     )
-    axes.set_yticklabels(
-        [
-            f"{digit}  ({recall:.0%})"
-            for digit, recall in zip(DIGITS, evaluation.recall, strict=True)
-        ]
-    )
+    axes.set_yticklabels([f"{digit}  ({evaluation.recall[digit]:.0%})" for digit in DIGITS])
     axes.tick_params(axis="y", rotation=0)
     axes.set_xlabel("predicted digit")
     axes.set_ylabel("true digit (recall)")
@@ -93,43 +86,44 @@ def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
 
 
 def mistakes(images: Images, evaluation: Evaluation, title: str) -> Figure:
-    """The wrong predictions that the model was surest of, at most twenty, surest first."""
+    """Draws the wrong predictions with the highest confidence, at most twenty, highest first."""
     wrong = np.flatnonzero(evaluation.predictions != evaluation.labels)
-    surest = wrong[np.argsort(-evaluation.probabilities[wrong].max(axis=1))][:20]
+    confidences = evaluation.probabilities.max(axis=1)
+    surest = wrong[np.argsort(-confidences[wrong])][:20]
     if len(surest) == 0:
         figure = Figure(figsize=(10, 3.1), dpi=DPI)
         figure.suptitle(title, fontsize=11)
         figure.text(0.5, 0.45, "no mistakes", ha="center")
         return figure
-    predicted = evaluation.predictions[surest]
-    sureness = evaluation.probabilities[surest].max(axis=1)
+    predictions = evaluation.predictions
     notes = [
-        f"{label} \N{RIGHTWARDS ARROW} {wrong}\n{confidence:.1%}"
-        for label, wrong, confidence in zip(
-            evaluation.labels[surest], predicted, sureness, strict=True
-        )
+        f"{evaluation.labels[index]} \N{RIGHTWARDS ARROW} {predictions[index]}\n"
+        f"{confidences[index]:.1%}"
+        for index in surest
     ]
-    return _digits(images[surest], notes, title)
+    return _digit_grid(images[surest], notes, title)
 
 
-def _digits(images: Images, notes: list[str], title: str) -> Figure:
-    """Rows of ten digits, each below its note: in one pair of axes, because one for each takes
-    five times as long.
+def _digit_grid(images: Images, notes: list[str], title: str) -> Figure:
+    """Rows of ten images with a note above each; one Axes for each would take five times as long.
+
+    The unit of the axes is the distance between two images.
     """
     rows = -(-len(images) // 10)
     lines = notes[0].count("\n") + 1
-    height = 1.1 + 0.18 * lines  # of a row, in digits, which are an inch less their margins
-    figure = Figure(figsize=(10, rows * height + 0.35), dpi=DPI)
-    axes = figure.add_axes((0.01, 0, 0.98, rows * height / (rows * height + 0.35)))
+    row_height = 1.1 + 0.18 * lines
+    grid_height = rows * row_height
+    figure = Figure(figsize=(10, grid_height + 0.35), dpi=DPI)
+    axes = figure.add_axes((0.01, 0, 0.98, grid_height / (grid_height + 0.35)))
     for index, (image, note) in enumerate(zip(images, notes, strict=True)):
         left = index % 10
-        bottom = (rows - 1 - index // 10) * height
+        bottom = (rows - 1 - index // 10) * row_height
         extent = (left + 0.05, left + 0.95, bottom + 0.05, bottom + 0.95)
         axes.imshow(
             image[..., 0], cmap="gray", vmin=0, vmax=255, interpolation="nearest", extent=extent
         )
         axes.text(left + 0.5, bottom + 1, note, ha="center", va="bottom", fontsize=9)
-    axes.set(xlim=(0, 10), ylim=(0, rows * height))
+    axes.set(xlim=(0, 10), ylim=(0, grid_height))
     axes.set_axis_off()
     figure.suptitle(title, fontsize=11, y=0.99, va="top")
     return figure

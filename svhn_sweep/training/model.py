@@ -1,23 +1,31 @@
-"""One builder for both models."""
+"""Builds the Keras model of a config, which covers both baselines."""
 
 from random import Random
 
 import keras
+import numpy as np
 from keras import layers
 
 from svhn_sweep.config.schema import AugmentationConfig, ModelConfig, Precision
 
 INPUT_SHAPE = (32, 32, 1)  # grey pixels, 0..255
 CLASSES = 10
+RANDOM_LAYERS = (
+    layers.Dropout,
+    layers.RandomTranslation,
+    layers.RandomRotation,
+    layers.RandomZoom,
+)
+SEED_VARIABLE = "seed_generator_state"  # Keras' name for the random state of such a layer
 
 
 def build_model(
     config: ModelConfig, augmentation: AugmentationConfig, precision: Precision, seed: int
 ) -> keras.Sequential:
-    """An untrained classifier from raw pixels to probabilities.
+    """Returns an untrained classifier from raw pixels to probabilities.
 
     Convolutions come in pairs, each pair followed by a 2x2 max pool and, if `batch_norm`, a batch
-    normalisation; then one dense layer, dropout, and a softmax over the digits. Each convolution
+    normalization; then one dense layer, dropout, and a softmax over the digits. Each convolution
     and the dense layer has a leaky ReLU. The notebook's stands before the pool, this one after it:
     it never falls with its input, so the maxima are the same, made of a quarter of the numbers (4
     to 9 % of a training's time). The precision is set on each layer, never globally, because one
@@ -25,63 +33,55 @@ def build_model(
     to 1.0).
 
     Args:
-        config: filters by name, conv1 first; at `dropout` 0 there is no dropout layer.
-        augmentation: active in training only.
-        precision: the dtype policy of the layers.
-        seed: of the initial weights, the dropout and the augmentation.
+        config: The architecture; with `dropout` 0 there is no dropout layer.
+        augmentation: Layers that are active in training only.
+        precision: The dtype policy of the layers.
+        seed: The seed of the initial weights, the dropout and the augmentation.
 
     Returns:
         A model from float [N, 32, 32, 1] in 0..255 to float32 [N, 10].
     """
-    dtype = precision.value
-    # not the global one, from which another thread could draw in between
+    # not Python's global generator, from which another thread could draw in between
     random = Random(seed)  # noqa: S311
-
-    def weights() -> keras.Initializer:
-        return keras.initializers.GlorotUniform(random.randint(1, 10**9))
-
-    def leaky_relu(name: str) -> keras.Layer:
-        return layers.LeakyReLU(config.leaky_relu_slope, name=f"{name}_leaky_relu", dtype=dtype)
-
-    stack: list[keras.Layer] = [layers.Rescaling(1 / 255, name="rescale", dtype="float32")]
+    stack = [
+        keras.Input(INPUT_SHAPE, name="pixels"),
+        layers.Rescaling(1 / 255, name="rescale", dtype="float32"),
+    ]
     if augmentation.enabled:
         stack += _augmentation_layers(augmentation, seed)
-    for index, name in enumerate(sorted(config.filters, key=_position), start=1):
-        options = {"padding": "same", "kernel_initializer": weights(), "name": name, "dtype": dtype}
-        stack.append(layers.Conv2D(config.filters[name], 3, **options))
-        if index % 2 == 0:
-            stack.append(layers.MaxPooling2D(2, name=f"pool{index // 2}", dtype=dtype))
-        stack.append(leaky_relu(name))
-        if index % 2 == 0 and config.batch_norm:
-            stack.append(layers.BatchNormalization(name=f"batch_norm{index // 2}", dtype=dtype))
-    stack += [layers.Flatten(name="flatten", dtype=dtype)]
-    stack.append(
-        layers.Dense(config.dense_units, kernel_initializer=weights(), name="dense", dtype=dtype)
-    )
-    stack.append(leaky_relu("dense"))
-    if config.dropout > 0:
-        stack.append(layers.Dropout(config.dropout, seed=seed, name="dropout", dtype=dtype))
-    stack.append(
-        layers.Dense(
-            CLASSES,
-            activation="softmax",
-            kernel_initializer=weights(),
-            name="digits",
-            dtype="float32",
+    stack += _convolutional_layers(config, precision, random)
+    stack += _dense_layers(config, precision, random, seed)
+    return keras.Sequential(stack, name=config.name)
+
+
+def seed_noise(model: keras.Model, seed: int, epoch: int) -> None:
+    """Makes dropout and augmentation of an epoch depend on the seed and the epoch alone.
+
+    Args:
+        model: From `build_model`; each of its random layers gets a seed of its own.
+        seed: The seed of the trial.
+        epoch: The epoch, from 0.
+
+    Raises:
+        RuntimeError: The random layers' states are not found; the fit could not be repeated then.
+    """
+    states = [variable for variable in model.variables if variable.name == SEED_VARIABLE]
+    n_random = sum(isinstance(layer, RANDOM_LAYERS) for layer in model.layers)
+    if len(states) != n_random:
+        raise RuntimeError(
+            f"Keras {keras.__version__} must have a variable {SEED_VARIABLE} in each layer with "
+            f"random numbers but the model has {len(states)} of them in {n_random} such layers."
         )
-    )
-    return keras.Sequential([keras.Input(INPUT_SHAPE, name="pixels"), *stack], name=config.name)
+    seeds = np.random.SeedSequence((seed, epoch)).generate_state(2 * len(states))
+    for state, layer_seed in zip(states, seeds.reshape(-1, 2), strict=True):
+        state.assign(layer_seed)
 
 
 def summary(model: keras.Model) -> str:
-    """Keras' table of layers and parameters, as text."""
+    """Returns Keras' table of layers and parameters."""
     lines: list[str] = []
     model.summary(line_length=80, print_fn=lines.append)
     return "\n".join(lines) + "\n"
-
-
-def _position(name: str) -> int:
-    return int(name.removeprefix("conv"))
 
 
 def _augmentation_layers(config: AugmentationConfig, seed: int) -> list[keras.Layer]:
@@ -91,3 +91,45 @@ def _augmentation_layers(config: AugmentationConfig, seed: int) -> list[keras.La
         layers.RandomRotation(config.rotation, name="augment_rotation", **common),
         layers.RandomZoom(config.zoom, name="augment_zoom", **common),
     ]
+
+
+def _convolutional_layers(
+    config: ModelConfig, precision: Precision, random: Random
+) -> list[keras.Layer]:
+    dtype = precision.value
+    stack = []
+    names = sorted(config.filters, key=lambda name: int(name.removeprefix("conv")))
+    for number, name in enumerate(names, start=1):
+        options = {"padding": "same", "kernel_initializer": _initializer(random), "dtype": dtype}
+        stack.append(layers.Conv2D(config.filters[name], 3, name=name, **options))
+        ends_pair = number % 2 == 0
+        if ends_pair:
+            stack.append(layers.MaxPooling2D(2, name=f"pool{number // 2}", dtype=dtype))
+        stack.append(_leaky_relu(config, name, dtype))
+        if ends_pair and config.batch_norm:
+            stack.append(layers.BatchNormalization(name=f"batch_norm{number // 2}", dtype=dtype))
+    return stack
+
+
+def _dense_layers(
+    config: ModelConfig, precision: Precision, random: Random, seed: int
+) -> list[keras.Layer]:
+    dtype = precision.value
+    hidden = {"kernel_initializer": _initializer(random), "name": "dense", "dtype": dtype}
+    output = {"kernel_initializer": _initializer(random), "name": "digits", "dtype": "float32"}
+    stack = [
+        layers.Flatten(name="flatten", dtype=dtype),
+        layers.Dense(config.dense_units, **hidden),
+        _leaky_relu(config, "dense", dtype),
+    ]
+    if config.dropout > 0:
+        stack.append(layers.Dropout(config.dropout, seed=seed, name="dropout", dtype=dtype))
+    return [*stack, layers.Dense(CLASSES, activation="softmax", **output)]
+
+
+def _initializer(random: Random) -> keras.Initializer:
+    return keras.initializers.GlorotUniform(random.randint(1, 10**9))
+
+
+def _leaky_relu(config: ModelConfig, name: str, dtype: str) -> keras.Layer:
+    return layers.LeakyReLU(config.leaky_relu_slope, name=f"{name}_leaky_relu", dtype=dtype)

@@ -1,4 +1,4 @@
-"""What a person watching sees of a fit: a bar in a terminal, a line per epoch everywhere."""
+"""Shows the progress of a fit: a bar in a terminal, and a line for each epoch everywhere."""
 
 import logging
 import time
@@ -13,9 +13,20 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(keras.callbacks.Callback):
-    """A Keras callback that is a context manager: leaving it always gives the terminal back."""
+    """A Keras callback and context manager; the bar is removed when the block ends.
 
-    def __init__(self, epochs: int, steps: int, done: int = 0) -> None:
+    Attributes:
+        bars: Rich's display: a task for the epochs, then one for the batches of the present epoch.
+    """
+
+    def __init__(self, epochs: int, steps: int, epochs_done: int = 0) -> None:
+        """Prepares the bars.
+
+        Args:
+            epochs: All epochs of the fit.
+            steps: The batches of an epoch.
+            epochs_done: Epochs that were trained before the fit was resumed.
+        """
         super().__init__()
         self.epochs, self.steps = epochs, steps
         self.console = Console(highlight=False)
@@ -29,9 +40,11 @@ class Progress(keras.callbacks.Callback):
             transient=True,
             disable=not self.console.is_terminal,
         )
-        self.all_epochs = self.bars.add_task("epochs ", total=epochs, completed=done, loss="")
-        self.this_epoch = self.bars.add_task("batches", total=steps, loss="")
-        self.started = self.drawn = 0.0
+        self.epoch_task = self.bars.add_task(
+            "epochs ", total=epochs, completed=epochs_done, loss=""
+        )
+        self.batch_task = self.bars.add_task("batches", total=steps, loss="")
+        self.epoch_started = self.last_update = 0.0
 
     def __enter__(self) -> "Progress":
         self.bars.start()
@@ -46,25 +59,26 @@ class Progress(keras.callbacks.Callback):
         self.bars.stop()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.started = time.perf_counter()
-        self.bars.reset(self.this_epoch, total=self.steps, loss="")
+        """Empties the bar of the batches."""
+        self.epoch_started = time.perf_counter()
+        self.bars.reset(self.batch_task, total=self.steps, loss="")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
+        """Updates the bar of the batches, at most ten times a second."""
         now = time.perf_counter()
-        if (
-            logs and now - self.drawn > 0.1
-        ):  # drawing each of a thousand batches would cost more than it tells
-            self.drawn = now
+        if logs and now - self.last_update > 0.1:
+            self.last_update = now
             self.bars.update(
-                self.this_epoch,
+                self.batch_task,
                 completed=min(batch + 1, self.steps),
                 loss=f"loss {logs['loss']:.3f}",
             )
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Prints and logs the epoch's line."""
         assert logs is not None
-        seconds = time.perf_counter() - self.started
-        self.bars.update(self.all_epochs, completed=epoch + 1)
+        seconds = time.perf_counter() - self.epoch_started
+        self.bars.update(self.epoch_task, completed=epoch + 1)
         width = len(str(self.epochs))
         line = (
             f"epoch {epoch + 1:>{width}}/{self.epochs}"

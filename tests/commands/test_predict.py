@@ -1,4 +1,4 @@
-"""Which digit a picture shows: the registered champion's word, beside Keras' own."""
+"""Tests the champion's predictions against those of the Keras model."""
 
 import json
 import os
@@ -20,9 +20,10 @@ import pytest
 from mlflow import MlflowClient
 from PIL import Image
 
-from svhn_sweep.commands.predict import _said, predict
+from svhn_sweep.commands.predict import format_prediction, predict
 from svhn_sweep.config.schema import Config
 from svhn_sweep.errors import DataError, UserError
+from svhn_sweep.tracking import registry
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.tracking.registry import ALIAS, MODEL, SYNTHETIC, register
 from svhn_sweep.tracking.saved_model import save_model
@@ -50,7 +51,7 @@ def registered(client: MlflowClient, tmp_path: Path, model: keras.Model) -> Call
         with Journal(tmp_path / name) as journal:
             journal.start(name="a run", experiment="svhn", store="", tags={})
             save_model(model, tmp_path / name / "model")
-            journal.model("model")
+            journal.log_model("model")
             journal.end(TrialStatus.complete)
         register(name, tmp_path / name, 0.9, {"data.sha256": "ab"})
 
@@ -66,7 +67,7 @@ def pictures(tmp_path: Path, digits: tuple[np.ndarray, np.ndarray]) -> list[Path
     return paths
 
 
-def test_every_picture_gets_the_champions_digit(
+def test_the_digit_of_every_picture_is_the_champions(
     registered: Callable[[str], None],
     model: keras.Model,
     pictures: list[Path],
@@ -74,16 +75,16 @@ def test_every_picture_gets_the_champions_digit(
 ) -> None:
     registered(MODEL)
     predict(pictures)
-    told = capsys.readouterr()
+    output = capsys.readouterr()
     pixels = np.stack([np.asarray(Image.open(path), np.float32)[..., None] for path in pictures])
     probabilities = model.predict(pixels, verbose=0)
-    for path, line, row in zip(pictures, told.out.splitlines(), probabilities, strict=True):
+    for path, line, row in zip(pictures, output.out.splitlines(), probabilities, strict=True):
         assert re.match(rf"{re.escape(str(path))} +{row.argmax()} +{row.max():.1%} ", line)
-    assert told.err == "svhn-digits version 1\n"  # and nothing of MLflow's
+    assert output.err == "svhn-digits version 1\n"  # and nothing of MLflow's
 
 
 @pytest.mark.slow
-def test_the_champion_that_mlflow_serves_answers_as_keras_does(
+def test_the_champion_served_by_mlflow_predicts_the_same_as_keras(
     registered: Callable[[str], None], model: keras.Model, small_h5: Path, tmp_path: Path
 ) -> None:
     registered(MODEL)
@@ -119,7 +120,7 @@ def test_the_champion_that_mlflow_serves_answers_as_keras_does(
             start_new_session=True,
         )
     try:
-        answer = _asked(
+        answer = _post(
             f"http://127.0.0.1:{port}/invocations", json.dumps({"instances": pixels.tolist()})
         )
     finally:
@@ -129,14 +130,14 @@ def test_the_champion_that_mlflow_serves_answers_as_keras_does(
     assert (served == model.predict(pixels, verbose=0)).all()
 
 
-def _asked(address: str, body: str) -> dict[str, list[list[float]]]:
-    """The server's answer, once it is there."""
+def _post(address: str, body: str) -> dict[str, list[list[float]]]:
+    """Returns the server's answer; waits until the server has started."""
     request = urllib.request.Request(address, body.encode(), {"Content-Type": "application/json"})
     for _ in range(240):
         try:
             with urllib.request.urlopen(request, timeout=60) as answer:
-                found: dict[str, list[list[float]]] = json.load(answer)
-                return found
+                content: dict[str, list[list[float]]] = json.load(answer)
+                return content
         except urllib.error.HTTPError:
             raise
         except OSError:
@@ -144,14 +145,14 @@ def _asked(address: str, body: str) -> dict[str, list[list[float]]]:
     raise TimeoutError(address)
 
 
-def test_one_that_learnt_from_drawn_digits_is_asked_if_there_is_no_other(
+def test_a_champion_trained_on_synthetic_digits_is_used_if_there_is_no_other(
     registered: Callable[[str], None], pictures: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     registered(SYNTHETIC)
     predict(pictures[:1])
     assert (
         capsys.readouterr().err
-        == "svhn-digits-synthetic version 1; it learnt from drawn digits alone\n"
+        == "svhn-digits-synthetic version 1; it was trained on synthetic digits only\n"
     )
     registered(MODEL)
     predict(pictures[:1])
@@ -159,20 +160,22 @@ def test_one_that_learnt_from_drawn_digits_is_asked_if_there_is_no_other(
 
 
 @pytest.mark.parametrize(
-    ("first", "second", "words"),
+    ("first", "second", "cells"),
     [
         (0.95, 0.03, ["4", "95.0%"]),
         (0.9, 0.05, ["4", "90.0%"]),
         (0.8, 0.15, ["4", "80.0%", "unsure: perhaps 7 (15.0%)"]),
     ],
 )
-def test_below_nine_tenths_it_is_unsure(first: float, second: float, words: list[str]) -> None:
+def test_below_a_probability_of_90_percent_the_second_digit_is_named(
+    first: float, second: float, cells: list[str]
+) -> None:
     probabilities = np.full(10, (1 - first - second) / 8)
     probabilities[[4, 7]] = first, second
-    assert _said(probabilities) == words
+    assert format_prediction(probabilities) == cells
 
 
-def test_without_a_champion_it_says_how_to_find_one(
+def test_without_a_champion_the_error_names_the_command_that_finds_one(
     tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -185,10 +188,10 @@ def test_without_a_champion_it_says_how_to_find_one(
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_file_that_is_no_picture_is_told_before_anything_is_loaded(
+def test_a_file_that_is_no_picture_is_an_error_before_the_champion_is_fetched(
     tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("svhn_sweep.commands.predict._champion", pytest.fail)
+    monkeypatch.setattr(registry, "fetch", pytest.fail)
     with pytest.raises(DataError, match=r"none\.png does not exist"):
         predict([*pictures, tmp_path / "none.png"])
     with pytest.raises(UserError, match="predict takes pictures of digits"):

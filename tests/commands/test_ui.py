@@ -1,4 +1,4 @@
-"""`python -m svhn_sweep ui`: where it listens, and what it says when it cannot."""
+"""Tests `python -m svhn_sweep ui`: the address that it listens on, and its errors."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from folder import Folder
 
 
 @pytest.mark.parametrize("port", ["abc", "0", "65536", "-1", ""])
-def test_a_port_that_is_none_is_refused(folder: Folder, port: str) -> None:
+def test_an_invalid_port_is_refused(folder: Folder, port: str) -> None:
     result = folder.run("ui", MLFLOW_PORT=port)
     assert result.returncode == 2
     assert (
@@ -22,7 +22,7 @@ def test_a_port_that_is_none_is_refused(folder: Folder, port: str) -> None:
     )
 
 
-def test_a_port_that_is_taken_is_named_with_the_way_out(folder: Folder) -> None:
+def test_a_port_in_use_is_an_error_that_names_it_and_the_setting(folder: Folder) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -35,7 +35,7 @@ def test_a_port_that_is_taken_is_named_with_the_way_out(folder: Folder) -> None:
     )
 
 
-def test_a_store_that_cannot_be_opened_is_named(folder: Folder) -> None:
+def test_a_store_that_cannot_be_opened_is_an_error_that_names_it(folder: Folder) -> None:
     (folder.path / "mlflow.db").write_text("no database")
     result = folder.run("ui", MLFLOW_PORT="5999")
     assert result.returncode == 1
@@ -46,7 +46,7 @@ def test_a_store_that_cannot_be_opened_is_named(folder: Folder) -> None:
 
 
 @pytest.mark.slow
-def test_nobody_else_sees_the_runs_whatever_mlflow_is_set_to(folder: Folder) -> None:
+def test_the_ui_listens_on_localhost_whatever_mlflow_host_is(folder: Folder) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "svhn_sweep", "ui"]
@@ -66,7 +66,7 @@ def test_nobody_else_sees_the_runs_whatever_mlflow_is_set_to(folder: Folder) -> 
         server.wait()
 
 
-def test_where_a_server_has_the_runs_it_is_named(folder: Folder) -> None:
+def test_with_a_tracking_server_only_its_address_is_printed(folder: Folder) -> None:
     result = folder.run("ui", MLFLOW_TRACKING_URI="http://me:secret@mlflow.example:80/")
     assert (result.returncode, result.stderr) == (0, "")
     assert "http://mlflow.example:80/#/experiments?workflowType=machine_learning" in result.stdout

@@ -5,7 +5,7 @@ import pytest
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.schema import Config, flatten
 
-Composed = Callable[..., Config]
+ComposeConfig = Callable[..., Config]
 
 BAD_OVERRIDES = [
     # a key that does not exist
@@ -91,12 +91,14 @@ BAD_OVERRIDES = [
 
 
 @pytest.mark.parametrize(("overrides", "message"), BAD_OVERRIDES)
-def test_bad_override_is_named(composed: Composed, overrides: str, message: str) -> None:
+def test_the_message_names_the_key_the_rule_and_the_value(
+    composed: ComposeConfig, overrides: str, message: str
+) -> None:
     with pytest.raises(USER_ERRORS) as caught:
         composed(*overrides.split())
-    told = explain(caught.value)
-    assert message in told
-    assert "\n" not in told
+    message_shown = explain(caught.value)
+    assert message in message_shown
+    assert "\n" not in message_shown
 
 
 @pytest.mark.parametrize(
@@ -106,8 +108,8 @@ def test_bad_override_is_named(composed: Composed, overrides: str, message: str)
         ("model2", {"conv1": 16, "conv2": 32, "conv3": 32, "conv4": 64}, 30, 128, 0.5, True),
     ],
 )
-def test_baseline_is_the_notebooks(
-    composed: Composed,
+def test_the_baseline_has_the_values_of_the_notebook(
+    composed: ComposeConfig,
     model: str,
     filters: dict[str, int],
     epochs: int,
@@ -131,22 +133,22 @@ def test_baseline_is_the_notebooks(
     assert config.training.precision == "float32"
 
 
-def test_default_is_model2(composed: Composed) -> None:
+def test_the_default_model_is_model2(composed: ComposeConfig) -> None:
     assert composed() == composed("model=model2")
 
 
-def test_training_and_search_space_follow_the_model(composed: Composed) -> None:
+def test_training_and_search_space_follow_the_model(composed: ComposeConfig) -> None:
     assert "model.filters.conv4" not in composed("model=model1").search_space
     assert composed("model=model1", "training=model2").training.epochs == 30
 
 
-def test_a_third_block_can_be_added(composed: Composed) -> None:
+def test_a_third_block_can_be_added(composed: ComposeConfig) -> None:
     assert (
         composed("+model.filters.conv5=64", "+model.filters.conv6=64").model.filters["conv6"] == 64
     )
 
 
-def test_flatten_leaves_out_what_is_not_in_force(composed: Composed) -> None:
+def test_flatten_omits_the_settings_of_disabled_parts(composed: ComposeConfig) -> None:
     off = dict(flatten(composed().training))
     on = dict(flatten(composed("training.augmentation.enabled=true").training))
     assert [key for key in off if key.startswith("augmentation")] == ["augmentation.enabled"]

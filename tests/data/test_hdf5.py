@@ -13,8 +13,8 @@ IMAGES = np.random.default_rng(0).uniform(0, 255, (N, 32, 32)).astype(np.float32
 LABELS = (np.arange(N) % 10).astype(np.uint8)
 
 
-def written(path: Path, **changed: object) -> Path:
-    """A good file but for the datasets in `changed`; None leaves one out."""
+def write_file(path: Path, **changed: object) -> Path:
+    """Writes a valid file with some datasets changed; None leaves one out."""
     datasets: dict[str, object] = {
         "X_train": IMAGES,
         "y_train": LABELS,
@@ -28,13 +28,13 @@ def written(path: Path, **changed: object) -> Path:
     return path
 
 
-def pixel(value: float) -> np.ndarray:
+def images_with_pixel(value: float) -> np.ndarray:
     changed = IMAGES.copy()
     changed[3, 4, 5] = value
     return changed
 
 
-def label(value: float) -> np.ndarray:
+def labels_with(value: float) -> np.ndarray:
     changed = LABELS.astype(np.float64)
     changed[3] = value
     return changed
@@ -56,16 +56,36 @@ BAD_DATASETS = [
         "X_train and y_train must hold equally many digits but hold 20 and 19",
     ),
     ("X_train", IMAGES[:0], "X_train must not be empty"),
-    ("X_train", pixel(np.nan), "X_train must be finite but 1 pixels are NaN or infinite"),
-    ("X_train", pixel(np.inf), "X_train must be finite but 1 pixels are NaN or infinite"),
-    ("X_train", pixel(256), r"X_train must have pixels in 0..255 but they are in \S+\.\.256"),
-    ("X_train", pixel(-1), r"X_train must have pixels in 0..255 but they are in -1\.\."),
+    (
+        "X_train",
+        images_with_pixel(np.nan),
+        "X_train must be finite but 1 pixels are NaN or infinite",
+    ),
+    (
+        "X_train",
+        images_with_pixel(np.inf),
+        "X_train must be finite but 1 pixels are NaN or infinite",
+    ),
+    (
+        "X_train",
+        images_with_pixel(256),
+        r"X_train must have pixels in 0..255 but they are in \S+\.\.256",
+    ),
+    (
+        "X_train",
+        images_with_pixel(-1),
+        r"X_train must have pixels in 0..255 but they are in -1\.\.",
+    ),
     ("X_train", IMAGES / 255, "look already scaled to 0..1; store them unscaled"),
     ("X_train", IMAGES.astype("S8"), "X_train must hold numbers but its type is"),
-    ("y_train", label(11), "y_train must be whole numbers in 0..9 but 1 are not, 11 first"),
-    ("y_train", label(-1), "y_train must be whole numbers in 0..9 but 1 are not, -1 first"),
-    ("y_train", label(2.5), "y_train must be whole numbers in 0..9 but 1 are not, 2.5 first"),
-    ("y_train", label(np.nan), "y_train must be whole numbers in 0..9 but 1 are not, nan first"),
+    ("y_train", labels_with(11), "y_train must be whole numbers in 0..9 but 1 are not, 11 first"),
+    ("y_train", labels_with(-1), "y_train must be whole numbers in 0..9 but 1 are not, -1 first"),
+    ("y_train", labels_with(2.5), "y_train must be whole numbers in 0..9 but 1 are not, 2.5 first"),
+    (
+        "y_train",
+        labels_with(np.nan),
+        "y_train must be whole numbers in 0..9 but 1 are not, nan first",
+    ),
     (
         "y_train",
         np.where(LABELS == 0, 10, LABELS),
@@ -76,7 +96,7 @@ BAD_DATASETS = [
         np.eye(10)[LABELS],
         r"y_train must have the shape \(N,\) or \(N, 1\) but has \(20, 10\)",
     ),
-    ("X_test", pixel(300), "X_test must have pixels in 0..255"),
+    ("X_test", images_with_pixel(300), "X_test must have pixels in 0..255"),
     (
         "X_train",
         h5py.SoftLink("/X_test"),
@@ -91,8 +111,10 @@ BAD_DATASETS = [
 
 
 @pytest.mark.parametrize(("name", "value", "message"), BAD_DATASETS)
-def test_bad_dataset_is_named(tmp_path: Path, name: str, value: object, message: str) -> None:
-    path = written(tmp_path / "digits.h5", **{name: value})
+def test_the_message_for_an_invalid_dataset_names_file_and_dataset(
+    tmp_path: Path, name: str, value: object, message: str
+) -> None:
+    path = write_file(tmp_path / "digits.h5", **{name: value})
     with pytest.raises(DataError, match=message) as caught:
         hdf5.read(path, "svhn", test=True)
     assert str(path) in str(caught.value)
@@ -108,7 +130,7 @@ def text(path: Path) -> None:
 
 
 def truncated(path: Path) -> None:
-    written(path)
+    write_file(path)
     path.write_bytes(path.read_bytes()[:50_000])
 
 
@@ -117,7 +139,7 @@ def folder(path: Path) -> None:
 
 
 def external_storage(path: Path) -> None:
-    with h5py.File(written(path, X_train=None), "a") as file:
+    with h5py.File(write_file(path, X_train=None), "a") as file:
         file.create_dataset(
             "X_train",
             shape=IMAGES.shape,
@@ -129,27 +151,27 @@ def external_storage(path: Path) -> None:
 def virtual(path: Path) -> None:
     layout = h5py.VirtualLayout(shape=IMAGES.shape, dtype="f4")
     layout[:] = h5py.VirtualSource(str(path.parent / "other.h5"), "X", shape=IMAGES.shape)
-    with h5py.File(written(path, X_train=None), "a") as file:
+    with h5py.File(write_file(path, X_train=None), "a") as file:
         file.create_virtual_dataset("X_train", layout)
 
 
 def null_images(path: Path) -> None:
-    with h5py.File(written(path, X_train=None), "a") as file:
+    with h5py.File(write_file(path, X_train=None), "a") as file:
         file["X_train"] = h5py.Empty("f4")
 
 
 def null_labels(path: Path) -> None:
-    with h5py.File(written(path, y_train=None), "a") as file:
+    with h5py.File(write_file(path, y_train=None), "a") as file:
         file["y_train"] = h5py.Empty("u1")
 
 
 def huge(path: Path) -> None:
-    with h5py.File(written(path, X_train=None), "a") as file:
+    with h5py.File(write_file(path, X_train=None), "a") as file:
         file.create_dataset("X_train", shape=(10**9, 32, 32), dtype="f4", chunks=(1, 32, 32))
 
 
 def group(path: Path) -> None:
-    with h5py.File(written(path, X_train=None), "a") as file:
+    with h5py.File(write_file(path, X_train=None), "a") as file:
         file.create_group("X_train")
 
 
@@ -172,7 +194,9 @@ def group(path: Path) -> None:
         (huge, "X_train must hold at most 2,000,000 digits but holds 1,000,000,000"),
     ],
 )
-def test_bad_file_is_named(tmp_path: Path, make: Callable[[Path], None], message: str) -> None:
+def test_the_message_for_an_invalid_file_names_it(
+    tmp_path: Path, make: Callable[[Path], None], message: str
+) -> None:
     path = tmp_path / "digits.h5"
     make(path)
     with pytest.raises(DataError, match=message) as caught:
@@ -184,9 +208,11 @@ def test_bad_file_is_named(tmp_path: Path, make: Callable[[Path], None], message
     "images", [IMAGES, IMAGES[..., None], IMAGES.astype(np.uint8), IMAGES.astype(np.float64)]
 )
 @pytest.mark.parametrize("labels", [LABELS, LABELS[:, None], LABELS.astype(np.float32)])
-def test_accepted_layouts(tmp_path: Path, images: np.ndarray, labels: np.ndarray) -> None:
+def test_every_accepted_layout_is_read_as_the_same_arrays(
+    tmp_path: Path, images: np.ndarray, labels: np.ndarray
+) -> None:
     splits = hdf5.read(
-        written(tmp_path / "digits.h5", X_train=images, y_train=labels), "svhn", test=True
+        write_file(tmp_path / "digits.h5", X_train=images, y_train=labels), "svhn", test=True
     )
     assert splits.x_train.dtype == np.float32
     assert splits.x_train.shape == (N, 32, 32, 1)
@@ -195,8 +221,8 @@ def test_accepted_layouts(tmp_path: Path, images: np.ndarray, labels: np.ndarray
     assert (splits.y_train == LABELS).all()
 
 
-def test_the_test_split_is_not_touched_unless_asked_for(tmp_path: Path) -> None:
-    path = written(tmp_path / "digits.h5", X_test=None, y_test=None)
+def test_the_test_split_is_read_on_request_only(tmp_path: Path) -> None:
+    path = write_file(tmp_path / "digits.h5", X_test=None, y_test=None)
     splits = hdf5.read(path, "svhn", test=False)
     assert splits.x_test is None
     assert splits.y_test is None
@@ -210,19 +236,15 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_file_is_an_error_or_is_read(tmp_path: Path) -> None:
-    """Any byte may be wrong; whatever h5py makes of it, the user gets a DataError, never a
-    traceback.
-    """
-    whole = written(tmp_path / "digits.h5").read_bytes()
+def test_a_damaged_file_is_read_or_raises_a_data_error(tmp_path: Path) -> None:
+    """Whatever h5py raises for a wrong byte, the user gets a message, no traceback."""
+    whole = write_file(tmp_path / "digits.h5").read_bytes()
     random = np.random.default_rng(0)
     errors = 0
     for _ in range(300):
         damaged = bytearray(whole)
-        for position in random.integers(
-            0, 8000, size=4
-        ):  # where HDF5 keeps its structure in so small a file
-            damaged[position] = random.integers(256)
+        for offset in random.integers(0, 8000, size=4):  # HDF5's structure, in so small a file
+            damaged[offset] = random.integers(256)
         (tmp_path / "damaged.h5").write_bytes(damaged)
         try:
             hdf5.read(tmp_path / "damaged.h5", "svhn", test=True)

@@ -1,5 +1,3 @@
-"""Pictures as people have them, and what the models see of them."""
-
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,7 @@ from svhn_sweep.errors import DataError
 
 @pytest.fixture
 def pixels() -> np.ndarray:
-    """A grey digit's worth of random pixels, uint8 [32, 32]."""
+    """Random grey pixels, uint8 [32, 32]."""
     return np.random.default_rng(0).integers(0, 256, (32, 32), dtype=np.uint8)
 
 
@@ -21,11 +19,11 @@ def saved(image: Image.Image, path: Path, exif: Image.Exif | None = None) -> Pat
     return path
 
 
-def test_a_grey_one_of_32_by_32_stays_as_it_is(pixels: np.ndarray, tmp_path: Path) -> None:
-    read = picture.read(saved(Image.fromarray(pixels), tmp_path / "a digit.png"))
-    assert read.shape == (32, 32, 1)
-    assert read.dtype == np.float32
-    assert (read[..., 0] == pixels).all()
+def test_a_grey_picture_of_32_by_32_keeps_its_pixels(pixels: np.ndarray, tmp_path: Path) -> None:
+    digit = picture.read(saved(Image.fromarray(pixels), tmp_path / "a digit.png"))
+    assert digit.shape == (32, 32, 1)
+    assert digit.dtype == np.float32
+    assert (digit[..., 0] == pixels).all()
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "P", "1", "CMYK", "I;16"])
@@ -38,44 +36,44 @@ def test_black_and_white_are_0_and_255_in_every_mode(tmp_path: Path, mode: str, 
         image = image.convert("RGBA").convert("LA")
     else:
         image = image.convert(mode)
-    read = picture.read(saved(image, tmp_path / ("digit.tiff" if mode == "CMYK" else "digit.png")))
-    assert np.unique(read).tolist() == [value]
+    digit = picture.read(saved(image, tmp_path / ("digit.tiff" if mode == "CMYK" else "digit.png")))
+    assert np.unique(digit).tolist() == [value]
 
 
-def test_what_is_transparent_is_white(tmp_path: Path) -> None:
-    read = picture.read(saved(Image.new("RGBA", (8, 8), (0, 0, 0, 0)), tmp_path / "digit.png"))
-    assert np.unique(read).tolist() == [255]
+def test_transparent_pixels_are_white(tmp_path: Path) -> None:
+    digit = picture.read(saved(Image.new("RGBA", (8, 8), (0, 0, 0, 0)), tmp_path / "digit.png"))
+    assert np.unique(digit).tolist() == [255]
 
 
-def test_colours_count_as_in_the_data(tmp_path: Path) -> None:
+def test_colours_become_the_same_grey_as_in_the_data(tmp_path: Path) -> None:
     image = Image.new("RGB", (32, 32), (255, 0, 0))
     assert picture.read(saved(image, tmp_path / "red.png"))[0, 0, 0] == round(0.299 * 255)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (20, 20), (64, 64), (16, 48), (300, 100), (33, 32)])
-def test_every_size_is_taken(tmp_path: Path, size: tuple[int, int]) -> None:
-    read = picture.read(saved(Image.new("L", size, 100), tmp_path / "digit.png"))
-    assert read.shape == (32, 32, 1)
-    assert np.unique(read).tolist() == [100]
+def test_every_size_is_scaled(tmp_path: Path, size: tuple[int, int]) -> None:
+    digit = picture.read(saved(Image.new("L", size, 100), tmp_path / "digit.png"))
+    assert digit.shape == (32, 32, 1)
+    assert np.unique(digit).tolist() == [100]
 
 
-def test_a_narrow_one_keeps_its_shape_and_its_edges_go_on(tmp_path: Path) -> None:
+def test_a_narrow_picture_is_padded_with_its_edges(tmp_path: Path) -> None:
     narrow = np.zeros((32, 16), np.uint8)
     narrow[:, -1] = 200
-    read = picture.read(saved(Image.fromarray(narrow), tmp_path / "narrow.png"))[..., 0]
-    assert (read[:, :23] == 0).all()
-    assert (read[:, 23:] == 200).all()
+    digit = picture.read(saved(Image.fromarray(narrow), tmp_path / "narrow.png"))[..., 0]
+    assert (digit[:, :23] == 0).all()
+    assert (digit[:, 23:] == 200).all()
 
 
-def test_a_photo_lies_as_the_camera_says(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_a_photo_is_rotated_as_its_exif_says(tmp_path: Path, pixels: np.ndarray) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 3  # turned by 180 degrees
+    exif[0x0112] = 3  # rotated by 180 degrees
     path = saved(Image.fromarray(pixels), tmp_path / "photo.png", exif=exif)
     assert (picture.read(path)[..., 0] == pixels[::-1, ::-1]).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
-def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "digit.png"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"digit\.png must be a picture but cannot be read: "):
@@ -83,18 +81,18 @@ def test_what_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 @pytest.mark.parametrize("pixels", [np.ones((8, 8), np.float32), np.ones((8, 8), np.int32)])
-def test_where_nobody_knows_what_is_white_it_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
+def test_a_mode_without_a_known_white_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:
     with pytest.raises(DataError, match="more than 16 bits, and no known white"):
         picture.read(saved(Image.fromarray(pixels), tmp_path / "digit.tiff"))
 
 
-def test_of_an_animated_one_the_first_picture_counts(tmp_path: Path) -> None:
+def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
     black, white = (Image.new("L", (8, 8), value) for value in (0, 255))
     black.save(tmp_path / "digit.gif", save_all=True, append_images=[white])
     assert np.unique(picture.read(tmp_path / "digit.gif")).tolist() == [0]
 
 
-def test_a_folder_or_nothing_is_refused(tmp_path: Path) -> None:
+def test_a_folder_or_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing\.png does not exist\."):
         picture.read(tmp_path / "missing.png")
     with pytest.raises(DataError, match="must be a picture but cannot be read"):

@@ -18,14 +18,15 @@ def splits(count: int) -> Splits:
 def test_validation_is_the_end_of_the_arrays_as_in_keras(
     count: int, fraction: float, train: int
 ) -> None:
-    parts = split_validation(splits(count), fraction)
-    assert [len(array) for array in parts.train] == [train, train]
-    assert [len(array) for array in parts.validation] == [count - train, count - train]
-    assert (np.concatenate([parts.train[0], parts.validation[0]]) == splits(count).x_train).all()
+    fit_data = split_validation(splits(count), fraction)
+    assert [len(array) for array in fit_data.train] == [train, train]
+    assert [len(array) for array in fit_data.validation] == [count - train, count - train]
+    images = np.concatenate([fit_data.train[0], fit_data.validation[0]])
+    assert (images == splits(count).x_train).all()
 
 
 @pytest.mark.parametrize(("count", "fraction"), [(1, 0.2), (300, 0.999)])
-def test_no_part_may_be_empty(count: int, fraction: float) -> None:
+def test_an_empty_part_is_an_error(count: int, fraction: float) -> None:
     with pytest.raises(
         DataError, match=rf"validation_split={fraction} cuts its {count} digits into 0 and {count}"
     ):

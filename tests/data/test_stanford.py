@@ -16,21 +16,28 @@ from svhn_sweep.config.schema import StanfordConfig
 from svhn_sweep.data import download, load, stanford
 from svhn_sweep.errors import DataError
 
-NAMES = ("train_32x32.mat", "test_32x32.mat", "extra_32x32.mat")
+NAMES = TRAIN, TEST, EXTRA = "train_32x32.mat", "test_32x32.mat", "extra_32x32.mat"
 
 
 @dataclass
 class Server:
-    """Serves files from memory, in pieces if asked to; can be told to misbehave."""
+    """Settings and records of an HTTP server that serves files from memory.
+
+    Attributes:
+        files: The files by name.
+        url: The server's address.
+        cut_after: For each of the next responses the bytes after which the connection is closed.
+        ranges: Whether the server supports range requests.
+        requests: The name and the Range header of each request.
+        content: Returns a file's content instead of `files`.
+    """
 
     files: dict[str, bytes]
     url: str = ""
-    cut_after: list[int] = field(
-        default_factory=list
-    )  # bytes to send of each next answer before hanging up
-    ranges: bool = True  # whether it knows how to continue
-    requests: list[tuple[str, str | None]] = field(default_factory=list)  # path, Range
-    content: Callable[[str], bytes] | None = None  # instead of the files
+    cut_after: list[int] = field(default_factory=list)
+    ranges: bool = True
+    requests: list[tuple[str, str | None]] = field(default_factory=list)
+    content: Callable[[str], bytes] | None = None
 
 
 @pytest.fixture
@@ -39,15 +46,16 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            name, asked = self.path.lstrip("/"), self.headers["Range"]
-            state.requests.append((name, asked))
+            name = self.path.lstrip("/")
+            requested_range = self.headers["Range"]
+            state.requests.append((name, requested_range))
             if name not in state.files:
                 self.send_error(404)
                 return
             whole = state.content(name) if state.content else state.files[name]
-            start = (
-                int(asked.removeprefix("bytes=").removesuffix("-")) if asked and state.ranges else 0
-            )
+            start = 0
+            if requested_range and state.ranges:
+                start = int(requested_range.removeprefix("bytes=").removesuffix("-"))
             if start and start >= len(whole):
                 self.send_error(416)
                 return
@@ -71,8 +79,9 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def mat(path: Path, per_digit: list[int], shade: int) -> bytes:
-    """A .mat file like Stanford's: colour crops, the digit 0 labelled 10; the blue of each crop
-    is its `shade`.
+    """A .mat file like Stanford's: colour crops, the digit 0 labelled 10.
+
+    The first pixel of each crop has the grey value `shade`.
     """
     labels = np.repeat(np.arange(10), per_digit)
     images = np.random.default_rng(shade).integers(2, 255, (32, 32, 3, len(labels)), dtype=np.uint8)
@@ -83,12 +92,10 @@ def mat(path: Path, per_digit: list[int], shade: int) -> bytes:
 
 @pytest.fixture
 def small(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StanfordConfig:
-    """A config for a small Stanford: 12 of each digit to train on, 4 of each (3 of the 9) to
-    test on, 20 extra.
-    """
+    """A config for small files: 12 training, 4 test (3 of 9) and 20 extra crops of each digit."""
     source = tmp_path / "source"
     source.mkdir()
-    counts = {NAMES[0]: [12] * 10, NAMES[1]: [4] * 9 + [3], NAMES[2]: [20] * 10}
+    counts = {TRAIN: [12] * 10, TEST: [4] * 9 + [3], EXTRA: [20] * 10}
     server.files = {
         name: mat(source / name, counts[name], shade) for shade, name in enumerate(NAMES, start=100)
     }
@@ -100,19 +107,18 @@ def small(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> St
     )
 
 
-def test_a_balanced_subset_in_grey(small: StanfordConfig) -> None:
+def test_the_subset_is_balanced_and_grey(small: StanfordConfig) -> None:
     splits = load(small, test=True)
     assert splits.source == "stanford"
     assert (np.bincount(splits.y_train) == 10).all()
     assert splits.y_test is not None
     assert (np.bincount(splits.y_test) == 4).all()
     assert splits.x_train.shape == (100, 32, 32, 1)
-    assert np.allclose(
-        splits.x_train[:, 0, 0, 0], (0.2989 + 0.5870 + 0.1140) * 100
-    )  # 0.9999 of the shade 100
+    # 0.9999 of the shade 100
+    assert np.allclose(splits.x_train[:, 0, 0, 0], (0.2989 + 0.5870 + 0.1140) * 100)
 
 
-def test_test_digits_come_from_the_test_file_as_far_as_it_goes(small: StanfordConfig) -> None:
+def test_training_crops_replace_missing_test_digits(small: StanfordConfig) -> None:
     splits = load(small, test=True)
     assert splits.x_test is not None
     assert splits.y_test is not None
@@ -122,9 +128,9 @@ def test_test_digits_come_from_the_test_file_as_far_as_it_goes(small: StanfordCo
     assert not any(image.tobytes() in in_training for image in splits.x_test)
 
 
-def test_extra_digits_are_drawn_if_asked_for(small: StanfordConfig, server: Server) -> None:
+def test_extra_digits_are_used_on_request_only(small: StanfordConfig, server: Server) -> None:
     load(small, test=True)
-    assert NAMES[2] not in [name for name, _ in server.requests]
+    assert EXTRA not in [name for name, _ in server.requests]
     splits = load(replace(small, extra=True, train_size=300), test=True)
     shades = set(np.round(splits.x_train[:, 0, 0, 0]))
     assert shades == {100.0, 102.0}
@@ -137,7 +143,7 @@ def test_too_few_of_a_digit_is_an_error(small: StanfordConfig) -> None:
         load(replace(small, train_size=130), test=True)
 
 
-def test_downloaded_once(small: StanfordConfig, server: Server) -> None:
+def test_files_are_downloaded_once(small: StanfordConfig, server: Server) -> None:
     load(small, test=True)
     load(small, test=True)
     load(replace(small, train_size=50), test=True)
@@ -146,108 +152,103 @@ def test_downloaded_once(small: StanfordConfig, server: Server) -> None:
 
 def test_hosts_that_share_a_folder_download_once(small: StanfordConfig, server: Server) -> None:
     with ThreadPoolExecutor(4) as hosts:
-        found = list(hosts.map(lambda _: load(small, test=True).sha256, range(4)))
-    assert len(set(found)) == 1
+        digests = list(hosts.map(lambda _: load(small, test=True).sha256, range(4)))
+    assert len(set(digests)) == 1
     assert len(server.requests) == 2
     assert {path.suffix for path in Path(small.folder).iterdir()} == {".mat", ".h5"}
 
 
-def test_a_cut_download_goes_on_where_it_stopped(small: StanfordConfig, server: Server) -> None:
+def test_an_interrupted_download_is_resumed(small: StanfordConfig, server: Server) -> None:
     server.cut_after = [100_000, 50_000]
     load(small, test=True)
-    asked = [asked for name, asked in server.requests if name == NAMES[0]]
-    assert asked == [None, "bytes=98304-", "bytes=147456-"]  # whole blocks of what arrived are kept
+    ranges = [requested_range for name, requested_range in server.requests if name == TRAIN]
+    assert ranges == [None, "bytes=98304-", "bytes=147456-"]  # whole blocks are kept
 
 
-def test_a_server_that_cannot_continue_starts_again(small: StanfordConfig, server: Server) -> None:
+def test_without_range_requests_a_download_starts_again(
+    small: StanfordConfig, server: Server
+) -> None:
     server.ranges, server.cut_after = False, [100_000]
     load(small, test=True)
 
 
-def test_a_complete_part_file_is_only_checked(small: StanfordConfig, server: Server) -> None:
+def test_a_complete_part_file_is_only_verified(small: StanfordConfig, server: Server) -> None:
     folder = Path(small.folder)
     folder.mkdir()
-    (folder / f"{NAMES[0]}.part").write_bytes(server.files[NAMES[0]])
+    (folder / f"{TRAIN}.part").write_bytes(server.files[TRAIN])
     load(small, test=True)
-    assert (folder / NAMES[0]).exists()
+    assert (folder / TRAIN).exists()
 
 
-def test_a_dead_server_is_given_up_and_what_arrived_is_kept(
-    small: StanfordConfig, server: Server
-) -> None:
+def test_a_failed_download_keeps_the_received_bytes(small: StanfordConfig, server: Server) -> None:
     server.cut_after = [100_000] + [0] * 10
     with pytest.raises(
         DataError, match=r"cannot be downloaded after 5 attempts.*98,304 bytes are kept in"
     ):
         load(small, test=True)
-    assert (Path(small.folder) / f"{NAMES[0]}.part").stat().st_size == 98_304
-    assert not (Path(small.folder) / NAMES[0]).exists()
+    assert (Path(small.folder) / f"{TRAIN}.part").stat().st_size == 98_304
+    assert not (Path(small.folder) / TRAIN).exists()
 
 
 def test_a_wrong_checksum_is_refused(small: StanfordConfig, server: Server) -> None:
-    server.files[NAMES[0]] = server.files[NAMES[0]][:-1] + b"?"
+    server.files[TRAIN] = server.files[TRAIN][:-1] + b"?"
     with pytest.raises(DataError, match=r"must have the SHA-256 .* thrown away"):
         load(small, test=True)
     assert list(Path(small.folder).iterdir()) == []
 
 
-def test_who_waited_for_a_wrong_download_fetches_a_right_one(
+def test_a_process_that_waited_for_a_wrong_download_downloads_again(
     small: StanfordConfig,
     server: Server,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    right, asked, refused, lock = (
-        server.files[NAMES[0]],
-        threading.Event(),
-        threading.Event(),
-        fcntl.flock,
-    )
+    requested = threading.Event()
+    refused = threading.Event()
+    flock = fcntl.flock
 
-    def told_lock(file: BinaryIO, operation: int) -> None:
+    def observed_flock(file: BinaryIO, operation: int) -> None:
         try:
-            lock(file, operation)
+            flock(file, operation)
         except BlockingIOError:
             refused.set()
             raise
 
-    monkeypatch.setattr(fcntl, "flock", told_lock)
+    monkeypatch.setattr(fcntl, "flock", observed_flock)
 
-    def wrong_at_first(path: str) -> bytes:
-        """What the server sends: the second host waits while the first one's bytes are on their
-        way.
-        """
-        if path != NAMES[0] or asked.is_set():
-            return server.files[path]
-        asked.set()
+    def wrong_at_first(name: str) -> bytes:
+        """The first response is wrong, and is sent once the second host waits for the lock."""
+        if name != TRAIN or requested.is_set():
+            return server.files[name]
+        requested.set()
         assert refused.wait(30)
-        return right[:-1] + b"?"
+        return server.files[TRAIN][:-1] + b"?"
 
     server.content = wrong_at_first
     with ThreadPoolExecutor(2) as hosts:
         first = hosts.submit(load, small, test=True)
-        assert asked.wait(30)
+        assert requested.wait(30)
         second = hosts.submit(load, small, test=True)
         with pytest.raises(DataError, match=r"must have the SHA-256 .* thrown away"):
             first.result()
         assert second.result().source == "stanford"
     assert (
-        f"{NAMES[0]}.part is being downloaded by another process; waiting for it"
+        f"{TRAIN}.part is being downloaded by another process; waiting for it"
         in capfd.readouterr().err
     )
 
 
-def test_a_missing_file_is_an_error(small: StanfordConfig, server: Server) -> None:
-    del server.files[NAMES[1]]
+def test_a_file_that_the_server_lacks_is_an_error(small: StanfordConfig, server: Server) -> None:
+    del server.files[TEST]
     with pytest.raises(DataError, match=r"test_32x32\.mat cannot be downloaded: 404"):
         load(small, test=True)
-    assert [path.name for path in Path(small.folder).iterdir()] == [NAMES[0]]
+    assert [path.name for path in Path(small.folder).iterdir()] == [TRAIN]
 
 
-def test_a_file_of_another_kind_is_an_error(
+def test_a_file_in_another_format_is_an_error(
     small: StanfordConfig, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server.files[NAMES[0]] = b"no matlab"
-    monkeypatch.setitem(stanford.SHA256, NAMES[0], hashlib.sha256(b"no matlab").hexdigest())
+    server.files[TRAIN] = b"no matlab"
+    monkeypatch.setitem(stanford.SHA256, TRAIN, hashlib.sha256(b"no matlab").hexdigest())
     with pytest.raises(DataError, match=r"must be a \.mat file with X and y but cannot be read"):
         load(small, test=True)

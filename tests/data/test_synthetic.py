@@ -4,18 +4,18 @@ import numpy as np
 
 from svhn_sweep.config.schema import AutoConfig, SvhnConfig, SyntheticConfig
 from svhn_sweep.data import load, resolve
-from svhn_sweep.data.synthetic import draw
+from svhn_sweep.data.synthetic import generate
 
 
-def test_same_seed_same_digits() -> None:
-    first, second, other = draw(30, seed=(1,)), draw(30, seed=(1,)), draw(30, seed=(2,))
+def test_digits_depend_on_the_seed() -> None:
+    first, second, other = (generate(30, seed=(seed,)) for seed in (1, 1, 2))
     assert (first[0] == second[0]).all()
     assert (first[1] == second[1]).all()
     assert (first[0] != other[0]).any()
 
 
 def test_digits_are_balanced_grey_crops() -> None:
-    images, labels = draw(50, seed=(3,))
+    images, labels = generate(50, seed=(3,))
     assert images.shape == (50, 32, 32)
     assert images.dtype == np.float32
     assert images.min() >= 0
@@ -24,12 +24,12 @@ def test_digits_are_balanced_grey_crops() -> None:
     assert images.std(axis=(1, 2)).min() > 1  # no crop is blank
 
 
-def test_built_once_then_read(tmp_path: Path) -> None:
+def test_digits_are_generated_once_then_read(tmp_path: Path) -> None:
     config = SyntheticConfig(folder=str(tmp_path), train_size=20, test_size=10, seed=5)
     first = load(config, test=True)
-    written = first.path.stat().st_mtime_ns
+    modified = first.path.stat().st_mtime_ns
     second = load(config, test=True)
-    assert first.path.stat().st_mtime_ns == written
+    assert first.path.stat().st_mtime_ns == modified
     assert first.sha256 == second.sha256
     assert (first.source, len(first.x_train)) == ("synthetic", 20)
     assert first.x_test is not None
@@ -46,13 +46,12 @@ def test_train_and_test_share_no_crop(tmp_path: Path) -> None:
     }
 
 
-def test_auto_takes_the_course_file_if_it_is_there(tmp_path: Path) -> None:
+def test_auto_means_the_course_file_if_it_exists(tmp_path: Path) -> None:
     synthetic = SyntheticConfig(folder=str(tmp_path), train_size=20, test_size=10, seed=5)
     course_file = tmp_path / "SVHN_single_grey1.h5"
     auto = AutoConfig(path=str(course_file), synthetic=synthetic)
     assert resolve(auto) == synthetic
-    assert resolve(auto, path_given=True) == SvhnConfig(
-        path=str(course_file)
-    )  # and loading it will fail
+    # loading it fails
+    assert resolve(auto, path_given=True) == SvhnConfig(path=str(course_file))
     course_file.touch()
     assert resolve(auto) == SvhnConfig(path=str(course_file))

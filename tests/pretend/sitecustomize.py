@@ -1,4 +1,4 @@
-"""On PYTHONPATH: workers sleep instead of training.
+"""Lets workers sleep instead of training, in all processes with this folder on PYTHONPATH.
 
 Journals, drivers, databases and servers are the real ones.
 """
@@ -10,7 +10,8 @@ import sys
 import types
 
 if any(
-    "workers.worker_main" in each or each.endswith("default_worker.py") for each in sys.orig_argv
+    "workers.worker_main" in argument or argument.endswith("default_worker.py")
+    for argument in sys.orig_argv
 ):
     import errno
     import math
@@ -24,6 +25,10 @@ if any(
     from svhn_sweep.tracking.journal import Journal
     from svhn_sweep.trial_status import TrialStatus
 
+    def end(journal: Journal, status: TrialStatus) -> None:
+        journal.log_artifact("trial.log")
+        journal.end(status)
+
     def sleep(
         config: Config,
         splits: object,
@@ -32,49 +37,45 @@ if any(
         command: str,
         should_stop: trial.ShouldStop,
     ) -> trial.Outcome:
-        """A curve that depends on the params alone; it goes on after its last epoch as a real
-        one does.
-        """
-        journal.params(dict(flatten(config.training, "training.")))
-        journal.tags(
+        """Writes a curve that depends on the params alone; resumes after the last epoch."""
+        journal.log_params(dict(flatten(config.training, "training.")))
+        journal.set_tags(
             {"visible": os.environ.get("CUDA_VISIBLE_DEVICES", ""), "pid": str(os.getpid())}
         )
         if os.environ.get("PRETEND_DISK") == "full":
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        memory = b"x" * int(os.environ.get("PRETEND_BYTES", "0"))
+        allocated = b"x" * int(os.environ.get("PRETEND_BYTES", "0"))
         top = 0.9 - abs(math.log10(config.training.learning_rate) + 3) / 10
         seconds = float(os.environ.get("PRETEND_SECONDS", "0.05"))
-        while "PRETEND_AFTER" in os.environ and not os.path.exists(os.environ["PRETEND_AFTER"]):  # noqa: PTH110
-            time.sleep(0.1)
-        for epoch in range(
-            max(journals.history(journal.folder), default=0) + 1, config.training.epochs + 1
-        ):
+        epochs_done = max(journals.history(journal.folder), default=0)
+        for epoch in range(epochs_done + 1, config.training.epochs + 1):
             time.sleep(seconds)
             accuracy = top * (1 - 0.5**epoch)
             values = {"val/accuracy": accuracy, "val/loss": 1 - accuracy, "epoch_seconds": seconds}
-            journal.metrics(values, step=epoch)
+            journal.log_metrics(values, step=epoch)
             if should_stop(epoch, values):
-                trial._end(journal, TrialStatus.pruned)
+                end(journal, TrialStatus.pruned)
                 return trial.Outcome(TrialStatus.pruned, {})
-        del memory
-        finals = {
+        del allocated
+        summary_metrics = {
             "val/best_accuracy": top * (1 - 0.5**config.training.epochs),
             "val/best_epoch": config.training.epochs,
         }
-        journal.metrics(finals)
-        trial._end(journal, TrialStatus.complete)
-        return trial.Outcome(TrialStatus.complete, finals)
+        journal.log_metrics(summary_metrics)
+        end(journal, TrialStatus.complete)
+        return trial.Outcome(TrialStatus.complete, summary_metrics)
 
-    trial._train_and_judge = sleep
+    # The public `run_trial` around it records errors, and stays the real one.
+    trial._train_and_evaluate = sleep
 
 elif "SWEEP_TIMES" in os.environ and "svhn_sweep" in sys.orig_argv:
     import atexit
     import json
     from pathlib import Path
 
-    def note() -> None:
-        """What the driver's own process has computed."""
+    def write_cpu_seconds() -> None:
+        """Appends the CPU seconds of the driver's own process."""
         with Path(os.environ["SWEEP_TIMES"]).open("a") as file:
             file.write(json.dumps({"cpu": sum(os.times()[:2])}) + "\n")
 
-    atexit.register(note)
+    atexit.register(write_cpu_seconds)

@@ -1,6 +1,4 @@
-"""Studies in a real PostgreSQL, runs in a real MLflow server, each with a password: what one
-driver does with them.
-"""
+"""Sweeps with a real PostgreSQL and a real MLflow server, each with a password."""
 
 import re
 import subprocess
@@ -54,11 +52,11 @@ class Servers:
 
 @pytest.fixture(scope="module")
 def servers() -> Iterator[Servers]:
-    with tempfile.TemporaryDirectory(prefix="svhn_sweep") as name:
-        folder = Path(name)
+    with tempfile.TemporaryDirectory(prefix="svhn_sweep") as path:
+        folder = Path(path)
         folder.chmod(0o755)  # for PostgreSQL's user
-        for each in ("postgres", "mlflow"):
-            (folder / each).mkdir()
+        for name in ("postgres", "mlflow"):
+            (folder / name).mkdir()
         postgres = Postgres(folder / "postgres")
         postgres.create()
         mlflow = Mlflow(folder / "mlflow", postgres)
@@ -85,11 +83,11 @@ def sweep(servers: Servers, digits: Path, name: str, *more: str) -> tuple[str, .
         "hydra.sweeper.pruner.name=none",
         "hydra.sweeper.workers=2",
     )
-    where = (
+    storage = (
         f"hydra.sweeper.storage={servers.postgres.storage}",
         f"hydra.sweeper.study_name={name}",
     )
-    return ("-m", "optuna", *data, *small, *where, "hydra.sweeper.n_trials=3", *more)
+    return ("-m", "optuna", *data, *small, *storage, "hydra.sweeper.n_trials=3", *more)
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -110,7 +108,7 @@ def finish(process: "subprocess.Popen[str]") -> str:
     return out
 
 
-def test_a_database_that_goes_away_ends_the_sweep_and_the_same_command_continues(
+def test_after_a_database_outage_the_same_command_continues(
     pretending: Folder, servers: Servers, small_h5: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for key, value in servers.mlflow.environment.items():
@@ -121,37 +119,38 @@ def test_a_database_that_goes_away_ends_the_sweep_and_the_same_command_continues
     with servers.postgres.away():
         out, err = process.communicate(timeout=60)
     assert process.returncode == 1
-    told = (
+    message = (
         r"^svhn_sweep: the studies' database cannot be used any more: .*; every "
         r"finished epoch is kept, and the same .*"
     )
-    assert re.search(told, err, re.MULTILINE)
+    assert re.search(message, err, re.MULTILINE)
     assert "Traceback" not in err
     assert "The same command continues" in out
     wait_until(lambda: workers_of(pretending) == [], seconds=10)
-    known = epochs_of(pretending, "away")
-    shown = finish(pretending.start(*command))
-    assert f"away trial 0  starts at epoch {known + 1}/{EPOCHS}" in shown
+    epochs_done = epochs_of(pretending, "away")
+    stdout = finish(pretending.start(*command))
+    assert f"away trial 0  starts at epoch {epochs_done + 1}/{EPOCHS}" in stdout
     assert servers.states("away") == [TrialState.COMPLETE] * 3
     runs = MlflowClient(servers.mlflow.address).search_runs(["1"], "tags.study = 'away'")
     assert [run.info.status for run in runs] == ["FINISHED"] * 4
 
 
 def workers_of(folder: Folder) -> list[int]:
-    """Processes of workers that were started from the folder."""
-    found = []
+    """The ids of worker processes that run in the folder."""
+    pids = []
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            ours = (path / "cwd").readlink() == folder.path and b"worker_main" in (
+            is_worker = (path / "cwd").readlink() == folder.path and b"worker_main" in (
                 path / "cmdline"
             ).read_bytes()
         except OSError:  # it has ended meanwhile
             continue
-        found += [int(path.name)] if ours else []
-    return found
+        if is_worker:
+            pids.append(int(path.name))
+    return pids
 
 
-def test_the_second_driver_of_a_study_is_refused_wherever_its_folder_is(
+def test_a_second_driver_of_a_study_is_refused_in_any_folder(
     pretending: Folder, servers: Servers, small_h5: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     other = Folder(tmp_path_factory.mktemp("other"), pretending.environment)
@@ -166,7 +165,7 @@ def test_the_second_driver_of_a_study_is_refused_wherever_its_folder_is(
     )
     process.terminate()
     process.communicate(timeout=60)
-    result = other.run(*command)  # the lock is free, but the study's folder is not this one
+    result = other.run(*command)  # the lock is free, but the study is bound to the other folder
     assert result.returncode == 2
     assert "must belong to the study of that name in the database" in result.stderr
 
@@ -177,10 +176,10 @@ def test_no_password_is_written_anywhere(
     process = pretending.start(*sweep(servers, small_h5, "secret"))
     wait_until(lambda: epochs_of(pretending, "secret") >= 1)
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    shown = finish(process)
+    stdout = finish(process)
     secrets = [servers.postgres.password.encode(), servers.mlflow.password.encode()]
     roots = (pretending.path, servers.folder / "mlflow" / "artifacts")
     files = [path for root in roots for path in root.rglob("*") if path.is_file()]
     assert len(files) > 20
-    contents = [*commands, shown.encode(), *(path.read_bytes() for path in files)]
-    assert [each for each in contents if any(secret in each for secret in secrets)] == []
+    contents = [*commands, stdout.encode(), *(path.read_bytes() for path in files)]
+    assert [content for content in contents if any(secret in content for secret in secrets)] == []

@@ -1,4 +1,4 @@
-"""The sweep as a user types it: Optuna's and MLflow's rows joined afterwards."""
+"""The sweep as a user types it; afterwards Optuna's trials are compared with MLflow's runs."""
 
 import re
 import shlex
@@ -32,7 +32,7 @@ MLFLOW_STATUS = {
 
 
 def small(*more: str) -> tuple[str, ...]:
-    """The command for a sweep of seconds; the baseline is within the space."""
+    """A sweep that takes seconds, with the baseline inside the search space."""
     return ("-m", "optuna", "model=model1", "model.filters.conv2=2", "model.dropout=0", *more)
 
 
@@ -40,8 +40,8 @@ def study_names(folder: Folder) -> list[str]:
     return sorted(optuna.get_all_study_names(f"sqlite:///{folder.path}/optuna.db"))
 
 
-def rows(folder: Folder, study: str) -> list[tuple[int, str]]:
-    """Optuna's trials: number and state."""
+def trials_of(folder: Folder, study: str) -> list[tuple[int, str]]:
+    """The number and state of Optuna's trials."""
     trials = optuna.load_study(
         study_name=study, storage=f"sqlite:///{folder.path}/optuna.db"
     ).trials
@@ -49,22 +49,20 @@ def rows(folder: Folder, study: str) -> list[tuple[int, str]]:
 
 
 def runs_of(folder: Folder, study: str) -> dict[int, Run]:
-    """MLflow's runs of a study's trials by number; fails if two have one number."""
-    found = [
+    """MLflow's runs of a study's trials by number; fails if two have the same number."""
+    runs = [
         run
         for run in folder.runs()
         if run.data.tags.get("study") == study and "trial.number" in run.data.tags
     ]
-    by_number = {int(run.data.tags["trial.number"]): run for run in found}
-    assert len(by_number) == len(found)
+    by_number = {int(run.data.tags["trial.number"]): run for run in runs}
+    assert len(by_number) == len(runs)
     return by_number
 
 
-def assert_joined(folder: Folder, study: str, budget: int) -> None:
-    """Exactly the budget; one run for each trial; states equal; no gap and no duplicate in any
-    curve.
-    """
-    trials, runs = rows(folder, study), runs_of(folder, study)
+def assert_runs_match_trials(folder: Folder, study: str, budget: int) -> None:
+    """Fails unless each trial of the budget has one run with the same state and a whole curve."""
+    trials, runs = trials_of(folder, study), runs_of(folder, study)
     assert [number for number, _ in trials] == list(range(budget))
     assert sorted(runs) == list(range(budget))
     for number, state in trials:
@@ -75,25 +73,25 @@ def assert_joined(folder: Folder, study: str, budget: int) -> None:
 
 
 def workers_of(folder: Folder) -> list[int]:
-    """The processes that work in the folder."""
-    found = []
+    """The ids of the package's processes that run in the folder."""
+    pids = []
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            words = (process / "cmdline").read_bytes()
-            if b"svhn_sweep" in words and (process / "cwd").readlink() == folder.path:
-                found.append(int(process.name))
+            command = (process / "cmdline").read_bytes()
+            if b"svhn_sweep" in command and (process / "cwd").readlink() == folder.path:
+                pids.append(int(process.name))
         except OSError:  # it has ended meanwhile
             continue
-    return found
+    return pids
 
 
 @pytest.fixture(scope="module")
 def swept(
     tmp_path_factory: pytest.TempPathFactory, plain_environment: dict[str, str], small_h5: Path
 ) -> tuple[Folder, str, str]:
-    """A folder with a finished sweep, its study's name, and what the terminal showed.
+    """A folder with a finished sweep, its study's name, and its stdout.
 
-    The driver notes TensorFlow.
+    The driver leaves a file if it imports TensorFlow.
     """
     folder = Folder(tmp_path_factory.mktemp("a sweep"), dict(plain_environment))
     environment = folder.python_begins_with(
@@ -118,11 +116,11 @@ def swept(
 
 def test_every_trial_is_a_nested_run(swept: tuple[Folder, str, str]) -> None:
     folder, study, _ = swept
-    assert_joined(folder, study, 4)
-    (parent,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
-    assert parent.info.status == "FINISHED"
-    children = [run for run in folder.runs() if run.info.run_id != parent.info.run_id]
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {parent.info.run_id}
+    assert_runs_match_trials(folder, study, 4)
+    (study_run,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
+    assert study_run.info.status == "FINISHED"
+    children = [run for run in folder.runs() if run.info.run_id != study_run.info.run_id]
+    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {study_run.info.run_id}
     assert runs_of(folder, study)[0].info.run_name == "baseline"
     for number, run in runs_of(folder, study).items():
         assert run.data.tags["role"] == ("trial" if number else "baseline")
@@ -136,10 +134,10 @@ def test_every_trial_is_a_nested_run(swept: tuple[Folder, str, str]) -> None:
         assert not any(key.startswith("test/") for key in run.data.metrics)
 
 
-def test_the_parent_run_has_the_leaderboard(swept: tuple[Folder, str, str]) -> None:
+def test_the_study_run_has_the_leaderboard(swept: tuple[Folder, str, str]) -> None:
     folder, study, _ = swept
-    (parent,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
-    description = parent.data.tags["mlflow.note.content"]
+    (study_run,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
+    description = study_run.data.tags["mlflow.note.content"]
     assert "**4 of 4** trials" in description
     assert "| **baseline** |" in description
     assert "python -m svhn_sweep -m optuna" in description
@@ -148,45 +146,45 @@ def test_the_parent_run_has_the_leaderboard(swept: tuple[Folder, str, str]) -> N
         for name in ("history", "importances", "learning_curves", "parallel_coordinates", "slices")
     }
     assert figures | {"leaderboard.csv", "leaderboard.md", "report.html"} <= folder.artifacts(
-        parent
+        study_run
     )
     page = (folder.path / "multirun" / study / "report.html").read_text()
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
 
 
-def test_the_driver_does_without_tensorflow(swept: tuple[Folder, str, str]) -> None:
+def test_the_driver_does_not_import_tensorflow(swept: tuple[Folder, str, str]) -> None:
     folder, _, _ = swept
     assert not (folder.path / "tensorflow-in-driver").exists()
 
 
-def test_the_champion_is_judged_on_test_and_registered(swept: tuple[Folder, str, str]) -> None:
-    folder, study, shown = swept
+def test_the_champion_is_evaluated_on_test_and_registered(swept: tuple[Folder, str, str]) -> None:
+    folder, study, stdout = swept
     (version,) = folder.client.search_model_versions("name='svhn-digits'")
     assert (
         folder.client.get_model_version_by_alias("svhn-digits", "champion").version
         == version.version
     )
     assert version.tags["study"] == study
-    known = optuna.load_study(
+    evaluations = optuna.load_study(
         study_name=study, storage=f"sqlite:///{folder.path}/optuna.db"
     ).user_attrs["test"]
-    (accuracies,) = known.values()
+    (accuracies,) = evaluations.values()
     assert all(0 <= value <= 1 for values in accuracies.values() for value in values)
-    assert "On test, read once" in shown
-    assert f"with the weights of seed {version.tags['seed']}" in shown
+    assert "On test, read once" in stdout
+    assert f"with the weights of seed {version.tags['seed']}" in stdout
 
 
-def test_the_same_command_finds_nothing_left_to_do(
+def test_the_same_command_trains_nothing_again(
     swept: tuple[Folder, str, str], small_h5: Path
 ) -> None:
     folder, study, _ = swept
     before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("trial-*/*")}
-    removed = folder.path / "multirun" / study / "trial-0003"  # by the user, for its space
+    removed = folder.path / "multirun" / study / "trial-0003"  # by the user, to free disk space
     shutil.rmtree(removed)
     data = ("data=svhn", f"data.path={small_h5}", "training.epochs=3")
     again = folder.run(*small(*data, "hydra.sweeper.n_trials=4", "hydra.sweeper.confirm.seeds=2"))
     assert again.returncode == 0, again.stderr
-    assert_joined(folder, study, 4)
+    assert_runs_match_trials(folder, study, 4)
     untouched = {path for path in before if path.name != "mlflow.lock" and path.exists()}
     assert not removed.exists()
     assert {path: path.stat().st_mtime_ns for path in untouched} == {
@@ -195,7 +193,7 @@ def test_the_same_command_finds_nothing_left_to_do(
     assert len(folder.client.search_model_versions("name='svhn-digits'")) == 1
 
 
-def test_a_champion_whose_run_was_deleted_is_told(
+def test_a_champion_whose_run_was_deleted_is_not_registered(
     swept: tuple[Folder, str, str], small_h5: Path
 ) -> None:
     folder, _, _ = swept
@@ -214,9 +212,7 @@ def test_a_champion_whose_run_was_deleted_is_told(
 
 
 def until_epoch(process: subprocess.Popen[str], folder: Folder, epoch: int) -> None:
-    """Return once some trial has finished so many epochs and MLflow has heard of every trial
-    that has started.
-    """
+    """Waits until some trial has finished the epoch and all started trials are in MLflow."""
     for _ in range(2400):
         journals = list(folder.path.glob("multirun/*/trial-*/journal.jsonl"))
         trained = any(f'"step": {epoch}' in journal.read_text() for journal in journals)
@@ -224,13 +220,11 @@ def until_epoch(process: subprocess.Popen[str], folder: Folder, epoch: int) -> N
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
-    raise TimeoutError(f"no trial came to epoch {epoch}")
+    raise TimeoutError(f"no trial finished epoch {epoch}")
 
 
 def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_h5: Path) -> None:
-    """Of digits without a test split, which nothing but the confirmation reads; with a folder of
-    own configs.
-    """
+    """The digits have no test split, which only a confirmation needs; with `--config-dir`."""
     (folder.path / "own (é)").mkdir()
     with h5py.File(small_h5) as whole, h5py.File(folder.path / "train.h5", "w") as train:
         for name in ("X_train", "y_train"):
@@ -247,12 +241,12 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
     process = folder.start(*command)
     until_epoch(process, folder, 3)
     process.send_signal(signal.SIGINT)
-    shown, told = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == 130
     assert workers_of(folder) == []
-    assert told == "svhn_sweep: interrupted\n"
-    *_, words, same = shown.splitlines()
-    assert words == "Nothing is lost. The same command continues:"
+    assert stderr == "svhn_sweep: interrupted\n"
+    *_, message, same = stdout.splitlines()
+    assert message == "Nothing is lost. The same command continues:"
     assert shlex.split(same)[:3] == ["python", "-m", "svhn_sweep"]
     assert {run.info.status for run in folder.runs()} == {"KILLED"}
     assert {run.data.tags["trial.state"] for run in folder.runs()} == {"interrupted"}
@@ -261,7 +255,7 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
     assert result.returncode == 0, result.stderr
     assert re.search(r"trial \d  starts at epoch ([2-9]|\d\d)/60", result.stdout)
     (study,) = study_names(folder)
-    assert_joined(folder, study, 3)
+    assert_runs_match_trials(folder, study, 3)
     assert "RUNNING" not in {run.info.status for run in folder.runs()}
     assert not list(folder.path.rglob("checkpoint.npz"))
 
@@ -273,7 +267,7 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
 
 @pytest.fixture
 def pretending(folder: Folder) -> Folder:
-    """Workers sleep instead of training: what is shown is the driver's."""
+    """Workers sleep instead of training."""
     folder.environment = folder.environment | {"PYTHONPATH": str(PRETEND)}
     return folder
 
@@ -298,12 +292,12 @@ def test_a_second_driver_is_refused_and_the_first_can_be_terminated(
 
 
 @pytest.fixture
-def misfortunes(folder: Folder) -> dict[str, str]:
-    """An environment in which each trial meets its own."""
+def failing_trials(folder: Folder) -> dict[str, str]:
+    """An environment in which trials 1 to 4 fail, each in another way."""
     return folder.python_begins_with(
         "if 'svhn_sweep.sweep.workers.worker_main' in sys.orig_argv:\n"
         "    import faulthandler, os, signal, time\n"
-        "    def misfortune(config, splits, parts, journal, *others):\n"
+        "    def fail(config, splits, parts, journal, *others):\n"
         "        number = int(journal.folder.name[-4:])\n"
         "        if number == 1:\n"
         "            faulthandler._sigsegv()\n"
@@ -314,13 +308,13 @@ def misfortunes(folder: Folder) -> dict[str, str]:
         "        if number == 4:\n"
         "            os.kill(os.getpid(), signal.SIGKILL)\n"
         "        return sleep(config, splits, parts, journal, *others)\n"
-        "    trial._train_and_judge = misfortune\n",
+        "    trial._train_and_evaluate = fail\n",
         pretend=True,
     )
 
 
-def test_a_trial_that_fails_fails_alone(
-    folder: Folder, small_h5: Path, misfortunes: dict[str, str]
+def test_a_failed_trial_does_not_end_the_sweep(
+    folder: Folder, small_h5: Path, failing_trials: dict[str, str]
 ) -> None:
     result = folder.run(
         *small(
@@ -329,16 +323,16 @@ def test_a_trial_that_fails_fails_alone(
         "hydra.sweeper.confirm=null",
         "hydra.sweeper.trial_timeout=15",
         "hydra.sweeper.max_consecutive_failures=6",
-        **misfortunes,
+        **failing_trials,
     )
     assert result.returncode == 0, result.stderr
     (study,) = study_names(folder)
-    assert_joined(folder, study, 6)
-    ends = {
+    assert_runs_match_trials(folder, study, 6)
+    states = {
         number: (run.data.tags["trial.state"], run.data.tags["trial.reason"])
         for number, run in runs_of(folder, study).items()
     }
-    assert ends[0] == ends[5] == ("complete", "")
+    assert states[0] == states[5] == ("complete", "")
     for number, (state, reason) in {
         1: ("failed", "the worker was ended by SIGSEGV"),
         2: ("failed", "RuntimeError: no luck"),
@@ -348,8 +342,8 @@ def test_a_trial_that_fails_fails_alone(
             "the worker was ended by SIGKILL 3 times in epoch 1; perhaps the memory is too small",
         ),
     }.items():
-        assert ends[number][0] == state
-        assert reason in ends[number][1]
+        assert states[number][0] == state
+        assert reason in states[number][1]
     assert (
         "Segmentation fault"
         in (folder.path / "multirun" / study / "trial-0001" / "trial.log").read_text()
@@ -359,24 +353,28 @@ def test_a_trial_that_fails_fails_alone(
 
 
 @pytest.mark.parametrize(
-    ("short", "states", "told"),
+    ("oom_counts", "states", "worker_counts"),
     [
-        # How often each trial runs out of memory; how they end; how many workers there are from
-        # then on.
+        # how often a trial runs out of memory; the states of all trials; the workers after each
+        # reduction
         (
             {0: 1, 1: 1},
             "complete complete complete complete",
             ["1 of 2"],
-        ),  # at once, or one soon after
+        ),  # both at once, or one after the other
         (
             {1: 9},
             "complete failed complete complete",
             ["1 of 2", "2 of 2"],
-        ),  # alone as well: the others can go on
+        ),  # also as the only trial: it fails, the others are trained
     ],
 )
-def test_where_memory_is_short_trials_go_on_in_fewer_workers(
-    folder: Folder, small_h5: Path, short: dict[int, int], states: str, told: list[str]
+def test_out_of_memory_reduces_the_workers(
+    folder: Folder,
+    small_h5: Path,
+    oom_counts: dict[int, int],
+    states: str,
+    worker_counts: list[str],
 ) -> None:
     environment = folder.python_begins_with(
         "if 'svhn_sweep.sweep.workers.worker_main' in sys.orig_argv:\n"
@@ -385,12 +383,12 @@ def test_where_memory_is_short_trials_go_on_in_fewer_workers(
         "        times = journal.folder / 'times'\n"
         "        def full(epoch, metrics):\n"
         "            before = int(times.read_text()) if times.exists() else 0\n"
-        f"            if before < {short}.get(number, 0):\n"
+        f"            if before < {oom_counts}.get(number, 0):\n"
         "                times.write_text(str(before + 1))\n"
         "                raise MemoryError('OOM when allocating')\n"
         "            return should_stop(epoch, metrics)\n"
         "        return sleep(config, splits, parts, journal, command, full)\n"
-        "    trial._train_and_judge = short\n",
+        "    trial._train_and_evaluate = short\n",
         pretend=True,
     )
     result = folder.run(
@@ -403,18 +401,18 @@ def test_where_memory_is_short_trials_go_on_in_fewer_workers(
         **environment,
     )
     assert result.returncode == 0, result.stderr
-    assert re.findall(r"(\d of \d) workers from now on", result.stdout) == told
+    assert re.findall(r"(\d of \d) workers from now on", result.stdout) == worker_counts
     (study,) = study_names(folder)
-    assert_joined(folder, study, 4)
+    assert_runs_match_trials(folder, study, 4)
     runs = runs_of(folder, study)
     assert [runs[number].data.tags["trial.state"] for number in range(4)] == states.split()
-    for number in short:
+    for number in oom_counts:
         assert ("out of memory" in runs[number].data.tags["trial.reason"]) is (
             states.split()[number] == "failed"
         )
 
 
-def test_where_no_worker_can_start_no_trial_is_blamed(folder: Folder, small_h5: Path) -> None:
+def test_if_no_worker_can_start_no_trial_fails(folder: Folder, small_h5: Path) -> None:
     environment = folder.python_begins_with(
         "import sys\nif 'svhn_sweep.sweep.workers.worker_main' in sys.orig_argv:\n  "
         "  sys.exit('no TensorFlow here')\n"
@@ -430,11 +428,11 @@ def test_where_no_worker_can_start_no_trial_is_blamed(folder: Folder, small_h5: 
     )
     assert "no TensorFlow here" in (folder.path / "multirun" / "workers.log").read_text()
     (study,) = study_names(folder)
-    assert {state for _, state in rows(folder, study)} == {"RUNNING"}
+    assert {state for _, state in trials_of(folder, study)} == {"RUNNING"}
 
 
-def test_failures_in_a_row_end_the_sweep(
-    folder: Folder, small_h5: Path, misfortunes: dict[str, str]
+def test_consecutive_failures_end_the_sweep(
+    folder: Folder, small_h5: Path, failing_trials: dict[str, str]
 ) -> None:
     result = folder.run(
         *small(
@@ -442,18 +440,18 @@ def test_failures_in_a_row_end_the_sweep(
         ),
         "hydra.sweeper.workers=1",
         "hydra.sweeper.max_consecutive_failures=2",
-        **misfortunes,
+        **failing_trials,
     )
     assert result.returncode == 1
     assert (
         "svhn_sweep: 2 trials failed in a row, the last one because: RuntimeError: no luck"
         in result.stderr
     )
-    (parent,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
-    assert parent.info.status == "FAILED"
+    (study_run,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
+    assert study_run.info.status == "FAILED"
 
 
-def test_a_dry_run_shows_commands_that_are_the_trials(folder: Folder, small_h5: Path) -> None:
+def test_a_dry_run_prints_the_commands_of_trials(folder: Folder, small_h5: Path) -> None:
     result = folder.run(
         *small(
             "data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.dry_run=true"
@@ -466,20 +464,18 @@ def test_a_dry_run_shows_commands_that_are_the_trials(folder: Folder, small_h5: 
         line for line in result.stdout.splitlines() if line.startswith("python -m svhn_sweep ")
     ]
     assert len(commands) == 3
-    words = shlex.split(commands[0])
-    composed = folder.run("--cfg", "job", *words[3:])
+    arguments = shlex.split(commands[0])
+    composed = folder.run("--cfg", "job", *arguments[3:])
     assert composed.returncode == 0, composed.stderr
     config, typed = (
         OmegaConf.create(composed.stdout),
-        dict(word.split("=", 1) for word in words[3:]),
+        dict(argument.split("=", 1) for argument in arguments[3:]),
     )
     for key in ("training.learning_rate", "model.filters.conv1"):
         assert OmegaConf.select(config, key) == float(typed[key])
 
 
-def test_timeout_interrupts_and_the_rest_stays_for_later(
-    pretending: Folder, small_h5: Path
-) -> None:
+def test_a_timeout_interrupts_the_trials(pretending: Folder, small_h5: Path) -> None:
     folder = pretending
     command = small(
         "data=svhn",
@@ -493,13 +489,13 @@ def test_timeout_interrupts_and_the_rest_stays_for_later(
     assert result.returncode == 0, result.stderr
     assert "timeout=8 s is over: the same command continues the search" in result.stdout
     assert "with hydra.sweeper.n_trials=2 it finishes what was begun" in result.stdout
-    (parent,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
-    assert (parent.info.status, parent.data.tags["trial.state"]) == ("KILLED", "interrupted")
+    (study_run,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
+    assert (study_run.info.status, study_run.data.tags["trial.state"]) == ("KILLED", "interrupted")
     assert folder.client.search_registered_models() == []
     (study,) = study_names(folder)
-    assert {state for _, state in rows(folder, study)} == {"RUNNING"}
+    assert {state for _, state in trials_of(folder, study)} == {"RUNNING"}
     states = {run.data.tags["trial.state"] for run in runs_of(folder, study).values()}
-    assert states <= {"interrupted"}  # none where the workers take longer to start
+    assert states <= {"interrupted"}  # empty if the workers take longer to start
 
 
 def test_a_dead_server_costs_one_warning_and_no_data(
@@ -518,7 +514,7 @@ def test_a_dead_server_costs_one_warning_and_no_data(
         MLFLOW_HTTP_REQUEST_MAX_RETRIES="0",
     )
     assert result.returncode == 0
-    assert result.stderr.count("cannot be told about this run") == 1
+    assert result.stderr.count("cannot record this run") == 1
     assert len(result.stderr.splitlines()) == 2
     assert "not sent to MLflow" not in result.stdout
     assert "In MLflow: " not in result.stdout
@@ -528,4 +524,4 @@ def test_a_dead_server_costs_one_warning_and_no_data(
     synced = folder.run("sync")
     assert synced.returncode == 0, synced.stderr
     (study,) = study_names(folder)
-    assert_joined(folder, study, 2)
+    assert_runs_match_trials(folder, study, 2)

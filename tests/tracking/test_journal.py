@@ -13,9 +13,9 @@ from svhn_sweep.tracking.journal import (
     Journal,
     end_tags,
     finalize_if_dead,
-    folders,
+    find_runs,
     history,
-    is_for,
+    is_meant_for,
     read,
 )
 from svhn_sweep.trial_status import TrialStatus
@@ -45,9 +45,9 @@ def kinds(folder: Path) -> list[str]:
 
 
 def test_events_are_read_in_order(journal: Journal) -> None:
-    journal.metrics({"val/accuracy": 0.5}, step=1)
-    journal.metrics({"test/accuracy": 0.4})
-    journal.artifact("config.yaml")
+    journal.log_metrics({"val/accuracy": 0.5}, step=1)
+    journal.log_metrics({"test/accuracy": 0.4})
+    journal.log_artifact("config.yaml")
     journal.end(TrialStatus.complete)
     assert kinds(journal.folder) == ["start", "tags", "metrics", "metrics", "artifact", "end"]
     assert [event["step"] for event in events(journal.folder) if event["kind"] == "metrics"] == [
@@ -56,11 +56,11 @@ def test_events_are_read_in_order(journal: Journal) -> None:
     ]
 
 
-def test_reading_goes_on_from_a_position(journal: Journal) -> None:
-    *_, (_, position) = read(journal.folder)
-    assert list(read(journal.folder, position)) == []
-    journal.artifact("config.yaml")
-    assert [event["kind"] for event, _ in read(journal.folder, position)] == ["artifact"]
+def test_reading_continues_from_an_offset(journal: Journal) -> None:
+    *_, (_, offset) = read(journal.folder)
+    assert list(read(journal.folder, offset)) == []
+    journal.log_artifact("config.yaml")
+    assert [event["kind"] for event, _ in read(journal.folder, offset)] == ["artifact"]
 
 
 def test_a_line_cut_by_a_crash_is_left_out_and_what_follows_is_read(tmp_path: Path) -> None:
@@ -71,31 +71,31 @@ def test_a_line_cut_by_a_crash_is_left_out_and_what_follows_is_read(tmp_path: Pa
         file.write('{"kind": "metr')
     assert events(tmp_path) == whole
     with Journal(tmp_path) as journal:
-        journal.artifact("config.yaml")
+        journal.log_artifact("config.yaml")
     assert kinds(tmp_path) == ["start", "tags", "artifact"]
 
 
 def test_one_writer_at_a_time(tmp_path: Path) -> None:
     with started(tmp_path), pytest.raises(BlockingIOError, match="unavailable"):
-        Journal(tmp_path, patience=0.1)
+        Journal(tmp_path, timeout=0.1)
     with Journal(tmp_path):
         pass
 
 
-def test_a_writer_waits_for_one_who_is_about_to_leave(tmp_path: Path) -> None:
-    leaving = started(tmp_path)
-    timer = threading.Timer(0.2, leaving.__exit__)
+def test_a_writer_waits_until_another_one_closes_the_journal(tmp_path: Path) -> None:
+    writer = started(tmp_path)
+    timer = threading.Timer(0.2, writer.close)
     timer.start()
     with Journal(tmp_path) as journal:
-        journal.artifact("config.yaml")
+        journal.log_artifact("config.yaml")
     timer.join()
     assert kinds(tmp_path) == ["start", "tags", "artifact"]
 
 
-def test_to_look_whether_a_run_has_ended_takes_no_patience(journal: Journal) -> None:
-    before = time.monotonic()
+def test_finalize_if_dead_does_not_wait_for_a_running_process(journal: Journal) -> None:
+    start = time.monotonic()
     assert not finalize_if_dead(journal.folder)
-    assert time.monotonic() - before < 1
+    assert time.monotonic() - start < 1
 
 
 @pytest.mark.parametrize(
@@ -138,12 +138,12 @@ def test_starting_again_in_one_process_is_starting_once(journal: Journal) -> Non
     assert [event["values"] for event in others] == [{"role": "baseline"}, {"role": "trial"}]
 
 
-def test_what_is_noted_after_the_end_leaves_it_the_end(journal: Journal) -> None:
+def test_events_after_the_end_leave_the_run_ended(journal: Journal) -> None:
     journal.end(TrialStatus.complete)
-    journal.metrics({"delta_to_baseline": 0.01})
-    journal.tags({"mlflow.note.content": "best"})
+    journal.log_metrics({"delta_to_baseline": 0.01})
+    journal.set_tags({"mlflow.note.content": "best"})
     assert end_tags(journal.folder) == {"trial.state": "complete", "trial.reason": ""}
-    journal.__exit__()
+    journal.close()
     with started(journal.folder):
         assert kinds(journal.folder)[-2:] == ["resume", "tags"]
         assert end_tags(journal.folder) is None
@@ -177,12 +177,12 @@ def test_a_metric_is_recorded_once_for_its_step(
 ) -> None:
     first = {"val/loss": 0.4, "val/accuracy": 0.5}
     journal = started(tmp_path)
-    journal.metrics(first, step=1)
+    journal.log_metrics(first, step=1)
     if reopened:
-        journal.__exit__()
+        journal.close()
         journal = Journal(tmp_path)
     with journal:
-        journal.metrics(again, step=step)
+        journal.log_metrics(again, step=step)
     recorded = [
         (event["values"], event["step"]) for event in events(tmp_path) if event["kind"] == "metrics"
     ]
@@ -193,25 +193,25 @@ def test_a_metric_is_recorded_once_for_its_step(
 def test_a_parameter_is_recorded_once(tmp_path: Path, reopened: bool) -> None:
     """MLflow refuses another value."""
     journal = started(tmp_path)
-    journal.params({"seed": 1, "data.path": "/here"})
+    journal.log_params({"seed": 1, "data.path": "/here"})
     if reopened:
-        journal.__exit__()
+        journal.close()
         journal = Journal(tmp_path)
     with journal:
-        journal.params({"seed": 1, "data.path": "/there"})
-        journal.params({"seed": 1, "model.dropout": 0.5})
+        journal.log_params({"seed": 1, "data.path": "/there"})
+        journal.log_params({"seed": 1, "model.dropout": 0.5})
     recorded = [event["values"] for event in events(tmp_path) if event["kind"] == "params"]
     assert recorded == [{"seed": 1, "data.path": "/here"}, {"model.dropout": 0.5}]
 
 
 def test_the_history_has_the_metrics_of_each_epoch(journal: Journal) -> None:
     assert history(journal.folder) == {}
-    journal.metrics({"val/loss": 1, "val/accuracy": 0.5}, step=1)
-    journal.metrics({"val/loss": 0.5}, step=2)
-    journal.metrics({"val/accuracy": 0.7}, step=2)
-    journal.metrics({"val/best_accuracy": 0.7})
+    journal.log_metrics({"val/loss": 1, "val/accuracy": 0.5}, step=1)
+    journal.log_metrics({"val/loss": 0.5}, step=2)
+    journal.log_metrics({"val/accuracy": 0.7}, step=2)
+    journal.log_metrics({"val/best_accuracy": 0.7})
     journal.end(TrialStatus.complete)
-    journal.metrics({"delta_to_baseline": 0.1})
+    journal.log_metrics({"delta_to_baseline": 0.1})
     assert history(journal.folder) == {
         1: {"val/loss": 1.0, "val/accuracy": 0.5},
         2: {"val/loss": 0.5, "val/accuracy": 0.7},
@@ -219,7 +219,7 @@ def test_the_history_has_the_metrics_of_each_epoch(journal: Journal) -> None:
     }
 
 
-def test_a_run_has_ended_when_it_says_so_or_its_process_is_gone(tmp_path: Path) -> None:
+def test_a_run_is_over_when_it_recorded_its_end_or_its_process_is_gone(tmp_path: Path) -> None:
     with started(tmp_path):
         assert not finalize_if_dead(tmp_path)
     assert finalize_if_dead(tmp_path)
@@ -230,7 +230,7 @@ def test_a_run_has_ended_when_it_says_so_or_its_process_is_gone(tmp_path: Path) 
     }
     before = events(tmp_path)
     assert finalize_if_dead(tmp_path)
-    assert events(tmp_path) == before  # said once
+    assert events(tmp_path) == before  # recorded once
 
 
 @pytest.mark.parametrize("content", ["", '{"kind": "sta'])
@@ -242,13 +242,14 @@ def test_a_run_that_never_started_has_not_ended(tmp_path: Path, content: str) ->
         assert kinds(tmp_path) == ["start", "tags"]
 
 
-def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
+def test_the_run_of_a_killed_process_can_be_resumed(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from "
         "svhn_sweep.tracking.journal import Journal\n"
         "with Journal(Path(sys.argv[1])) as journal:\n"
         "    journal.start(name='a run', experiment='svhn', store='', tags={})\n"
-        "    journal.metrics({'val/loss': 0.4}, step=1); print('there', flush=True); time.sleep(60)"
+        "    journal.log_metrics({'val/loss': 0.4}, step=1)\n"
+        "    print('there', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -261,8 +262,8 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     assert finalize_if_dead(tmp_path)
     with started(tmp_path) as journal:
         assert not finalize_if_dead(tmp_path)
-        journal.metrics({"val/loss": 0.3}, step=1)
-        journal.metrics({"val/loss": 0.2}, step=2)
+        journal.log_metrics({"val/loss": 0.3}, step=1)
+        journal.log_metrics({"val/loss": 0.2}, step=2)
     assert history(tmp_path) == {1: {"val/loss": 0.4}, 2: {"val/loss": 0.2}}
     assert finalize_if_dead(tmp_path)
     assert kinds(tmp_path) == [
@@ -277,49 +278,52 @@ def test_a_killed_process_leaves_a_run_that_goes_on(tmp_path: Path) -> None:
     ]
 
 
-def test_what_another_journal_of_the_run_has_more_is_added_once(tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
+def test_extend_adds_events_of_another_journal_of_the_run_once(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    there = tmp_path / "there"
     with started(here) as journal:
         there.mkdir()
-        known = (here / JOURNAL).read_bytes()
-        (there / JOURNAL).write_bytes(known)
+        common = (here / JOURNAL).read_bytes()
+        (there / JOURNAL).write_bytes(common)
         with Journal(there) as elsewhere:
-            elsewhere.params({"seed": 7})
-            elsewhere.metrics({"val/loss": 0.4}, step=1)
+            elsewhere.log_params({"seed": 7})
+            elsewhere.log_metrics({"val/loss": 0.4}, step=1)
             elsewhere.end(TrialStatus.complete)
-        journal.extend((there / JOURNAL).read_bytes()[len(known) :])
+        journal.extend((there / JOURNAL).read_bytes()[len(common) :])
         assert journal.ended
-        journal.params({"seed": 7})
-        journal.metrics({"val/loss": 0.4}, step=1)
+        journal.log_params({"seed": 7})
+        journal.log_metrics({"val/loss": 0.4}, step=1)
     assert (here / JOURNAL).read_bytes() == (there / JOURNAL).read_bytes()
 
 
-def test_folders_finds_started_runs(tmp_path: Path) -> None:
+def test_find_runs_returns_started_runs_in_order(tmp_path: Path) -> None:
     for name in ("b/run", "a/run"):
         with started(tmp_path / name):
             pass
     (tmp_path / "c").mkdir()
     (tmp_path / "c" / JOURNAL).touch()
-    assert folders(tmp_path) == [tmp_path / "a/run", tmp_path / "b/run"]
-    assert folders(tmp_path / "missing") == []
+    assert find_runs(tmp_path) == [tmp_path / "a/run", tmp_path / "b/run"]
+    assert find_runs(tmp_path / "missing") == []
 
 
 @pytest.mark.parametrize(
     "content", ["", "no json", '{"kind": "sta', "[]\n", '{"not": "ours"}\n', '{"kind": "end"}\n']
 )
-def test_what_is_no_journal_is_no_run(tmp_path: Path, content: str) -> None:
+def test_a_file_that_is_no_journal_is_no_run(tmp_path: Path, content: str) -> None:
     (tmp_path / JOURNAL).write_text(content)
-    assert folders(tmp_path) == []
-    assert not is_for(tmp_path, "sqlite:///x")
+    assert find_runs(tmp_path) == []
+    assert not is_meant_for(tmp_path, "sqlite:///x")
 
 
-def test_a_folder_of_the_same_name_is_no_journal(tmp_path: Path) -> None:
+def test_a_folder_named_like_a_journal_is_no_run(tmp_path: Path) -> None:
     (tmp_path / JOURNAL).mkdir()
-    assert folders(tmp_path) == []
+    assert find_runs(tmp_path) == []
 
 
-@pytest.mark.parametrize(("store", "meant"), [("sqlite:///x", True), ("http://elsewhere", False)])
+@pytest.mark.parametrize(
+    ("store", "expected"), [("sqlite:///x", True), ("http://elsewhere", False)]
+)
 def test_a_run_is_for_the_store_it_was_started_with(
-    journal: Journal, store: str, meant: bool
+    journal: Journal, store: str, expected: bool
 ) -> None:
-    assert is_for(journal.folder, store) is meant
+    assert is_meant_for(journal.folder, store) is expected

@@ -1,4 +1,4 @@
-"""A run's description in MLflow: its commands can be copied, its pictures are the run's own."""
+"""Tests run descriptions in MLflow: commands can be copied, pictures are the run's own."""
 
 import shlex
 import subprocess
@@ -22,11 +22,11 @@ LONG = shlex.join(
 @pytest.mark.parametrize(
     "command", ["python -m svhn_sweep model=model2", "echo 'a  b' \"$HOME\" '' \\\\", LONG]
 )
-def test_a_command_is_the_same_when_it_is_copied(command: str) -> None:
+def test_a_copied_command_has_the_same_arguments(command: str) -> None:
     fence, *lines, end = markdown.code(shlex.join(shlex.split(command))).splitlines()
     assert (fence, end) == ("```", "```")
-    words = "import sys; print(sys.argv[1:])"
-    shell = " ".join(["python3", "-c", shlex.quote(words), *"\n".join(lines).split(" ", 1)[1:]])
+    program = "import sys; print(sys.argv[1:])"
+    shell = " ".join(["python3", "-c", shlex.quote(program), *"\n".join(lines).split(" ", 1)[1:]])
     copied = subprocess.run(
         ["bash", "-c", shell], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -34,9 +34,7 @@ def test_a_command_is_the_same_when_it_is_copied(command: str) -> None:
     assert all(len(line) <= markdown.WIDTH + 40 for line in lines)
 
 
-def test_pictures_are_those_of_the_run_that_the_store_made(
-    client: MlflowClient, tmp_path: Path
-) -> None:
+def test_pictures_are_artifacts_of_the_uploaded_run(client: MlflowClient, tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         journal.start(name="a run", experiment="svhn", store="", tags={})
         journal.set_note(f"{markdown.picture('figures/a b.png')} {{seed}}")
@@ -46,7 +44,7 @@ def test_pictures_are_those_of_the_run_that_the_store_made(
     assert tags["mlflow.note.content"] == f"![figures/a b.png]({address}) {{seed}}"
 
 
-def test_what_is_said_already_is_not_written_again(tmp_path: Path) -> None:
+def test_an_unchanged_description_is_not_written_again(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         journal.start(name="a run", experiment="svhn", store="", tags={})
         for text in ("one", "one", "two"):

@@ -18,16 +18,15 @@ from svhn_sweep.trial_status import TrialStatus
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 NAME = "svhn-digits"
-DIGITS, OTHER_DIGITS = "ab" * 32, "cd" * 32
+DIGITS = "ab" * 32
+OTHER_DIGITS = "cd" * 32
 
 Propose = Callable[..., Registered]
 
 
 @pytest.fixture
 def propose(client: MlflowClient, tmp_path: Path) -> Propose:
-    """`propose("a run", 0.9)` trains it, if it is new, and proposes its model, each for a study
-    of its own.
-    """
+    """`propose("a run", 0.9)` records a run unless it exists, and registers its model."""
 
     def propose(
         run: str,
@@ -43,7 +42,7 @@ def propose(client: MlflowClient, tmp_path: Path) -> Propose:
                 journal.start(name=run, experiment="svhn", store="", tags={})
                 (folder / "model").mkdir()
                 (folder / "model" / "MLmodel").write_text(f"flavors: {{}}\n# {run}")
-                journal.model("model")
+                journal.log_model("model")
                 journal.end(TrialStatus.complete)
         return register(
             name, folder, score, {"data.sha256": digits, "study": study or run, "seeds": str(seeds)}
@@ -68,7 +67,9 @@ def versions(client: MlflowClient, name: str = NAME) -> list[str]:
     )
 
 
-def test_the_first_one_is_champion(client: MlflowClient, propose: Propose, tmp_path: Path) -> None:
+def test_the_first_model_becomes_champion(
+    client: MlflowClient, propose: Propose, tmp_path: Path
+) -> None:
     assert propose("first", 0.9) == Registered("1")
     version = champion(client)
     assert str(version.version) == "1"
@@ -99,9 +100,8 @@ def test_the_champion_is_the_model_of_its_run(
 
 
 @pytest.mark.parametrize(
-    ("proposals", "answer", "known"),
-    # run, score and digits of each in turn; what the last one is told; which versions there are
-    # then
+    ("proposals", "answer", "expected_versions"),
+    # run, score and digits of each proposal; the answer to the last one; all versions then
     [
         ([("a", 0.9, DIGITS)] * 2, Registered("1"), ["1"]),
         ([("a", 0.9, DIGITS), ("b", 0.91, DIGITS)], Registered("2"), ["1", "2"]),
@@ -138,28 +138,28 @@ def test_the_champion_is_the_model_of_its_run(
         ),
     ],
 )
-def test_the_better_one_on_the_same_digits_is_champion(
+def test_the_better_model_on_the_same_digits_is_champion(
     client: MlflowClient,
     propose: Propose,
     tmp_path: Path,
     proposals: list[tuple[str, float, str]],
     answer: Registered,
-    known: list[str],
+    expected_versions: list[str],
 ) -> None:
     *_, last = (propose(*proposal) for proposal in proposals)
     assert last == answer
-    assert versions(client) == known
+    assert versions(client) == expected_versions
     assert str(champion(client).version) == answer.version
     assert (champion(client).run_id == run_id(tmp_path, proposals[-1][0])) is not bool(answer.rival)
 
 
-def test_models_of_different_names_are_no_rivals(client: MlflowClient, propose: Propose) -> None:
+def test_models_of_different_names_are_not_compared(client: MlflowClient, propose: Propose) -> None:
     propose("real", 0.9)
-    assert propose("drawn", 0.5, name=f"{NAME}-synthetic") == Registered("1")
+    assert propose("synthetic", 0.5, name=f"{NAME}-synthetic") == Registered("1")
     assert versions(client) == versions(client, f"{NAME}-synthetic") == ["1"]
 
 
-def test_where_the_user_took_the_alias_away_the_next_one_gets_it(
+def test_without_an_alias_the_next_model_becomes_champion(
     client: MlflowClient, propose: Propose
 ) -> None:
     propose("first", 0.9)
@@ -181,7 +181,7 @@ def test_a_champion_that_the_user_chose_himself_may_be_replaced(
 )
 @pytest.mark.parametrize("answered", [False, True])
 @pytest.mark.parametrize("rivals", [False, True])
-def test_a_crash_on_the_way_is_made_up_for(
+def test_a_registration_that_failed_at_any_call_can_be_repeated(
     client: MlflowClient,
     propose: Propose,
     monkeypatch: pytest.MonkeyPatch,
@@ -189,7 +189,7 @@ def test_a_crash_on_the_way_is_made_up_for(
     answered: bool,
     rivals: bool,
 ) -> None:
-    """`answered`: the store did what it was told, and only its answer was lost."""
+    """`answered`: the store carried out the request, and only its answer was lost."""
     if rivals:
         propose("old", 0.8)
     real = getattr(MlflowClient, name)
@@ -210,7 +210,7 @@ def test_a_crash_on_the_way_is_made_up_for(
     assert champion(client).tags["validation"] == "0.9"
 
 
-def test_the_champion_judged_by_more_seeds_has_its_new_score(
+def test_a_champion_that_is_proposed_again_has_its_new_score(
     client: MlflowClient, propose: Propose
 ) -> None:
     propose("first", 0.9)
@@ -237,12 +237,14 @@ def test_fewer_seeds_do_not_replace_more(
 
 
 @pytest.mark.parametrize("score", [0.8, 0.95])
-def test_a_studys_newer_word_counts(client: MlflowClient, propose: Propose, score: float) -> None:
+def test_a_newer_result_of_the_same_study_replaces_the_champion(
+    client: MlflowClient, propose: Propose, score: float
+) -> None:
     propose("its baseline", 0.9, study="model2-abc")
     assert propose("its best", score, seeds=5, study="model2-abc") == Registered("2")
 
 
-def test_who_becomes_champion_again_has_its_new_score(
+def test_a_champion_for_the_second_time_has_its_new_score(
     client: MlflowClient, propose: Propose
 ) -> None:
     propose("first", 0.8, seeds=5)
@@ -269,7 +271,7 @@ def test_the_model_of_a_deleted_run_is_not_registered(
         propose("second", 0.95)
 
 
-def test_a_store_that_the_process_used_otherwise_does_not_matter(
+def test_mlflows_global_tracking_uri_is_ignored(
     client: MlflowClient, propose: Propose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mlflow.set_tracking_uri(f"sqlite:///{tmp_path}/other.db")

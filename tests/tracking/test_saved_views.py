@@ -1,6 +1,4 @@
-"""Saved views: what MLflow's UI is told to show; that it does, tests/test_browser.py sees in a
-browser.
-"""
+"""Tests the content of saved views; tests/test_browser.py tests them in a browser."""
 
 import base64
 import json
@@ -23,15 +21,15 @@ NO_TRIALS = "tags.role != 'sweep' and tags.role != 'confirmation'"
 PARAMS = ("training.learning_rate", "model.dropout")
 
 
-def about(metric: str = "val/accuracy", *, maximize: bool = True) -> saved_views.About:
-    return saved_views.About(
+def spec(metric: str = "val/accuracy", *, maximize: bool = True) -> saved_views.ViewSpec:
+    return saved_views.ViewSpec(
         "model2-abc", SHA256, metric, maximize, PARAMS, (*PARAMS, "model.filters.conv4")
     )
 
 
 def state(key: str, metric: str = "val/accuracy", *, maximize: bool = True) -> dict[str, object]:
-    found = saved_views.views(about(metric, maximize=maximize))
-    return next(state for each, (_, state) in found.items() if each.startswith(key))
+    views = saved_views.views(spec(metric, maximize=maximize))
+    return next(state for name, (_, state) in views.items() if name.startswith(key))
 
 
 @pytest.fixture
@@ -45,10 +43,10 @@ def decoded(tag: str) -> dict[str, object]:
     """As MLflow's UI reads it."""
     value = json.loads(tag)
     assert value["state"].startswith("deflate;")
-    found: dict[str, object] = json.loads(
+    state: dict[str, object] = json.loads(
         zlib.decompress(base64.b64decode(value["state"].removeprefix("deflate;")))
     )
-    return found
+    return state
 
 
 @pytest.mark.parametrize(
@@ -63,7 +61,7 @@ def test_the_best_comes_first(metric: str, maximize: bool, order: tuple[str, boo
     assert (board["orderByKey"], board["orderByAsc"]) == order
 
 
-def test_the_leaderboard_is_of_trials_on_the_same_digits_with_what_tells_them_apart() -> None:
+def test_the_leaderboard_has_trials_on_the_same_digits_and_what_differs_between_them() -> None:
     board = state("leaderboard-01234567")
     assert board["searchFilter"] == f"tags.`data.sha256` = '{SHA256}' and {NO_TRIALS}"
     assert board["selectedColumns"] == [
@@ -79,9 +77,7 @@ def test_the_leaderboard_is_of_trials_on_the_same_digits_with_what_tells_them_ap
     ]
 
 
-def test_by_loss_the_distance_is_that_of_the_loss_and_the_epoch_stands_beside_its_accuracy() -> (
-    None
-):
+def test_by_loss_the_delta_is_that_of_the_loss_and_the_best_epoch_follows_its_accuracy() -> None:
     columns = state("leaderboard-01234567", "val/loss", maximize=False)["selectedColumns"]
     assert isinstance(columns, list)
     assert columns[1:3] == ["metrics.`val/lowest_loss`", "metrics.`loss_delta_to_baseline`"]
@@ -92,33 +88,32 @@ def test_by_loss_the_distance_is_that_of_the_loss_and_the_epoch_stands_beside_it
     ]
 
 
-def test_sweeps_that_show_the_same_share_a_leaderboard_and_others_have_their_own() -> None:
+def test_sweeps_with_an_equal_leaderboard_share_it() -> None:
     boards = [
-        next(iter(saved_views.views(each)))
-        for each in (about(), about(), about("val/loss", maximize=False))
+        next(iter(saved_views.views(view_spec)))
+        for view_spec in (spec(), spec(), spec("val/loss", maximize=False))
     ]
     assert boards[0] == boards[1]
     assert boards[0] != boards[2]
 
 
 @pytest.mark.parametrize("key", ["charts-model2-abc", "matrices-model2-abc"])
-def test_charts_are_of_one_study_and_each_lies_in_a_section(key: str) -> None:
+def test_charts_show_one_study_and_each_is_in_a_section(key: str) -> None:
     charts = state(key)
     assert charts["searchFilter"] == f"tags.study = 'model2-abc' and {NO_TRIALS}"
-    drawn, sections = charts["compareRunCharts"], charts["compareRunSections"]
-    assert isinstance(drawn, list)
+    plots = charts["compareRunCharts"]
+    sections = charts["compareRunSections"]
+    assert isinstance(plots, list)
     assert isinstance(sections, list)
-    assert len({chart["uuid"] for chart in drawn}) == len(drawn)
-    assert {chart["metricSectionId"] for chart in drawn} == {
-        section["uuid"] for section in sections
-    }
+    assert len({plot["uuid"] for plot in plots}) == len(plots)
+    assert {plot["metricSectionId"] for plot in plots} == {section["uuid"] for section in sections}
 
 
-def test_what_is_drawn() -> None:
-    drawn = state("charts-model2-abc", "val/loss", maximize=False)["compareRunCharts"]
-    assert isinstance(drawn, list)
-    curves = [chart["metricKey"] for chart in drawn if chart["type"] == "LINE"]
-    (parallel,) = [chart for chart in drawn if chart["type"] == "PARALLEL"]
+def test_charts_are_learning_curves_and_parallel_coordinates() -> None:
+    charts = state("charts-model2-abc", "val/loss", maximize=False)["compareRunCharts"]
+    assert isinstance(charts, list)
+    curves = [chart["metricKey"] for chart in charts if chart["type"] == "LINE"]
+    (parallel,) = [chart for chart in charts if chart["type"] == "PARALLEL"]
     assert curves == ["val/loss", "val/accuracy"]
     assert (parallel["selectedParams"], parallel["selectedMetrics"]) == (
         list(PARAMS),
@@ -126,39 +121,39 @@ def test_what_is_drawn() -> None:
     )
 
 
-def test_a_view_arrives_in_mlflow_as_it_is_and_small_enough(
+def test_mlflow_gets_a_view_unchanged_and_below_its_size_limit(
     client: MlflowClient, run: Journal
 ) -> None:
     with run:
-        for key, (name, wanted) in saved_views.views(about()).items():
-            run.view(key, name, json.dumps(wanted))
+        for key, (name, state) in saved_views.views(spec()).items():
+            run.set_view(key, name, json.dumps(state))
     sent = uploader.send(run.folder)
     tags = client.get_experiment(sent["experiment_id"]).tags
-    for key, (name, wanted) in saved_views.views(about()).items():
+    for key, (name, state) in saved_views.views(spec()).items():
         tag = tags[f"mlflow.sharedViewState.{key}"]
-        assert decoded(tag) == wanted
+        assert decoded(tag) == state
         assert json.loads(tag)["name"] == name
         assert len(tag) < 20_000  # MLflow's limit
 
 
-def test_a_view_is_written_when_it_changes(run: Journal) -> None:
+def test_a_view_is_written_only_when_it_changes(run: Journal) -> None:
     with run:
         for text in ("{}", "{}", '{"a": 1}', '{"a": 1}'):
-            run.view("key", "name", text)
+            run.set_view("key", "name", text)
     assert (run.folder / JOURNAL).read_text().count('"kind": "view"') == 2
 
 
-def test_the_pages_of_a_study_are_known_once_mlflow_has_it(
+def test_a_study_has_pages_once_it_is_uploaded(
     client: MlflowClient, run: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with run:
-        for key, (name, wanted) in saved_views.views(about()).items():
-            run.view(key, name, json.dumps(wanted))
+        for key, (name, state) in saved_views.views(spec()).items():
+            run.set_view(key, name, json.dumps(state))
     assert ui_links.pages(run.folder) == {}
     sent = uploader.send(run.folder)
     runs = f"#/experiments/{sent['experiment_id']}/runs"
     page = f"{runs}?workflowType=machine_learning&viewStateShareKey="
-    leaderboard = next(iter(saved_views.views(about())))
+    leaderboard = next(iter(saved_views.views(spec())))
     assert ui_links.pages(run.folder) == {
         "Leaderboard by val/accuracy, digits 01234567": page + leaderboard,
         "Charts of model2-abc": f"{page}charts-model2-abc&compareRunsMode=CHART",
@@ -166,23 +161,26 @@ def test_the_pages_of_a_study_are_known_once_mlflow_has_it(
         "Study model2-abc": f"{runs}/{sent['run_id']}?workflowType=machine_learning",
     }
     assert set(ui_links.addresses([run.folder]).values()) == {
-        f"http://127.0.0.1:5000/{each}" for each in ui_links.pages(run.folder).values()
+        f"http://127.0.0.1:5000/{page}" for page in ui_links.pages(run.folder).values()
     }
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@host:81/")
     upload_state.save(run.folder, sent)
     assert all(
-        each.startswith("http://host:81/#/") for each in ui_links.addresses([run.folder]).values()
+        address.startswith("http://host:81/#/")
+        for address in ui_links.addresses([run.folder]).values()
     )
 
 
-def test_an_image_is_sent_once_though_it_is_sent_again(client: MlflowClient, run: Journal) -> None:
+def test_an_image_is_uploaded_once_though_the_journal_is_sent_twice(
+    client: MlflowClient, run: Journal
+) -> None:
     with run:
         Image.new("L", (8, 8)).save(run.folder / "matrix.png")
         for _ in range(2):
-            run.image("matrix.png", saved_views.MATRIX)
+            run.log_image("matrix.png", saved_views.CONFUSION_MATRIX)
     for _ in range(2):
         sent = uploader.send(run.folder)
-        (run.folder / upload_state.SENT).unlink()
+        (run.folder / upload_state.FILE_NAME).unlink()
     images = [entry.path for entry in client.list_artifacts(sent["run_id"], "images")]
     assert sorted(path.endswith("webp") for path in images) == [
         False,

@@ -32,60 +32,60 @@ class Finder:
 
 sys.meta_path.insert(0, Finder())
 """
-TRAINS = "import svhn_sweep.trial, svhn_sweep.training.fit"
-PREDICTS = """
+TRAIN = "import svhn_sweep.trial, svhn_sweep.training.fit"
+PREDICT = """
 from pathlib import Path
-from svhn_sweep import predict
+from types import SimpleNamespace
+from svhn_sweep.commands.predict import predict
+from svhn_sweep.tracking import registry
 
-predict._champion = lambda scratch: scratch
+registry.fetch = lambda name, folder: SimpleNamespace(version="1", folder=folder)
 try:
-    predict.predict([Path(sys.argv[1])])
+    predict([Path(sys.argv[1])])
 except Exception:
-    pass  # no model is there
+    pass  # the folder has no model
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("program", "users", "used"),
-    [(TRAINS, {}, "1"), (PREDICTS, {}, "1"), (TRAINS, {"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")],
+    ("program", "variables", "value"),
+    [(TRAIN, {}, "1"), (PREDICT, {}, "1"), (TRAIN, {"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")],
 )
-def test_tensorflow_finds_onednn_chosen_unless_the_user_chose(
+def test_onednn_is_on_unless_the_user_sets_it(
     plain_environment: dict[str, str],
     tmp_path: Path,
     program: str,
-    users: dict[str, str],
-    used: str,
+    variables: dict[str, str],
+    value: str,
 ) -> None:
     picture = tmp_path / "digit.png"
     Image.new("L", (32, 32)).save(picture)
     command = [sys.executable, "-c", ONEDNN + program, str(picture)]
-    shown = subprocess.run(
-        command, env=plain_environment | users, capture_output=True, text=True, check=True
+    output = subprocess.run(
+        command, env=plain_environment | variables, capture_output=True, text=True, check=True
     ).stdout
-    assert shown == f"{used}\n"
+    assert output == f"{value}\n"
 
 
 @pytest.mark.slow
-def test_threads_are_within_an_operation_and_operations_at_once_and_cannot_change() -> None:
-    """In a process of its own, because TensorFlow takes its threads once."""
-    shown = subprocess.run(
+def test_threads_limit_both_kinds_of_parallelism_and_cannot_change() -> None:
+    """In its own process, since TensorFlow sets its threads once."""
+    output = subprocess.run(
         [sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True
     ).stdout
-    assert shown.splitlines() == [
+    assert output.splitlines() == [
         "3 3",
         "training.threads must be the same for all runs of one command but got 2.",
     ]
 
 
 @pytest.mark.parametrize(("devices", "deterministic"), [(["GPU:0"], True), ([], False)])
-def test_operations_are_deterministic_on_a_gpu(
+def test_operations_are_deterministic_on_a_gpu_only(
     monkeypatch: pytest.MonkeyPatch, devices: list[str], deterministic: bool
 ) -> None:
-    called: list[bool] = []
+    calls: list[bool] = []
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: devices)
-    monkeypatch.setattr(
-        tf.config.experimental, "enable_op_determinism", lambda: called.append(True)
-    )
+    monkeypatch.setattr(tf.config.experimental, "enable_op_determinism", lambda: calls.append(True))
     use_deterministic_operations()
-    assert called == [True] * deterministic
+    assert calls == [True] * deterministic

@@ -8,27 +8,25 @@ import pytest
 from svhn_sweep.training.evaluation import Evaluation, predictor
 
 LABELS = np.array([0, 0, 0, 1, 1, 2], dtype=np.uint8)
-PREDICTED = [0, 0, 1, 1, 1, 0]
+PREDICTIONS = [0, 0, 1, 1, 1, 0]
 
 
 @pytest.fixture
 def evaluation() -> Evaluation:
-    return Evaluation("validation", np.eye(10, dtype=np.float32)[PREDICTED], LABELS)
+    return Evaluation("validation", np.eye(10, dtype=np.float32)[PREDICTIONS], LABELS)
 
 
-def test_figures_by_hand(evaluation: Evaluation) -> None:
+def test_metrics_equal_those_computed_by_hand(evaluation: Evaluation) -> None:
     assert evaluation.accuracy == pytest.approx(4 / 6)
     assert evaluation.loss == pytest.approx(-2 * np.log(1e-7) / 6, rel=1e-5)  # 0 counts as 1e-7
     assert evaluation.recall == pytest.approx([2 / 3, 1, 0, 0, 0, 0, 0, 0, 0, 0])
-    assert evaluation.macro_f1 == pytest.approx(
-        (2 / 3 + 4 / 5) / 10
-    )  # digits 0 and 1; the rest are 0
+    assert evaluation.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 10)  # digits 0, 1; others: 0
     assert evaluation.confusion.shape == (10, 10)
     assert evaluation.confusion[0].tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 0]
     assert evaluation.confusion[2, 0] == 1  # row: true, column: predicted
 
 
-def test_written_as_text_and_json(evaluation: Evaluation, tmp_path: Path) -> None:
+def test_it_is_written_as_text_and_json(evaluation: Evaluation, tmp_path: Path) -> None:
     paths = evaluation.write(tmp_path)
     assert paths == [
         "confusion_matrix/validation.json",
@@ -40,16 +38,17 @@ def test_written_as_text_and_json(evaluation: Evaluation, tmp_path: Path) -> Non
     assert json.loads((tmp_path / paths[2]).read_text())["1"]["recall"] == 1
 
 
-def test_a_model_that_predicts_is_traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the number of images, of which the last batch has fewer."""
+def test_a_predictor_traces_its_model_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the number of images, and although the last batch has fewer."""
     model = keras.Sequential(
         [keras.Input((32, 32, 1)), keras.layers.Flatten(), keras.layers.Dense(10)]
     )
-    traced, call = [], keras.Sequential.call
+    traces = []
+    call = keras.Sequential.call
 
-    def count(self: keras.Sequential, *given: object, **named: object) -> object:
-        traced.append(given)
-        return call(self, *given, **named)
+    def count(self: keras.Sequential, *arguments: object, **options: object) -> object:
+        traces.append(arguments)
+        return call(self, *arguments, **options)
 
     monkeypatch.setattr(keras.Sequential, "call", count)
     images = np.random.default_rng(0).uniform(0, 255, (200, 32, 32, 1)).astype(np.float32)
@@ -57,4 +56,4 @@ def test_a_model_that_predicts_is_traced_once(monkeypatch: pytest.MonkeyPatch) -
     assert predict(images).shape == (200, 10)
     model.set_weights([weights + 1 for weights in model.get_weights()])
     assert np.allclose(predict(images[:50]), model.predict_on_batch(images[:50]), rtol=1e-5)
-    assert len(traced) == 2  # predict_on_batch has a trace of its own
+    assert len(traces) == 2  # predict_on_batch has a trace of its own

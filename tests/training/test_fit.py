@@ -5,12 +5,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from svhn_sweep.config.schema import Config, Precision, TrainingConfig
 from svhn_sweep.training.evaluation import predictor
-from svhn_sweep.training.fit import Metrics, TrainResult, _batches, fit, seed_noise
+from svhn_sweep.training.fit import fit
 from svhn_sweep.training.model import build_model
+from svhn_sweep.training.result import Metrics, TrainResult
 from svhn_sweep.trial_status import TrialStatus
 
 Composed = Callable[..., Config]
@@ -27,7 +27,7 @@ METRICS = {
 
 @pytest.fixture
 def config(composed: Composed) -> Config:
-    """A model small enough to fit in a moment."""
+    """A config whose model is fitted in a moment."""
     small = ("model.filters.conv1=2", "model.filters.conv2=2", "model.dense_units=4")
     return composed("model=model1", *small, "training.epochs=3", "training.batch_size=16")
 
@@ -44,28 +44,30 @@ def fitted(
 
 
 def test_every_epoch_is_logged_once_in_order(config: Config, digits: Arrays) -> None:
-    seen: list[tuple[int, Metrics]] = []
-    _, result = fitted(config, digits, log=lambda epoch, metrics: seen.append((epoch, metrics)))
-    assert [epoch for epoch, _ in seen] == [1, 2, 3]
-    assert [metrics for _, metrics in seen] == result.history
+    logged: list[tuple[int, Metrics]] = []
+    _, result = fitted(config, digits, log=lambda epoch, metrics: logged.append((epoch, metrics)))
+    assert [epoch for epoch, _ in logged] == [1, 2, 3]
+    assert [metrics for _, metrics in logged] == result.history
     assert all(set(metrics) == METRICS for metrics in result.history)
     assert result.status is TrialStatus.complete
     assert all(metrics["learning_rate"] == pytest.approx(1e-3) for metrics in result.history)
 
 
-def test_asked_to_stop_it_stops_after_that_epoch(config: Config, digits: Arrays) -> None:
-    asked: list[tuple[int, Metrics]] = []
+def test_a_fit_is_pruned_after_the_epoch_for_which_should_stop_is_true(
+    config: Config, digits: Arrays
+) -> None:
+    calls: list[tuple[int, Metrics]] = []
 
     def should_stop(epoch: int, metrics: Metrics) -> bool:
-        asked.append((epoch, metrics))
+        calls.append((epoch, metrics))
         return epoch == 2
 
     _, result = fitted(config, digits, should_stop=should_stop)
     assert result.status is TrialStatus.pruned
-    assert asked == [(1, result.history[0]), (2, result.history[1])]
+    assert calls == [(1, result.history[0]), (2, result.history[1])]
 
 
-def test_a_loss_that_is_not_finite_ends_it(config: Config, digits: Arrays) -> None:
+def test_a_fit_ends_as_diverged_when_the_loss_is_not_finite(config: Config, digits: Arrays) -> None:
     _, result = fitted(config, digits, replace(config.training, learning_rate=1e30))
     assert result.status is TrialStatus.diverged
     assert len(result.history) < 3
@@ -73,7 +75,7 @@ def test_a_loss_that_is_not_finite_ends_it(config: Config, digits: Arrays) -> No
 
 
 @pytest.mark.parametrize("restore", [False, True])
-def test_weights_are_the_last_epochs_or_the_best_ones(
+def test_the_model_holds_the_weights_of_the_last_or_the_best_epoch(
     config: Config, digits: Arrays, restore: bool
 ) -> None:
     training = replace(config.training, learning_rate=0.01, epochs=6, restore_best_weights=restore)
@@ -91,23 +93,21 @@ def test_weights_are_the_last_epochs_or_the_best_ones(
     assert result.best_epoch != 6  # else the test would show nothing
     expected = weights[result.best_epoch - 1] if restore else weights[-1]
     assert all((a == b).all() for a, b in zip(model.get_weights(), expected, strict=True))
-    assert result.validation is not None  # of these weights
+    assert result.validation is not None
     assert (result.validation.probabilities == predictor(model)(other_digits[0])).all()
-    of = result.history[result.best_epoch - 1 if restore else -1]
-    assert of["val/accuracy"] == pytest.approx(result.validation.accuracy)
-    assert of["val/loss"] == pytest.approx(result.validation.loss)
+    metrics = result.history[result.best_epoch - 1 if restore else -1]
+    assert metrics["val/accuracy"] == pytest.approx(result.validation.accuracy)
+    assert metrics["val/loss"] == pytest.approx(result.validation.loss)
 
 
-def test_validation_is_what_keras_says(config: Config, digits: Arrays) -> None:
+def test_validation_metrics_equal_those_of_keras(config: Config, digits: Arrays) -> None:
     model, result = fitted(config, digits)
     loss, accuracy = model.evaluate(digits[0], keras.utils.to_categorical(digits[1], 10), verbose=0)
     assert result.history[-1]["val/loss"] == pytest.approx(loss, rel=1e-5)
     assert result.history[-1]["val/accuracy"] == pytest.approx(accuracy)
 
 
-def test_the_loss_is_scaled_where_small_gradients_would_vanish(
-    config: Config, digits: Arrays
-) -> None:
+def test_the_loss_is_scaled_in_float16(config: Config, digits: Arrays) -> None:
     model, result = fitted(
         config, digits, replace(config.training, precision=Precision.mixed_float16)
     )
@@ -132,27 +132,6 @@ def test_fits_with_one_seed_are_equal(config: Config, digits: Arrays) -> None:
     assert losses(1) != losses(2)
 
 
-def test_noise_depends_on_seed_and_epoch_alone(composed: Composed, digits: Arrays) -> None:
-    """Dropout, shift, rotation and zoom each draw for themselves, and the same again for the
-    same epoch.
-    """
-    config = composed("training.augmentation.enabled=true")
-    model = build_model(config.model, config.training.augmentation, config.training.precision, 42)
-
-    def noise(seed: int, epoch: int) -> list[tuple[int, ...]]:
-        model(digits[0], training=True)  # whatever was drawn before
-        seed_noise(model, seed, epoch)
-        states = [
-            variable for variable in model.variables if variable.name == "seed_generator_state"
-        ]
-        return [tuple(np.asarray(state).tolist()) for state in states]
-
-    assert len(noise(1, 0)) == len(set(noise(1, 0))) == 4
-    assert noise(1, 0) == noise(1, 0)
-    assert not set(noise(1, 0)) & set(noise(1, 1))
-    assert not set(noise(1, 0)) & set(noise(2, 0))
-
-
 def test_an_augmented_fit_is_repeatable(composed: Composed, digits: Arrays) -> None:
     small = (
         "model.filters.conv1=2",
@@ -167,97 +146,56 @@ def test_an_augmented_fit_is_repeatable(composed: Composed, digits: Arrays) -> N
     assert losses[0] == losses[1]
 
 
-def epoch_orders(labels: np.ndarray, seed: int, done: int = 0) -> list[list[int]]:
-    """Which image comes when, in each of three epochs that is not done."""
-    images = np.zeros((len(labels), 32, 32, 1), np.float32)
-    images[:, 0, 0, 0] = np.arange(len(labels))
-    epoch, orders = tf.Variable(done, dtype=tf.int64), []
-    batches = _batches(images, labels, 10, seed, epoch)
-    assert len(batches) == len(list(batches))
-    for number in range(done, 3):
-        epoch.assign(number)
-        orders.append([int(pixel) for x, _ in batches for pixel in x[:, 0, 0, 0]])
-    return orders
-
-
-@pytest.mark.parametrize("at_once", [1, 16])
-def test_how_many_steps_are_one_call_changes_nothing(
-    config: Config, digits: Arrays, monkeypatch: pytest.MonkeyPatch, at_once: int
+@pytest.mark.parametrize("steps", [1, 16])
+def test_the_number_of_steps_in_one_call_changes_no_number(
+    config: Config, digits: Arrays, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
-    monkeypatch.setattr("svhn_sweep.training.fit.STEPS_PER_CALL", at_once)
-    training = replace(
-        config.training, batch_size=3, epochs=2
-    )  # 64 digits: 22 steps, the last with one of them
+    monkeypatch.setattr("svhn_sweep.training.fit.MAX_STEPS_PER_CALL", steps)
+    # 64 digits in 22 steps, the last with one digit
+    training = replace(config.training, batch_size=3, epochs=2)
     model, result = fitted(config, digits, training)
-    monkeypatch.setattr("svhn_sweep.training.fit.STEPS_PER_CALL", 5)
-    other, others = fitted(config, digits, training)
+    monkeypatch.setattr("svhn_sweep.training.fit.MAX_STEPS_PER_CALL", 5)
+    other_model, other_result = fitted(config, digits, training)
     assert [metrics["train/loss"] for metrics in result.history] == [
-        metrics["train/loss"] for metrics in others.history
+        metrics["train/loss"] for metrics in other_result.history
     ]
-    assert all(
-        np.array_equal(*pair) for pair in zip(model.get_weights(), other.get_weights(), strict=True)
-    )
+    for a, b in zip(model.get_weights(), other_model.get_weights(), strict=True):
+        assert np.array_equal(a, b)
 
 
-def traces(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
-    """Gets an entry whenever TensorFlow traces this step of a model."""
-    traced: list[object] = []
+def record_traces(monkeypatch: pytest.MonkeyPatch, name: str) -> list[object]:
+    """Returns a list that gets an entry whenever TensorFlow traces this step of a model."""
+    traces: list[object] = []
     step = getattr(keras.Sequential, name)
 
-    def count(*given: object) -> object:
-        traced.append(given)
-        return step(*given)
+    def record(*arguments: object) -> object:
+        traces.append(arguments)
+        return step(*arguments)
 
-    monkeypatch.setattr(keras.Sequential, name, count)
-    return traced
+    monkeypatch.setattr(keras.Sequential, name, record)
+    return traces
 
 
-def test_a_step_is_traced_once(
+def test_a_training_step_is_traced_once(
     config: Config, digits: Arrays, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Variables that are made in the first step would have it traced a second time."""
-    traced = traces(monkeypatch, "train_step")
+    """Variables that the first step creates would cause a second trace."""
+    traces = record_traces(monkeypatch, "train_step")
     fitted(config, digits)
-    assert len(traced) == 1
+    assert len(traces) == 1
 
 
 def test_a_saved_model_predicts_with_one_trace(
     config: Config, digits: Arrays, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    traced = traces(monkeypatch, "predict_step")
+    traces = record_traces(monkeypatch, "predict_step")
     model, _ = fitted(config, digits)
     model.save(tmp_path / "model.keras")
     keras.models.load_model(tmp_path / "model.keras").predict(digits[0], batch_size=8, verbose=0)
-    assert len(traced) == 1
+    assert len(traces) == 1
 
 
-def test_each_epoch_shows_every_image_once_in_its_own_order(digits: Arrays) -> None:
-    orders = epoch_orders(digits[1], seed=1)
-    assert all(sorted(order) == list(range(64)) for order in orders)
-    assert orders[0] != orders[1] != orders[2]
-    assert orders == epoch_orders(digits[1], seed=1)
-    assert orders != epoch_orders(digits[1], seed=2)
-    assert orders[2:] == epoch_orders(digits[1], seed=1, done=2)
-
-
-def test_the_end_of_a_fit_waits_for_no_autotuner(digits: Arrays) -> None:
-    """tf.data's autotune thread sleeps ever longer, and destroying the iterator joins it: 20 to
-    40 s after a fit.
-    """
-    assert (
-        _batches(*digits, 10, 1, tf.Variable(0, dtype=tf.int64)).options().autotune.enabled is False
-    )
-
-
-def test_images_keep_their_labels(digits: Arrays) -> None:
-    images = np.broadcast_to(
-        digits[1].astype(np.float32)[:, None, None, None], (64, 32, 32, 1)
-    ).copy()
-    for x, y in _batches(images, digits[1], 10, 1, tf.Variable(0, dtype=tf.int64)):
-        assert (np.argmax(y, axis=1) == np.asarray(x)[:, 0, 0, 0]).all()
-
-
-def test_the_learning_rate_falls_on_a_plateau(config: Config, digits: Arrays) -> None:
+def test_the_learning_rate_is_reduced_on_a_plateau(config: Config, digits: Arrays) -> None:
     plateau = replace(
         config.training.reduce_on_plateau,
         enabled=True,

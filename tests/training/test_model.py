@@ -7,9 +7,11 @@ import pytest
 import tensorflow as tf
 
 from svhn_sweep.config.schema import Config
-from svhn_sweep.training.model import build_model, summary
+from svhn_sweep.training import model as models
+from svhn_sweep.training.model import build_model, seed_noise, summary
 
 Composed = Callable[..., Config]
+Arrays = tuple[np.ndarray, np.ndarray]
 
 
 def built(config: Config) -> keras.Sequential:
@@ -40,7 +42,7 @@ def built(config: Config) -> keras.Sequential:
         ),
     ],
 )
-def test_baseline_has_the_notebooks_layers_and_parameters(
+def test_a_baseline_has_the_notebooks_layers_and_parameters(
     composed: Composed, model: str, layers: str, parameters: list[int], total: int, trainable: int
 ) -> None:
     network = built(composed(f"model={model}"))
@@ -53,35 +55,32 @@ def test_baseline_has_the_notebooks_layers_and_parameters(
 
 @pytest.mark.parametrize("model", ["model1", "model2"])
 def test_pooling_first_changes_neither_function_nor_gradients(
-    composed: Composed, digits: tuple[np.ndarray, np.ndarray], model: str
+    composed: Composed, digits: Arrays, model: str
 ) -> None:
     network = built(composed(f"model={model}", "model.dropout=0"))
-    order = list(network.layers)
-    for at in [
-        at for at, layer in enumerate(order) if isinstance(layer, keras.layers.MaxPooling2D)
-    ]:
-        order[at], order[at + 1] = order[at + 1], order[at]
-    notebook = keras.Sequential([keras.Input((32, 32, 1)), *order])
+    layers = list(network.layers)
+    for index, layer in enumerate(network.layers):
+        if isinstance(layer, keras.layers.MaxPooling2D):
+            layers[index : index + 2] = reversed(layers[index : index + 2])
+    notebook = keras.Sequential([keras.Input((32, 32, 1)), *layers])
     assert np.array_equal(
         network.predict(digits[0], verbose=0), notebook.predict(digits[0], verbose=0)
     )
-    for ours, theirs in zip(
+    for actual, expected in zip(
         gradients(network, digits[0]), gradients(notebook, digits[0]), strict=True
     ):
-        assert np.allclose(ours, theirs, rtol=1e-4, atol=1e-6)
+        assert np.allclose(actual, expected, rtol=1e-4, atol=1e-6)
 
 
 def gradients(network: keras.Model, images: np.ndarray) -> list[np.ndarray]:
-    """Of the surprise that each digit is a 3, by all weights."""
+    """The gradients of the loss with respect to all weights, if each digit is a 3."""
     with tf.GradientTape() as tape:
         loss = -tf.reduce_mean(tf.math.log(network(images, training=True)[:, 3]))
-    return [
-        np.asarray(each)
-        for each in tape.gradient(loss, [weight.value for weight in network.trainable_weights])
-    ]
+    weights = [weight.value for weight in network.trainable_weights]
+    return [np.asarray(gradient) for gradient in tape.gradient(loss, weights)]
 
 
-def test_convolutions_are_the_notebooks(composed: Composed) -> None:
+def test_layers_have_the_notebooks_options(composed: Composed) -> None:
     network = built(composed())
     for layer in network.layers:
         if isinstance(layer, keras.layers.Conv2D):
@@ -93,36 +92,34 @@ def test_convolutions_are_the_notebooks(composed: Composed) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "names_gone"),
+    ("override", "missing"),
     [("model.dropout=0", {"dropout"}), ("model.batch_norm=false", {"batch_norm1", "batch_norm2"})],
 )
-def test_what_is_off_is_no_layer(composed: Composed, override: str, names_gone: set[str]) -> None:
+def test_what_is_disabled_is_no_layer(composed: Composed, override: str, missing: set[str]) -> None:
     with_layers = {layer.name for layer in built(composed()).layers}
     without = {layer.name for layer in built(composed(override)).layers}
-    assert with_layers - without == names_gone
+    assert with_layers - without == missing
 
 
-def test_filters_are_reached_by_name(composed: Composed) -> None:
+def test_filters_are_set_by_the_name_of_the_convolution(composed: Composed) -> None:
     network = built(composed("model.filters.conv3=7"))
     assert network.get_layer("conv3").filters == 7
 
 
-def test_raw_pixels_in_probabilities_out(
-    composed: Composed, digits: tuple[np.ndarray, np.ndarray]
-) -> None:
+def test_a_model_maps_raw_pixels_to_probabilities(composed: Composed, digits: Arrays) -> None:
     network = built(composed())
     rescaled = keras.Model(network.inputs, network.get_layer("rescale").output)
     assert np.allclose(rescaled.predict(digits[0], verbose=0), digits[0] / 255)
     assert np.allclose(network.predict(digits[0], verbose=0).sum(axis=1), 1, atol=1e-5)
 
 
-def test_same_seed_same_weights(composed: Composed) -> None:
+def test_initial_weights_depend_on_the_seed(composed: Composed) -> None:
     first, second, other = (built(composed(f"seed={seed}")).get_weights() for seed in (1, 1, 2))
     assert all((a == b).all() for a, b in zip(first, second, strict=True))
     assert any((a != b).any() for a, b in zip(first, other, strict=True))
 
 
-def test_initial_weights_do_not_depend_on_the_process_wide_random_state(composed: Composed) -> None:
+def test_initial_weights_do_not_depend_on_pythons_random_state(composed: Composed) -> None:
     random.seed(1)
     first = built(composed()).get_weights()
     random.seed(2)
@@ -131,17 +128,19 @@ def test_initial_weights_do_not_depend_on_the_process_wide_random_state(composed
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_precision_is_the_layers_not_the_process(composed: Composed, precision: str) -> None:
+def test_the_precision_is_set_on_the_layers_not_globally(
+    composed: Composed, precision: str
+) -> None:
     network = built(composed(f"training.precision=mixed_{precision}"))
     assert keras.config.dtype_policy().name == "float32"
     assert {str(weights.dtype) for weights in network.trainable_variables} == {"float32"}
-    computed_in = {layer.name: layer.compute_dtype for layer in network.layers}
-    assert computed_in["conv1"] == precision
-    assert computed_in["rescale"] == computed_in["digits"] == "float32"
+    dtypes = {layer.name: layer.compute_dtype for layer in network.layers}
+    assert dtypes["conv1"] == precision
+    assert dtypes["rescale"] == dtypes["digits"] == "float32"
 
 
-def test_augmentation_shifts_turns_and_zooms_in_training_only(
-    composed: Composed, digits: tuple[np.ndarray, np.ndarray]
+def test_augmentation_shifts_rotates_and_zooms_in_training_only(
+    composed: Composed, digits: Arrays
 ) -> None:
     network = built(
         composed("training.augmentation.enabled=true", "model.dropout=0", "model.batch_norm=false")
@@ -152,6 +151,53 @@ def test_augmentation_shifts_turns_and_zooms_in_training_only(
         "augment_zoom",
     ]
     assert network.count_params() == 164362 - 128 - 256
-    plain, again = network(digits[0], training=False), network(digits[0], training=False)
-    assert (np.asarray(plain) == np.asarray(again)).all()
-    assert (np.asarray(plain) != np.asarray(network(digits[0], training=True))).any()
+    first, second, training = (
+        np.asarray(network(digits[0], training=training)) for training in (False, False, True)
+    )
+    assert (first == second).all()
+    assert (first != training).any()
+
+
+def test_noise_depends_on_seed_and_epoch_alone(composed: Composed, digits: Arrays) -> None:
+    """Dropout, shift, rotation and zoom have a state each, which is the same in the same epoch."""
+    network = built(composed("training.augmentation.enabled=true"))
+
+    def states(seed: int, epoch: int) -> list[tuple[int, ...]]:
+        network(digits[0], training=True)  # changes the states
+        seed_noise(network, seed, epoch)
+        return [
+            tuple(np.asarray(variable).tolist())
+            for variable in network.variables
+            if variable.name == "seed_generator_state"
+        ]
+
+    assert len(states(1, 0)) == len(set(states(1, 0))) == 4
+    assert states(1, 0) == states(1, 0)
+    assert not set(states(1, 0)) & set(states(1, 1))
+    assert not set(states(1, 0)) & set(states(2, 0))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "n_random"),
+    [
+        ([], 1),
+        (["model.dropout=0", "training.augmentation.enabled=true"], 3),
+        (["training.augmentation.enabled=true"], 4),
+    ],
+    ids=["dropout", "augmentation", "both"],
+)
+def test_random_layers_whose_states_are_not_found_are_an_error(
+    composed: Composed, monkeypatch: pytest.MonkeyPatch, overrides: list[str], n_random: int
+) -> None:
+    """As if Keras had renamed the variable: nothing would be seeded."""
+    network = built(composed(*overrides))
+    monkeypatch.setattr(models, "SEED_VARIABLE", "another_name")
+    with pytest.raises(RuntimeError, match=rf"another_name .* has 0 of them in {n_random} such"):
+        seed_noise(network, 1, 0)
+
+
+def test_a_model_without_random_layers_needs_no_states(composed: Composed) -> None:
+    network = built(composed("model.dropout=0"))
+    before = [np.asarray(variable).tolist() for variable in network.variables]
+    seed_noise(network, 1, 0)
+    assert [np.asarray(variable).tolist() for variable in network.variables] == before

@@ -1,1 +1,1 @@
-"""What a sweep is about to do: settings, search space, one plan for each model."""
+"""Turns settings and overrides into plans: one study for each model."""

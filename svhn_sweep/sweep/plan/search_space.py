@@ -1,7 +1,7 @@
-"""The search space: what Optuna may try for a key, from what Hydra's override grammar says."""
+"""Optuna's distributions from overrides in Hydra's grammar, and the points in them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 import numpy as np
@@ -19,60 +19,60 @@ from optuna.distributions import (
     IntDistribution,
 )
 
+from svhn_sweep.config.overrides import Value, override_value
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.provenance import quoted
 
-Value = str | int | float | bool | None
 Numeric = IntDistribution | FloatDistribution
 
 
-def distribution(override: Override, baseline: Value) -> BaseDistribution:
-    """What Optuna draws from for one key.
+def to_distribution(override: Override, baseline: Value) -> BaseDistribution:
+    """Converts a sweep override into the distribution of one key.
 
-    A choice or a list of values is categorical, `range` excludes its end, `interval` includes both;
-    the tag `log` draws by the logarithm. Shuffling changes nothing: a study that is resumed needs
-    the same order.
+    `choice` and lists of values become categorical, `range` excludes its end, `interval` includes
+    both ends, and the tag `log` makes it logarithmic. Shuffling is ignored, since a resumed study
+    needs the same order.
 
     Args:
-        override: parsed by Hydra from text.
-        baseline: the key's value in the config around which is searched; it must be in the space.
-            An integer makes an interval with whole bounds one of integers, a float makes the
-            integers of a choice floats.
+        override: Parsed by Hydra.
+        baseline: The key's value in the baseline, which the distribution must contain. If it is
+            an integer, an interval with integral bounds has integers only; if it is a float, the
+            integers of a choice become floats.
 
     Raises:
-        ConfigError: not a space, one that Optuna cannot draw from, of fewer than two points, or
-            without the baseline.
+        ConfigError: It is no sweep, Optuna cannot draw from it, it has fewer than two points, or
+            it does not contain the baseline.
     """
     sweep = override.value()
-    space: CategoricalDistribution | Numeric
+    distribution: CategoricalDistribution | Numeric
     if isinstance(sweep, ChoiceSweep):
-        space = _choice(sweep, override, baseline)
+        distribution = _choice(sweep, override, baseline)
     elif isinstance(sweep, RangeSweep):
-        space = _range(sweep, override)
+        distribution = _range(sweep, override)
     elif isinstance(sweep, IntervalSweep):
-        space = _interval(sweep, override, baseline)
+        distribution = _interval(sweep, override, baseline)
     else:
         raise _error(override, "be choice(...), values between commas, range(...) or interval(...)")
-    if type(baseline) is int and _gives_floats(space):
+    if type(baseline) is int and _has_floats(distribution):
         raise _error(
             override,
             f"be searched in integers like the baseline's {baseline}, for example with int(...),",
         )
-    if not _contains(space, baseline):
+    if not _contains(distribution, baseline):
         raise ConfigError(
-            f"{override.key_or_group}: the baseline's "
-            f"{quoted(baseline)} must be in its own search space "
-            f"but that is {override.get_value_string()}."
+            f"{override.key_or_group}: the baseline's {override_value(baseline)} must be in its "
+            f"own search space but that is {override.get_value_string()}."
         )
-    return space
+    return distribution
 
 
-def exact(distribution: BaseDistribution, value: Value) -> Value:
-    """The point that a sampler means: it draws 0.1 + 2 * 0.1, which is not the 0.3 of range(0.1,
-    0.5, 0.1).
+def snap_to_step(distribution: BaseDistribution, value: Value) -> Value:
+    """Rounds a value drawn from a stepped float distribution to the nearest exact step.
 
-    Stepped floats are no categories, although those would come out as written: a sampler is to know
-    that 0.3 lies between 0.2 and 0.4.
+    Optuna draws 0.1 + 2 * 0.1, which is not the 0.3 of range(0.1, 0.5, 0.1). Categories would keep
+    the exact values, but then a sampler would not know that 0.3 lies between 0.2 and 0.4.
+
+    Returns:
+        The rounded value; values of other distributions are returned as they are.
     """
     if not isinstance(distribution, FloatDistribution) or distribution.step is None:
         return value
@@ -82,17 +82,10 @@ def exact(distribution: BaseDistribution, value: Value) -> Value:
     return float(low + round((_decimal(value) - low) / step) * step)
 
 
-def to_override(key: str, value: Value) -> str:
-    """The override key=value, which Hydra parses back to the same value and type; of floats,
-    every digit.
-    """
-    return f"{key}={quoted(value)}"
-
-
-def describe(distribution: BaseDistribution) -> str:
-    """The space in a few words, such as `8 to 32 in steps of 8` or `1e-04 to 1e-02, log`."""
+def format_distribution(distribution: BaseDistribution) -> str:
+    """Formats a distribution, for example `8 to 32 in steps of 8` or `1e-04 to 1e-02, log`."""
     if isinstance(distribution, CategoricalDistribution):
-        return f"one of {', '.join(map(quoted, distribution.choices))}"
+        return f"one of {', '.join(map(override_value, distribution.choices))}"
     assert isinstance(distribution, Numeric)
     ends = (distribution.low, distribution.high)
     step = distribution.step
@@ -106,32 +99,40 @@ def describe(distribution: BaseDistribution) -> str:
     return f"{low} to {high}" + ("" if every_number else f" in steps of {step:.15g}")
 
 
-def size(distributions: Mapping[str, BaseDistribution]) -> int | None:
-    """How many points there are in all; None if a distribution is continuous."""
+def bounds(distribution: BaseDistribution) -> Sequence[Value]:
+    """Returns the lowest and the highest value of a range, or all values of a choice."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices
+    assert isinstance(distribution, Numeric)
+    return distribution.low, distribution.high
+
+
+def grid_size(space: Mapping[str, BaseDistribution]) -> int | None:
+    """Counts the points of a search space; None if a distribution is continuous."""
     points = 1
-    for space in distributions.values():
-        if isinstance(space, CategoricalDistribution):
-            points *= len(space.choices)
+    for distribution in space.values():
+        if isinstance(distribution, CategoricalDistribution):
+            points *= len(distribution.choices)
             continue
-        assert isinstance(space, Numeric)
-        if space.step is None:
+        assert isinstance(distribution, Numeric)
+        if distribution.step is None:
             return None
-        points *= int((_decimal(space.high) - _decimal(space.low)) / _decimal(space.step)) + 1
+        length = _decimal(distribution.high) - _decimal(distribution.low)
+        points *= int(length / _decimal(distribution.step)) + 1
     return points
 
 
 def _choice(sweep: ChoiceSweep, override: Override, baseline: Value) -> CategoricalDistribution:
     values = [item.text if isinstance(item, QuotedString) else item for item in sweep.list]
-    scalars = [item for item in values if item is None or isinstance(item, str | int | float)]
+    scalars = [value for value in values if value is None or isinstance(value, str | int | float)]
     _require(
         len(scalars) == len(values), override, "be chosen among strings, numbers, booleans and null"
     )
     if isinstance(baseline, float):
-        scalars = [float(item) if type(item) is int else item for item in scalars]
+        scalars = [float(value) if type(value) is int else value for value in scalars]
     _require(len(scalars) > 1, override, "have at least two values")
-    _require(
-        len(set(scalars)) == len(scalars), override, "have each value once"
-    )  # true is Optuna's 1
+    # 1, 1.0 and true are one value to Optuna.
+    _require(len(set(scalars)) == len(scalars), override, "have each value once")
     return CategoricalDistribution(scalars)
 
 
@@ -166,34 +167,34 @@ def _interval(sweep: IntervalSweep, override: Override, baseline: Value) -> Nume
     _require(math.isfinite(low) and math.isfinite(high), override, "have finite bounds")
     _require(low < high, override, "have a lower bound less than the upper")
     _require(not log or low > 0, override, "have a lower bound greater than 0 for log")
-    # Hydra's interval(16, 64) has the bounds 16.0 and 64.0; only int(interval(16, 64)) arrives with
-    # integers.
-    whole = float(low).is_integer() and float(high).is_integer()
-    if isinstance(low, int) or (type(baseline) is int and whole):
+    # Hydra parses interval(16, 64) as 16.0 and 64.0; only int(interval(16, 64)) keeps integers.
+    integral = float(low).is_integer() and float(high).is_integer()
+    if isinstance(low, int) or (type(baseline) is int and integral):
         return IntDistribution(int(low), int(high), log=log)
     return FloatDistribution(low, high, log=log)
 
 
-def _contains(space: CategoricalDistribution | Numeric, value: Value) -> bool:
-    if isinstance(space, CategoricalDistribution):
-        return value in space.choices
+def _contains(distribution: CategoricalDistribution | Numeric, value: Value) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
     if not isinstance(value, int | float) or isinstance(value, bool):
         return False
-    if isinstance(space, IntDistribution):
-        return space.low <= value <= space.high and (value - space.low) % space.step == 0
-    point = exact(space, value)
+    low = distribution.low
+    if isinstance(distribution, IntDistribution):
+        return low <= value <= distribution.high and (value - low) % distribution.step == 0
+    point = snap_to_step(distribution, value)
     assert isinstance(point, float)
-    return space.low <= point <= space.high and math.isclose(point, value)
+    return low <= point <= distribution.high and math.isclose(point, value)
 
 
-def _gives_floats(space: BaseDistribution) -> bool:
-    if isinstance(space, CategoricalDistribution):
-        return any(isinstance(choice, float) for choice in space.choices)
-    return isinstance(space, FloatDistribution)
+def _has_floats(distribution: BaseDistribution) -> bool:
+    if isinstance(distribution, CategoricalDistribution):
+        return any(isinstance(choice, float) for choice in distribution.choices)
+    return isinstance(distribution, FloatDistribution)
 
 
-def _require(holds: bool, override: Override, rule: str) -> None:
-    if not holds:
+def _require(condition: bool, override: Override, rule: str) -> None:
+    if not condition:
         raise _error(override, rule)
 
 
@@ -204,7 +205,5 @@ def _error(override: Override, rule: str) -> ConfigError:
 
 
 def _decimal(number: float) -> Decimal:
-    """The number as it is written: in decimals, 0.9 is three times 0.3 and the end of range(0,
-    0.9, 0.3).
-    """
-    return Decimal(repr(+number))  # +true is 1
+    """The number as written: 0.9 is 3 * 0.3, and so the excluded end of range(0, 0.9, 0.3)."""
+    return Decimal(repr(+number))  # +True is 1

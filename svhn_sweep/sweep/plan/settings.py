@@ -1,5 +1,6 @@
-"""The schema of conf/hydra/sweeper/optuna.yaml: types and rules. Quick to import: the door
-registers it.
+"""The schema of conf/hydra/sweeper/optuna.yaml: types and rules.
+
+The command line imports this module at every start, so it must not import Optuna.
 """
 
 import re
@@ -11,37 +12,24 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from svhn_sweep.config.schema import check, identifier, number
+from svhn_sweep.config.rules import check_values, constrained, identifier, number, one_of
 
-LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"  # conf/config.yaml's
+LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"  # as in conf/config.yaml
 SWEEPER = "hydra_plugins.svhn_sweep_optuna.OptunaSweeper"
 
 
 class Metric(StrEnum):
-    """What a study optimises, of each trial's epochs the best; the values are MLflow's keys."""
+    """The metrics that a study can optimize, by their MLflow keys."""
 
     val_accuracy = "val/accuracy"
     val_loss = "val/loss"
 
 
-class OneOf:
-    """The rule for a text that is one of a few."""
-
-    def __init__(self, *options: str) -> None:
-        self.options = options
-
-    def __contains__(self, value: object) -> bool:
-        return value in self.options
-
-    def __str__(self) -> str:
-        return f"one of {', '.join(self.options)}"
-
-
+@dataclass(frozen=True)
 class WorkerCount:
-    """The rule for `workers` and `workers_per_gpu`."""
+    """Accepts `auto` and the numbers from 1 to `at_most`, as strings."""
 
-    def __init__(self, at_most: int) -> None:
-        self.at_most = at_most
+    at_most: int
 
     def __contains__(self, value: object) -> bool:
         return value == "auto" or (str(value).isdecimal() and 1 <= int(str(value)) <= self.at_most)
@@ -51,7 +39,7 @@ class WorkerCount:
 
 
 class ClusterAddress:
-    """The rule for `cluster`."""
+    """Accepts `auto` and HOST:PORT."""
 
     def __contains__(self, value: object) -> bool:
         return value == "auto" or re.fullmatch(r"[^\s/]+:\d+", str(value)) is not None
@@ -60,13 +48,16 @@ class ClusterAddress:
         return "null, auto or HOST:PORT"
 
 
-def one_of(*options: str) -> Any:
-    """A mandatory text that is one of these."""
-    return field(default=MISSING, metadata={"rule": OneOf(*options)})
-
-
 @dataclass
 class PrunerConfig:
+    """The Optuna pruner.
+
+    Attributes:
+        name: The kind of pruner.
+        startup_trials: The complete trials before the median pruner begins.
+        min_resource: The epochs of a trial before it can be pruned.
+    """
+
     name: str = one_of("none", "median", "successive_halving", "hyperband")
     startup_trials: int = number(at_least=0, at_most=1_000_000)
     min_resource: int = number(at_least=0, at_most=1_000_000)
@@ -74,12 +65,41 @@ class PrunerConfig:
 
 @dataclass
 class ConfirmConfig:
+    """The confirmation of the best config.
+
+    Attributes:
+        seeds: The fresh seeds that the best config and its baseline are both trained with.
+    """
+
     seeds: int = number(at_least=2, at_most=1000)
 
 
 @dataclass
 class SweeperConfig:
-    """How a sweep goes about it."""
+    """The settings of a sweep: everything below `hydra.sweeper`.
+
+    Attributes:
+        _target_: Hydra's sweeper plugin.
+        params: Overrides that have precedence over conf/search_space/, by config key.
+        study_name: The name of the study; None derives it from all that makes trials comparable.
+        storage: The URL of Optuna's database; None means optuna.db in the current folder.
+        n_trials: The finished trials of each study: complete, pruned or failed.
+        timeout: Seconds before the search stops; None means no limit.
+        target_value: The search stops once the metric reaches this value; None means never.
+        metric: What a study optimizes: the best value over the epochs of a trial.
+        sampler: The Optuna sampler.
+        pruner: The Optuna pruner.
+        workers: The number of trials that are trained at a time.
+        workers_per_gpu: The number of trials that share a GPU, with `workers=auto`.
+        devices: GPU indices, or `cpu`; None means all GPUs or else the CPU.
+        max_trials_per_worker: The trials after which a worker process is replaced.
+        trial_timeout: Seconds after which a trial has failed; None means no limit.
+        max_consecutive_failures: The failed trials in a row that end the sweep.
+        cluster: The Ray cluster that trains; None means this machine.
+        confirm: The confirmation of the best config; None skips it, the test evaluation and
+            the registration.
+        dry_run: Whether the plan is only shown.
+    """
 
     _target_: str = SWEEPER
     params: dict[str, Any] = field(default_factory=dict)
@@ -91,43 +111,43 @@ class SweeperConfig:
     metric: str = one_of(*Metric)
     sampler: str = one_of("tpe", "random", "qmc")
     pruner: PrunerConfig = field(default_factory=PrunerConfig)
-    workers: str = field(default=MISSING, metadata={"rule": WorkerCount(1024)})
-    workers_per_gpu: str = field(default=MISSING, metadata={"rule": WorkerCount(64)})
+    workers: str = constrained(WorkerCount(1024))
+    workers_per_gpu: str = constrained(WorkerCount(64))
     devices: list[str] | None = MISSING
     max_trials_per_worker: int = number(at_least=1, at_most=1_000_000)
     trial_timeout: float | None = number(above=0)
     max_consecutive_failures: int = number(at_least=1, at_most=1_000_000)
-    cluster: str | None = field(default=MISSING, metadata={"rule": ClusterAddress()})
+    cluster: str | None = constrained(ClusterAddress())
     confirm: ConfirmConfig | None = field(default_factory=ConfirmConfig)
     dry_run: bool = MISSING
 
     @property
     def maximize(self) -> bool:
-        """Whether more of the metric is better."""
+        """Whether a higher value of the metric is better."""
         return self.metric.endswith("accuracy")
-
-    def best(self, values: Iterable[float]) -> float:
-        """Of some values of the metric."""
-        return max(values) if self.maximize else min(values)
 
     @property
     def direction(self) -> str:
-        """The same in Optuna's word."""
+        """Optuna's direction: `maximize` or `minimize`."""
         return "maximize" if self.maximize else "minimize"
+
+    def best_value(self, values: Iterable[float]) -> float:
+        """Returns the best of these values of the metric."""
+        return max(values) if self.maximize else min(values)
 
 
 def register() -> None:
-    """Make the schema known to Hydra under the name that conf/ uses."""
+    """Registers the schema with Hydra under the name that conf/ uses."""
     ConfigStore.instance().store(group="hydra/sweeper", name="optuna_schema", node=SweeperConfig)
 
 
-def from_composed(hydra: DictConfig) -> SweeperConfig:
-    """The settings that Hydra composed below `hydra.sweeper`.
+def to_sweeper_config(hydra: DictConfig) -> SweeperConfig:
+    """Converts Hydra's own config into the checked settings of a sweep.
 
     Raises:
-        ConfigError: a value breaks its rule.
+        ConfigError: A value is missing or breaks its rule.
     """
     settings = OmegaConf.to_object(hydra.sweeper)
-    assert isinstance(settings, SweeperConfig)  # the schema stands first in optuna.yaml
-    check(settings, "hydra.sweeper.")
+    assert isinstance(settings, SweeperConfig)  # the first entry of optuna.yaml's defaults list
+    check_values(settings, "hydra.sweeper.")
     return settings

@@ -29,8 +29,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 
 from svhn_sweep.sweep.plan.formatting import format_difference, format_metric, short_names
 from svhn_sweep.sweep.report.leaderboard import Row, keys_of, rows
-from svhn_sweep.sweep.selection.confusion_differences import Confusions
-from svhn_sweep.sweep.study.intermediate_values import finite_values, sign_of
+from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
+from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
 
 BLUE, ORANGE, _, RED = sns.color_palette("colorblind")[:4]
 GREY, DPI = "0.55", 150
@@ -38,7 +38,7 @@ ENOUGH = 8  # complete trials; the importances of fewer are noise
 
 
 def save_all(
-    study: optuna.Study, metric: str, confusions: Confusions | None, folder: Path
+    study: optuna.Study, metric: str, confusions: ConfusionMatrices | None, folder: Path
 ) -> list[Path]:
     """Write each figure to the folder, named as its function, at any stage of the study."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def save_all(
 def history(study: optuna.Study, metric: str) -> Figure:
     """Each trial's value by its number, and the best value so far."""
     found = rows(study)
-    sign = sign_of(study)
+    sign = direction_sign(study)
     if not found:
         return _words(f"{metric} of each trial", "No trial has started yet.")
     figure = _figure(_headline(found, metric), 10, 4.6)
@@ -104,7 +104,7 @@ def importances(study: optuna.Study, metric: str) -> Figure:
 def parallel_coordinates(study: optuna.Study, metric: str) -> Figure:
     """One line for each complete trial, through its params to its value."""
     found = [row for row in reversed(rows(study)) if row.rank]
-    sign = sign_of(study)
+    sign = direction_sign(study)
     if not found:
         return _words("Hyperparameters and value of each trial", "No trial is complete yet.")
     keys = keys_of(found)
@@ -155,7 +155,7 @@ def slices(study: optuna.Study, metric: str) -> Figure:
     for axes, key in zip(panels.flat, keys, strict=False):
         having = [row for row in found if key in row.params]
         (places, ticks) = _scale(study, key)
-        window = _value_axis(axes, found, sign_of(study), metric)
+        window = _value_axis(axes, found, direction_sign(study), metric)
         _scatter(axes, having, [places[row.params[key]] for row in having], window, late)
         axes.set(xlim=(-0.06, 1.06), xlabel=short_names(keys)[key], xticks=list(ticks))
         axes.set_xticklabels(list(ticks.values()))
@@ -182,7 +182,7 @@ def learning_curves(study: optuna.Study, metric: str) -> Figure:
         for row in reversed([row for row in found if curves[row.number]]):
             epochs = curves[row.number]
             axes.plot(list(epochs), list(epochs.values()), markevery=[-1], **_curve_style(row))
-        _value_axis(axes, found, sign_of(study), metric)
+        _value_axis(axes, found, direction_sign(study), metric)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     whole.autoscale(axis="y")
@@ -191,7 +191,7 @@ def learning_curves(study: optuna.Study, metric: str) -> Figure:
     return figure
 
 
-def confusion_difference(confusions: Confusions) -> Figure:
+def confusion_difference(confusions: ConfusionMatrices) -> Figure:
     """Best minus baseline in each cell; the colour says whether that is better, wherever it
     stands.
     """
@@ -221,7 +221,8 @@ def confusion_difference(confusions: Confusions) -> Figure:
         },
     )
     axes.tick_params(axis="y", rotation=0)
-    axes.set(xlabel="\n".join(["predicted digit", "", *confusions.named()]), ylabel="true digit")
+    changes = confusions.format_changes()
+    axes.set(xlabel="\n".join(["predicted digit", "", *changes]), ylabel="true digit")
     mean = f"; means over {confusions.runs} runs each" if confusions.runs > 1 else ""
     axes.set_title(f"on the diagonal more is better, beside it fewer{mean}", fontsize=10)
     return figure

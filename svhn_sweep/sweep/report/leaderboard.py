@@ -12,7 +12,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.sweep.plan.formatting import format_metric, format_param, short_names
-from svhn_sweep.sweep.study.intermediate_values import finite_values, sign_of
+from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
 
 CELL = 160  # characters; MLflow cuts a description off at 8,000
 
@@ -42,7 +42,7 @@ def rows(study: optuna.Study) -> list[Row]:
     """Started trials: complete ones best first, pruned ones likewise, diverged or failed,
     running; ties by number.
     """
-    sign = sign_of(study)
+    sign = direction_sign(study)
     places = {"complete": 0, "pruned": 1, "running": 3, "interrupted": 3}
     started = [
         trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING

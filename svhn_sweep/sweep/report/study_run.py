@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from svhn_sweep.config.schema import flatten, source_of
-from svhn_sweep.files import write_whole
-from svhn_sweep.provenance import code, command
+from svhn_sweep.config.overrides import shell_command
+from svhn_sweep.config.schema import flatten, source_name
+from svhn_sweep.files import write_atomically
+from svhn_sweep.provenance import code_tags
 from svhn_sweep.sweep.plan.formatting import format_difference
-from svhn_sweep.sweep.plan.search_space import describe
+from svhn_sweep.sweep.plan.search_space import format_distribution
 from svhn_sweep.sweep.report import leaderboard
-from svhn_sweep.sweep.selection.confusion_differences import Confusions
+from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking import markdown, saved_views, tracking_uri
 from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar, history
@@ -57,11 +58,11 @@ class StudyRun:
             name=study.plan.name,
             experiment=experiment_name(study.plan.config),
             store=tracking_uri.address(),
-            tags=tags | code(),
+            tags=tags | code_tags(),
         )
         shown = _views(study, explored)
         for key, (name, state) in shown.items():
-            self.journal.view(key, name, json.dumps(state))
+            self.journal.set_view(key, name, json.dumps(state))
         pages = {
             name: saved_views.page(key, markdown.EXPERIMENT_ID) for key, (name, _) in shown.items()
         }
@@ -69,26 +70,26 @@ class StudyRun:
         self._write("command.txt", sweep_command + "\n")
         self._write(
             "search_space.txt",
-            "".join(f"{key}: {describe(d)}\n" for key, d in study.plan.space.items()),
+            "".join(f"{key}: {format_distribution(d)}\n" for key, d in study.plan.space.items()),
         )
 
     def update(self) -> list[leaderboard.Row]:
         """After a trial has ended: leaderboard, description, each complete trial's distance to
         the baseline.
         """
-        rows = leaderboard.rows(self.study.optuna)
+        rows = leaderboard.rows(self.study.optuna_study)
         metric = self.study.settings.metric
         folder = self.journal.folder
         try:
-            write_whole(folder / "leaderboard.csv", leaderboard.to_csv(rows))
-            write_whole(folder / "leaderboard.md", leaderboard.to_markdown(rows, metric))
+            write_atomically(folder / "leaderboard.csv", leaderboard.to_csv(rows))
+            write_atomically(folder / "leaderboard.md", leaderboard.to_markdown(rows, metric))
         except OSError:  # the next trial's end tries again; training goes on
             logger.exception("no leaderboard")
         finished = self.study.finished()
         new = {trial.number for trial in finished} - self.compared
         for row in [row for row in rows if row.number in new and row.delta is not None]:
-            if (self.study.folder(row.number) / JOURNAL).exists():
-                with Journal(self.study.folder(row.number)) as trial:
+            if (self.study.plan.trial_dir(row.number) / JOURNAL).exists():
+                with Journal(self.study.plan.trial_dir(row.number)) as trial:
                     _compare(trial, row, metric)
                 self.compared.add(row.number)
         self._describe(rows, len(finished))
@@ -111,7 +112,7 @@ class StudyRun:
         lines: Sequence[str],
         numbers: Mapping[str, float],
         best: int | None,
-        confusions: Confusions | None,
+        confusions: ConfusionMatrices | None,
         finished: int,
     ) -> None:
         """Write leaderboard, figures and the page for what is known so far.
@@ -133,13 +134,13 @@ class StudyRun:
         metric = self.study.settings.metric
         folder = self.journal.folder
         for name in ("leaderboard.csv", "leaderboard.md"):
-            self.journal.artifact(name)
-        self.journal.metrics(dict(numbers), step=finished)
+            self.journal.log_artifact(name)
+        self.journal.log_metrics(dict(numbers), step=finished)
         best_command = "" if best is None else self._command(best)
         self._write("best_command.txt", best_command + "\n")
-        images = figures.save_all(self.study.optuna, metric, confusions, folder)
+        images = figures.save_all(self.study.optuna_study, metric, confusions, folder)
         for image in images:
-            self.journal.artifact(image.name)
+            self.journal.log_artifact(image.name)
         self._describe(rows, finished)  # with the pictures
         self._write(
             "report.html",
@@ -148,7 +149,7 @@ class StudyRun:
             ),
         )
         for path in sorted((folder / "test").rglob("*.*")):
-            self.journal.artifact(str(path.relative_to(folder)))
+            self.journal.log_artifact(str(path.relative_to(folder)))
 
     def has_verdict(self) -> bool:
         """Whether a report of a confirmation was written."""
@@ -168,14 +169,14 @@ class StudyRun:
         settings = self.study.settings
         digits = self.study.plan.config.data
         source = ", ".join(
-            [source_of(digits), *(f"{key}={value}" for key, value in flatten(digits))]
+            [source_name(digits), *(f"{key}={value}" for key, value in flatten(digits))]
         )
         drawn = (
             "; they are drawn: accuracies say nothing about SVHN"
-            if source_of(digits) == "synthetic"
+            if source_name(digits) == "synthetic"
             else ""
         )
-        epochs = plan.most_epochs
+        epochs = plan.max_epochs
         pruner = settings.pruner.name
         return {
             "digits": f"{source} (SHA-256 {plan.data_sha256[:8]}){drawn}",
@@ -183,7 +184,7 @@ class StudyRun:
             f"sampler {settings.sampler}, pruner {pruner}",
             "objective": f"{settings.direction} {settings.metric}, of each trial's epochs the best",
             **{
-                key: f"{describe(each)}; in the baseline {plan.enqueued_trials[0][key]}"
+                key: f"{format_distribution(each)}; in the baseline {plan.enqueued_trials[0][key]}"
                 for key, each in plan.space.items()
             },
             "written": f"{datetime.now():%Y-%m-%d %H:%M}",
@@ -191,30 +192,31 @@ class StudyRun:
 
     def _command(self, number: int) -> str:
         (params,) = [trial.params for trial in self.study.trials() if trial.number == number]
-        return command(self.study.plan.overrides(params, self.study.threads), self.config_dirs)
+        overrides = self.study.plan.overrides(params, self.study.threads)
+        return shell_command(overrides, self.config_dirs)
 
     def _write(self, path: str, text: str) -> None:
         target: Path = self.journal.folder / path
         if not target.exists() or target.read_text(encoding="utf-8") != text:
             target.write_text(text, encoding="utf-8")
-        self.journal.artifact(path)
+        self.journal.log_artifact(path)
 
 
 def _compare(trial: Journal, row: leaderboard.Row, metric: str) -> None:
     """Note a trial's distance to the baseline, and begin its description with that."""
     assert row.delta is not None
-    trial.metrics({saved_views.DELTAS[metric]: round(row.delta, DECIMALS)})
+    trial.log_metrics({saved_views.DELTA_METRICS[metric]: round(row.delta, DECIMALS)})
     words = f"**{format_difference(row.delta, metric)}** of {metric} against the baseline."
     if row.number > 0 and trial.description and not trial.description.startswith(words):
         trial.set_note(f"{words}\n\n{trial.description}")
 
 
-def _views(study: Study, explored: Sequence[str]) -> dict[str, tuple[str, saved_views.State]]:
+def _views(study: Study, explored: Sequence[str]) -> dict[str, tuple[str, saved_views.ViewState]]:
     settings = study.settings
     keys, columns = (
         [key for key in each if "." in key] for each in (study.plan.space, explored)
     )  # no groups of conf/
-    about = saved_views.About(
+    about = saved_views.ViewSpec(
         study.plan.name, study.plan.data_sha256, settings.metric, settings.maximize, keys, columns
     )
     return saved_views.views(about)

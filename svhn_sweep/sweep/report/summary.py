@@ -11,8 +11,9 @@ from rich.text import Text
 from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
 from svhn_sweep.sweep.selection.champion import BASELINE, BEST, Candidate, Recommendation
 from svhn_sweep.sweep.selection.confirmation import Verdict
-from svhn_sweep.sweep.selection.confusion_differences import Confusions
-from svhn_sweep.sweep.study.study import Study, result
+from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
+from svhn_sweep.sweep.study.study import Study
+from svhn_sweep.sweep.study.trial_values import objective_value
 from svhn_sweep.tracking import tracking_uri, ui_links
 
 WIDTH = 120  # columns where there is no terminal to ask
@@ -26,7 +27,7 @@ def lines(
     study: Study,
     candidate: Candidate | None,
     recommended: Recommendation | None,
-    both: Confusions | None,
+    both: ConfusionMatrices | None,
 ) -> list[str]:
     """Sentences for the study's page and description, most important first; `both`: what its two
     arms confuse.
@@ -36,7 +37,7 @@ def lines(
         found += _confirmed(study, candidate)
     if recommended is not None and recommended.candidate is candidate:
         found += [_tested(recommended), recommended.registration]
-    elif recommended is not None and candidate is not None and candidate.arm in candidate.runs:
+    elif recommended is not None and candidate is not None and candidate.has_model:
         found.append(_passed_over(candidate, recommended.candidate))
     if both is not None:
         found.append(both.sentence())
@@ -54,7 +55,8 @@ def numbers(candidate: Candidate | None, recommended: Recommendation | None) -> 
         }
     if recommended is not None and recommended.candidate is candidate:
         found |= {
-            f"test/{arm}_accuracy": mean(accuracies) for arm, accuracies in recommended.test.items()
+            f"test/{config}_accuracy": mean(accuracies)
+            for config, accuracies in recommended.test_accuracies.items()
         }
     return found
 
@@ -73,10 +75,10 @@ def show_table(studies: Sequence[Study], candidates: Sequence[Candidate | None])
             Text(study.plan.name, no_wrap=True),
             format_metric(baseline.value, metric) if baseline else "",
             f"{format_metric(best.value, metric)} (trial {best.number})" if best else "",
-            format_metric(result(best) - result(baseline), metric, "+")
+            format_metric(objective_value(best) - objective_value(baseline), metric, "+")
             if best and baseline
             else "",
-            f"trial {candidate.number}: {format_metric(verdict.difference, metric, '+')} "
+            f"trial {candidate.trial_number}: {format_metric(verdict.difference, metric, '+')} "
             f"({_ends(verdict, metric)})"
             if candidate is not None and verdict is not None
             else "",
@@ -122,11 +124,12 @@ def _found(study: Study) -> str:
         )
     if best.number == 0:
         return f"nothing beat the baseline's {format_metric(baseline.value, metric)} {metric}"
+    difference = objective_value(best) - objective_value(baseline)
     return (
         f"trial {best.number} has "
         f"{format_metric(best.value, metric)} {metric} where the baseline has "
         f"{format_metric(baseline.value, metric)}: "
-        f"{format_difference(result(best) - result(baseline), metric)}, on one seed and chosen "
+        f"{format_difference(difference, metric)}, on one seed and chosen "
         f"as the best of {len(study.finished())}"
     )
 
@@ -134,7 +137,7 @@ def _found(study: Study) -> str:
 def _confirmed(study: Study, candidate: Candidate) -> list[str]:
     """The verdict on the search's best trial, and on one that proved itself before."""
     best = study.best()
-    asked = sorted({best.number, candidate.number} - {0}) if best is not None else []
+    asked = sorted({best.number, candidate.trial_number} - {0}) if best is not None else []
     told = [
         _verdict(n, candidate.verdicts[n], study.settings.metric)
         for n in asked
@@ -160,27 +163,27 @@ def _verdict(number: int, verdict: Verdict, metric: str) -> str:
         f"{format_metric(mean(verdict.best), metric)} and the baseline "
         f"{format_metric(mean(verdict.baseline), metric)}: a "
         f"difference of {_interval(verdict, metric)} "
-        f"(95 % interval; seed by seed {', '.join(pairs)}): {verdict.word}"
+        f"(95 % interval; seed by seed {', '.join(pairs)}): {verdict.outcome}"
     )
 
 
 def _tested(recommended: Recommendation) -> str:
     parts = []
     for arm in (BEST, BASELINE):
-        if accuracies := recommended.test.get(arm):
+        if accuracies := recommended.test_accuracies.get(arm):
             ends = (
                 f" ({min(accuracies):.2%} to {max(accuracies):.2%})" if len(accuracies) > 1 else ""
             )
             parts.append(f"{arm} {mean(accuracies):.2%}{ends}")
     times = (
         "once"
-        if recommended.reads == 1
-        else f"{recommended.reads} times so far, once for each choice"
+        if recommended.test_reads == 1
+        else f"{recommended.test_reads} times so far, once for each choice"
     )
     arm = (
         "the baseline"
-        if recommended.candidate.arm == BASELINE
-        else f"trial {recommended.candidate.number}"
+        if recommended.candidate.recommended_config == BASELINE
+        else f"trial {recommended.candidate.trial_number}"
     )
     return f"on test, read {times}: {', '.join(parts)}; this sweep recommends {arm}"
 
@@ -188,14 +191,14 @@ def _tested(recommended: Recommendation) -> str:
 def _passed_over(candidate: Candidate, other: Candidate) -> str:
     return (
         f"not judged on test, since {other.study.plan.name} did better on "
-        f"validation: {other.validation:.2%} against "
-        f"{candidate.validation:.2%}"
+        f"validation: {other.validation_accuracy:.2%} against "
+        f"{candidate.validation_accuracy:.2%}"
     )
 
 
 def _word(study: Study, verdict: Verdict | None) -> str:
     if verdict is not None:
-        return verdict.word
+        return verdict.outcome
     best = study.best()
     return "nothing beat the baseline" if best is not None and best.number == 0 else "not confirmed"
 

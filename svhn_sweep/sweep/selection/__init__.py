@@ -1,1 +1,1 @@
-"""Which config to recommend: confirmation, champion, confusion differences."""
+"""Selects the config to recommend: confirmation, champion, confusion matrices."""

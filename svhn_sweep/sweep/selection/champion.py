@@ -1,6 +1,4 @@
-"""What the sweep recommends: chosen on validation, then judged on test, side by side with its
-baseline.
-"""
+"""Selects the champion on validation, evaluates it and its baseline on test, and registers it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,188 +7,232 @@ from statistics import mean
 
 from optuna.trial import TrialState
 
-from svhn_sweep.config.schema import source_of
+from svhn_sweep.config.schema import source_name
 from svhn_sweep.run_header import console
-from svhn_sweep.sweep.selection.confirmation import Verdict, proven, verdicts
+from svhn_sweep.sweep.selection.confirmation import Verdict, best_confirmed, verdicts_by_trial
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.workers.protocol import Cluster, EvaluateRequest
 from svhn_sweep.tracking import journal, tracking_uri
 
-BASELINE, BEST = "baseline", "best"  # the arms
-TEST = "test"  # the study's attribute: test accuracies that were read already
+BASELINE, BEST = "baseline", "best"  # the two configs that are compared
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A study's recommendation.
+    """What a study recommends.
 
     Attributes:
-        study: whose search is over.
-        number: of the trial that is its best config, as far as was confirmed.
-        verdicts: on each config that was confirmed, by its trial.
-        runs: the folders of the trained models, by arm and seed; without those that were removed.
+        study: The search, which is over.
+        trial_number: The trial with the best config: a confirmed one if there is any.
+        verdicts: Verdicts on the confirmed configs, by number of their trial.
+        runs: Folders of runs with a saved model, by config (`BASELINE`, `BEST`) and seed. Runs
+            that the user removed are missing.
     """
 
     study: Study
-    number: int
+    trial_number: int
     verdicts: Mapping[int, Verdict]
     runs: Mapping[str, Mapping[int, Path]]
 
     @property
     def verdict(self) -> Verdict | None:
-        """On its best config; None if that was not confirmed."""
-        return self.verdicts.get(self.number)
+        """The verdict on the best config; None if it is not confirmed."""
+        return self.verdicts.get(self.trial_number)
 
     @property
-    def arm(self) -> str:
-        """The best config if it is better, else the baseline."""
-        return BEST if self.verdict is not None and self.verdict.word == "better" else BASELINE
+    def recommended_config(self) -> str:
+        """`BEST` if its verdict is better, else `BASELINE`."""
+        return BEST if self.verdict is not None and self.verdict.outcome == "better" else BASELINE
 
     @property
-    def validation(self) -> float:
-        """The mean over seeds of the arm's best validation accuracy, 0..1."""
-        return mean(_accuracy(folder) for folder in self.runs[self.arm].values())
+    def has_model(self) -> bool:
+        """Whether a model of the recommended config is there."""
+        return self.recommended_config in self.runs
 
     @property
-    def name(self) -> str:
-        """Of the registered model; one that learnt from drawn digits has its own."""
+    def validation_accuracy(self) -> float:
+        """The recommended config's best validation accuracy in 0..1, the mean over its seeds."""
+        return mean(_accuracy(run) for run in self.runs[self.recommended_config].values())
+
+    @property
+    def model_name(self) -> str:
+        """The registered model's name; models trained on synthetic digits have their own."""
         from svhn_sweep.tracking.registry import MODEL, SYNTHETIC  # imports mlflow
 
-        return SYNTHETIC if source_of(self.study.plan.config.data) == "synthetic" else MODEL
+        return SYNTHETIC if source_name(self.study.plan.config.data) == "synthetic" else MODEL
 
-    def seed(self, arm: str) -> int:
-        """The seed whose run of an arm did best on validation: its weights stand for the arm."""
-        return max(self.runs[arm], key=lambda seed: _accuracy(self.runs[arm][seed]))
+    def best_seed(self, config: str) -> int:
+        """Returns the seed whose run did best on validation, among the runs of one config."""
+        return max(self.runs[config], key=lambda seed: _accuracy(self.runs[config][seed]))
 
     def evaluate_request(self, config_dirs: Sequence[str]) -> EvaluateRequest:
-        """To evaluate all its models on test."""
+        """Returns the request to evaluate all models of both configs on test.
+
+        Args:
+            config_dirs: The user's own config folders.
+
+        Returns:
+            The request, which names the run of each config's best seed to be plotted.
+        """
         plan = self.study.plan
         return EvaluateRequest(
             overrides=tuple(plan.overrides({}, self.study.threads)),
             config_dirs=tuple(config_dirs),
-            models={arm: tuple(runs.values()) for arm, runs in self.runs.items()},
-            shown={arm: runs[self.seed(arm)] for arm, runs in self.runs.items()},
-            folder=self.study.plan.parent_run_dir,
+            models={config: tuple(runs.values()) for config, runs in self.runs.items()},
+            plotted={config: runs[self.best_seed(config)] for config, runs in self.runs.items()},
+            folder=plan.parent_run_dir,
         )
 
 
 @dataclass(frozen=True)
 class Recommendation:
-    """The candidate that did best on validation.
+    """The candidate that did best on validation, evaluated on test.
 
     Attributes:
-        candidate: it.
-        test: accuracies on test by arm, one for each seed.
-        reads: how often the test split was read in this study: once for each choice of models.
-        registered: whether MLflow's registry has heard of it.
-        registration: what became of it there, in words.
+        candidate: The candidate.
+        test_accuracies: Test accuracies in 0..1 by config, one for each seed.
+        test_reads: How often the study read the test split: once for each choice of models.
+        registration: What MLflow's registry did with the model, as a sentence.
     """
 
     candidate: Candidate
-    test: Mapping[str, Sequence[float]]
-    reads: int
-    registered: bool
+    test_accuracies: Mapping[str, Sequence[float]]
+    test_reads: int
     registration: str
 
 
-def candidate(study: Study, confirmation: Study | None) -> Candidate | None:
-    """What a study recommends; None if it has nothing to recommend."""
+@dataclass(frozen=True)
+class EvaluationRecord:
+    """Remembers test accuracies in a study's user attribute, so that no model is evaluated twice.
+
+    Attributes:
+        accuracies: Accuracies by config, for each choice of models: their runs' folders, relative
+            to the study's and joined by spaces.
+    """
+
+    ATTRIBUTE = "test"
+
+    accuracies: dict[str, dict[str, list[float]]]
+
+    @classmethod
+    def load(cls, study: Study) -> "EvaluationRecord":
+        """Reads the record of a study; it is empty if nothing was evaluated."""
+        return cls(study.optuna_study.user_attrs.get(cls.ATTRIBUTE, {}))
+
+    def save(self, study: Study) -> None:
+        """Writes the record to the study."""
+        study.optuna_study.set_user_attr(self.ATTRIBUTE, self.accuracies)
+
+
+def select_candidate(study: Study, confirmation: Study | None) -> Candidate | None:
+    """Selects what a study recommends.
+
+    Args:
+        study: The search, which is over.
+        confirmation: The study that confirms its best config; None if there is none.
+
+    Returns:
+        The candidate; None if no trial or no baseline is complete, or neither a confirmation nor
+        a saved model of the baseline exists.
+    """
     best = study.best()
     baseline = study.baseline()
     if best is None or baseline is None:
         return None
-    runs: dict[str, dict[int, Path]] = {}
-    found = verdicts(confirmation) if confirmation is not None else {}
-    number = best.number
     if confirmation is not None:
-        number = proven(found, best.number)
-        arms = {baseline.number: BASELINE, number: BEST}
-        for trial in confirmation.trials():
-            folder = confirmation.folder(trial.number)
-            if (
-                trial.state == TrialState.COMPLETE
-                and trial.params["trial"] in arms
-                and (folder / "model").exists()
-            ):
-                runs.setdefault(arms[trial.params["trial"]], {})[trial.params["seed"]] = folder
-    elif (study.folder(0) / "model").exists():
-        runs[BASELINE] = {study.plan.config.seed: study.folder(0)}
-    return Candidate(study, number, found, runs) if runs or confirmation is not None else None
+        verdicts = verdicts_by_trial(confirmation)
+        number = best_confirmed(verdicts, best.number)
+        configs = {baseline.number: BASELINE, number: BEST}
+        return Candidate(study, number, verdicts, _confirmation_runs(confirmation, configs))
+    run = study.plan.trial_dir(baseline.number)
+    if not _has_model(run):
+        return None
+    return Candidate(study, best.number, {}, {BASELINE: {study.plan.config.seed: run}})
 
 
 def recommend(
     candidates: Sequence[Candidate | None], cluster: Cluster, config_dirs: Sequence[str]
 ) -> Recommendation | None:
-    """Choose among studies on validation, evaluate on test, register; None if there is nothing to
-    recommend.
+    """Chooses among the studies on validation, then evaluates on test and registers the model.
 
     Args:
-        candidates: one for each study, or None.
-        cluster: that evaluates.
-        config_dirs: the user's own folders of configs.
+        candidates: One for each study, or None.
+        cluster: Evaluates the models.
+        config_dirs: The user's own config folders.
+
+    Returns:
+        The recommendation; None if no candidate has a model of its recommended config.
 
     Raises:
-        SweepError: the models could not be evaluated.
+        SweepError: The models could not be evaluated.
     """
-    choices = [each for each in candidates if each is not None and each.arm in each.runs]
-    if not choices:
+    with_model = [candidate for candidate in candidates if candidate and candidate.has_model]
+    if not with_model:
         return None
-    chosen = max(choices, key=lambda each: each.validation)
-    test, reads = _test(chosen, cluster, config_dirs)
-    return Recommendation(chosen, test, reads, *_register(chosen))
+    champion = max(with_model, key=lambda candidate: candidate.validation_accuracy)
+    accuracies, reads = _evaluate(champion, cluster, config_dirs)
+    return Recommendation(champion, accuracies, reads, _register(champion))
 
 
-def _test(
-    chosen: Candidate, cluster: Cluster, config_dirs: Sequence[str]
+def _confirmation_runs(
+    confirmation: Study, configs: Mapping[int, str]
+) -> dict[str, dict[int, Path]]:
+    """Returns the runs with a model by config and seed; `configs`: by the search's trial."""
+    runs: dict[str, dict[int, Path]] = {}
+    complete = [t for t in confirmation.trials() if t.state == TrialState.COMPLETE]
+    for trial in complete:
+        config = configs.get(trial.params["trial"])
+        run = confirmation.plan.trial_dir(trial.number)
+        if config is not None and _has_model(run):
+            runs.setdefault(config, {})[trial.params["seed"]] = run
+    return runs
+
+
+def _evaluate(
+    champion: Candidate, cluster: Cluster, config_dirs: Sequence[str]
 ) -> tuple[dict[str, list[float]], int]:
-    """Test accuracies by arm, in the order of the runs, and how often the test split was read
-    for them and others.
-    """
-    folder = chosen.study.plan.folder
-    study = chosen.study.optuna
-    known: dict[str, dict[str, list[float]]] = study.user_attrs.get(TEST, {})
-    key = " ".join(
-        str(run.relative_to(folder)) for runs in chosen.runs.values() for run in runs.values()
-    )
-    if key not in known:
-        count = len(key.split())
-        console.print(
-            f"{chosen.study.plan.name}: judging {count} model{'' if count == 1 else 's'} on test"
-        )
-        known[key] = cluster.evaluate(chosen.evaluate_request(config_dirs)).accuracies
-        study.set_user_attr(TEST, known)
-    return known[key], len(known)
+    """Returns test accuracies by config, and how often the study read the test split so far."""
+    study = champion.study
+    record = EvaluationRecord.load(study)
+    runs = [run for by_seed in champion.runs.values() for run in by_seed.values()]
+    key = " ".join(str(run.relative_to(study.plan.folder)) for run in runs)
+    if key not in record.accuracies:
+        models = "1 model" if len(runs) == 1 else f"{len(runs)} models"
+        console.print(f"{study.plan.name}: evaluating {models} on test")
+        record.accuracies[key] = cluster.evaluate(champion.evaluate_request(config_dirs)).accuracies
+        record.save(study)
+    return record.accuracies[key], len(record.accuracies)
 
 
-def _register(chosen: Candidate) -> tuple[bool, str]:
-    """Register the champion's weights; whether that was done, and in words what became of them."""
-    from svhn_sweep.tracking.registry import ALIAS, register
+def _register(champion: Candidate) -> str:
+    """Registers the weights of the champion's best seed; returns what was done as a sentence."""
+    from svhn_sweep.tracking.registry import ALIAS, register  # imports mlflow
 
-    seed = chosen.seed(chosen.arm)
+    name = champion.model_name
+    config = champion.recommended_config
+    runs = champion.runs[config]
+    seed = champion.best_seed(config)
     tags = {
-        "data.sha256": chosen.study.plan.data_sha256,
-        "study": chosen.study.plan.name,
-        "arm": chosen.arm,
+        "data.sha256": champion.study.plan.data_sha256,
+        "study": champion.study.plan.name,
+        "arm": config,
         "seed": str(seed),
-        "seeds": str(len(chosen.runs[chosen.arm])),
+        "seeds": str(len(runs)),
     }
     try:
-        registered = register(chosen.name, chosen.runs[chosen.arm][seed], chosen.validation, tags)
-    except Exception as error:  # noqa: BLE001  # the store is out of reach; what was found stands
-        return (
-            False,
-            f"the model {chosen.name} is not registered: {tracking_uri.reason(error)}; "
-            "the same command tries again",
-        )
+        registered = register(name, runs[seed], champion.validation_accuracy, tags)
+    except Exception as error:  # noqa: BLE001  # MLflow is unreachable; the sweep's result stands
+        reason = tracking_uri.reason(error)
+        return f"the model {name} is not registered: {reason}; the same command tries again"
     if registered.rival:
-        return (
-            True,
-            f"the {ALIAS} of {chosen.name} stays version "
-            f"{registered.version}: it {registered.rival}",
-        )
-    version = f"{chosen.name} version {registered.version}, alias {ALIAS}"
-    return True, f"registered as {version}, with the weights of seed {seed}"
+        return f"the {ALIAS} of {name} stays version {registered.version}: it {registered.rival}"
+    version = f"{name} version {registered.version}, alias {ALIAS}"
+    return f"registered as {version}, with the weights of seed {seed}"
 
 
-def _accuracy(folder: Path) -> float:
-    return journal.history(folder)[0]["val/best_accuracy"]
+def _has_model(run: Path) -> bool:
+    return (run / "model").exists()
+
+
+def _accuracy(run: Path) -> float:
+    return journal.history(run)[0]["val/best_accuracy"]

@@ -1,4 +1,4 @@
-"""What the best config confuses less often than the baseline, and what more often."""
+"""Compares which digits the best config and the baseline mistake for which."""
 
 import json
 from collections.abc import Sequence
@@ -11,20 +11,22 @@ from numpy.typing import NDArray
 from svhn_sweep.sweep.selection.champion import BASELINE, BEST, Candidate
 from svhn_sweep.sweep.study.study import Study
 
-NAMED = 3  # pairs of digits each way
+MAX_NAMED_PAIRS = 3  # of digits, in each direction
 MATRIX = Path("confusion_matrix") / "validation.json"
 
 Counts = NDArray[np.float64]
+DIAGONAL = np.eye(10, dtype=bool)
 
 
 @dataclass(frozen=True)
-class Confusions:
-    """Two confusion matrices on the same validation split.
+class ConfusionMatrices:
+    """Confusion matrices of the baseline and the best config on the same validation split.
 
     Attributes:
-        baseline, best: counts, float64 [10, 10], row = true digit, column = predicted digit; means
-            over runs.
-        runs: how many each is the mean of.
+        baseline: Counts of images, float64 [10, 10], row = true digit, column = predicted digit;
+            the mean over the runs.
+        best: The same of the best config.
+        runs: How many runs each matrix is the mean of.
     """
 
     baseline: Counts
@@ -33,73 +35,94 @@ class Confusions:
 
     @property
     def difference(self) -> Counts:
-        """Best minus baseline."""
+        """Best minus baseline, float64 [10, 10]."""
         return self.best - self.baseline
 
     @property
     def gain(self) -> Counts:
-        """The same, positive where the best config is better: more on the diagonal, fewer beside
-        it.
-        """
-        return np.where(np.eye(10, dtype=bool), self.difference, -self.difference)
+        """The difference with its sign changed off the diagonal: positive means better."""
+        return np.where(DIAGONAL, self.difference, -self.difference)
 
-    def pairs(self, sign: int) -> list[tuple[int, int]]:
-        """The (true, predicted) pairs of different digits that changed most, for better (1) or
-        for worse (-1).
-        """
-        gain = sign * np.where(np.eye(10, dtype=bool), 0, self.gain)
-        order = np.argsort(-gain, axis=None, kind="stable")[:NAMED]
-        found = [(int(place // 10), int(place % 10)) for place in order]
-        return [pair for pair in found if gain[pair] > 0]
+    def changed_pairs(self, sign: int) -> list[tuple[int, int]]:
+        """Finds the pairs of different digits whose counts changed most.
 
-    def named(self) -> list[str]:
-        """Those pairs in words: `fewer 6 for 5 (23 to 6)`, counts of images from baseline to
-        best.
+        Args:
+            sign: 1 for pairs that the best config confuses less often, -1 for more often.
+
+        Returns:
+            At most `MAX_NAMED_PAIRS` pairs (true digit, predicted digit), largest change first.
         """
-        found = []
-        baseline = self.baseline
-        best = self.best
-        for sign, word in ((1, "fewer"), (-1, "more")):
-            pairs = [
-                f"{true} for {predicted} "
-                f"({_said(baseline[true, predicted])} to {_said(best[true, predicted])})"
-                for true, predicted in self.pairs(sign)
-            ]
-            found += [f"{word} {', '.join(pairs)}"] if pairs else []
-        return found
+        gain = sign * np.where(DIAGONAL, 0, self.gain)
+        order = np.argsort(-gain, axis=None, kind="stable")[:MAX_NAMED_PAIRS]
+        pairs = [(int(index // 10), int(index % 10)) for index in order]
+        return [pair for pair in pairs if gain[pair] > 0]
+
+    def format_changes(self) -> list[str]:
+        """Formats the changed pairs with their counts, from baseline to best.
+
+        Returns:
+            At most two texts, as in `fewer 6 for 5 (23 to 6), 9 for 4 (8 to 3)`.
+        """
+        changes = []
+        for sign, change in ((1, "fewer"), (-1, "more")):
+            pairs = [self._format_pair(*pair) for pair in self.changed_pairs(sign)]
+            if pairs:
+                changes.append(f"{change} {', '.join(pairs)}")
+        return changes
 
     def sentence(self) -> str:
-        """For the study's page; empty if nothing changed."""
+        """Returns the changes as a sentence for the study's report; empty if nothing changed."""
+        changes = "; ".join(self.format_changes())
+        if not changes:
+            return ""
         mean = f", in the mean of {self.runs} runs" if self.runs > 1 else ""
-        named = "; ".join(self.named())
         return (
-            f"digits taken for others on validation, from baseline to best config{mean}: {named}"
-            if named
-            else ""
+            f"digits taken for others on validation, from baseline to best config{mean}: {changes}"
         )
 
+    def _format_pair(self, true: int, predicted: int) -> str:
+        baseline = _format_count(self.baseline[true, predicted])
+        best = _format_count(self.best[true, predicted])
+        return f"{true} for {predicted} ({baseline} to {best})"
 
-def confusions(study: Study, candidate: Candidate | None) -> Confusions | None:
-    """Of the confirmation's runs if there are some, else of the best and the baseline's trial.
 
-    None if nothing beat the baseline, or a matrix cannot be read.
+def load_confusion_matrices(study: Study, candidate: Candidate | None) -> ConfusionMatrices | None:
+    """Loads the confusion matrices of a study's best config and its baseline.
+
+    Args:
+        study: The search.
+        candidate: If its config is confirmed, the matrices are means over the seeds that both
+            configs have a model of; else they are those of the search's two trials.
+
+    Returns:
+        The matrices; None if nothing beat the baseline or a matrix cannot be read.
     """
     best = study.best()
     baseline = study.baseline()
     if best is None or baseline is None or best.number == baseline.number:
         return None
-    runs = {BASELINE: [study.folder(baseline.number)], BEST: [study.folder(best.number)]}
-    if candidate is not None and candidate.verdict is not None:
-        arms = {arm: candidate.runs.get(arm, {}) for arm in runs}
-        if pairs := sorted(arms[BASELINE].keys() & arms[BEST].keys()):
-            runs = {arm: [by_seed[seed] for seed in pairs] for arm, by_seed in arms.items()}
+    runs = _paired_runs(candidate) or {
+        BASELINE: [study.plan.trial_dir(baseline.number)],
+        BEST: [study.plan.trial_dir(best.number)],
+    }
     try:
-        return Confusions(_mean(runs[BASELINE]), _mean(runs[BEST]), len(runs[BEST]))
-    except (OSError, ValueError, KeyError):  # tidied away, or cut short with the power
+        return ConfusionMatrices(
+            _mean_matrix(runs[BASELINE]), _mean_matrix(runs[BEST]), len(runs[BEST])
+        )
+    except (OSError, ValueError, KeyError):  # the user removed it, or a power cut truncated it
         return None
 
 
-def _mean(runs: Sequence[Path]) -> Counts:
+def _paired_runs(candidate: Candidate | None) -> dict[str, list[Path]]:
+    """Returns the confirmation's runs by config, for the seeds that both have; empty if none."""
+    if candidate is None or candidate.verdict is None:
+        return {}
+    runs = {config: candidate.runs.get(config, {}) for config in (BASELINE, BEST)}
+    seeds = sorted(runs[BASELINE].keys() & runs[BEST].keys())
+    return {config: [runs[config][seed] for seed in seeds] for config in runs} if seeds else {}
+
+
+def _mean_matrix(runs: Sequence[Path]) -> Counts:
     counts = np.array(
         [json.loads((run / MATRIX).read_text())["counts"] for run in runs], dtype=np.float64
     )
@@ -107,5 +130,5 @@ def _mean(runs: Sequence[Path]) -> Counts:
     return mean
 
 
-def _said(count: float) -> str:
+def _format_count(count: float) -> str:
     return f"{count:.1f}".removesuffix(".0")

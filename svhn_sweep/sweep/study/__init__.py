@@ -1,1 +1,1 @@
-"""The Optuna study: which trial comes next, and the results."""
+"""One study: asks Optuna for trials and tells it their results."""

@@ -1,4 +1,4 @@
-"""What a study is known by: what it was created with, and its folder."""
+"""Refuses to continue a study with another sweep, or in another folder."""
 
 import uuid
 from pathlib import Path
@@ -6,29 +6,32 @@ from pathlib import Path
 import optuna
 
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.files import write_whole
+from svhn_sweep.files import write_atomically
 from svhn_sweep.sweep.plan.plan import Plan
+
+STUDY_ID = "study.id"  # the file in a study's folder with the study's attribute `id`
 
 
 def get_or_set_attr(study: optuna.Study, key: str, value: str) -> str:
-    """What the study was created with: this value, if it is new."""
+    """Returns a user attribute of the study, which becomes `value` if it is not set."""
     if key not in study.user_attrs:
         study.set_user_attr(key, value)
     return str(study.user_attrs[key])
 
 
-def check_same(study: optuna.Study, plan: Plan) -> None:
-    """Refuse what would make the study's trials incomparable.
+def check_compatible(study: optuna.Study, plan: Plan) -> None:
+    """Checks that a plan's trials are comparable with those of the study.
 
     Raises:
-        ConfigError: a study of this name explores something else, or computes in another precision.
+        ConfigError: The study has another precision, or another fingerprint.
     """
     precision = plan.config.training.precision.value
-    if (begun := get_or_set_attr(study, "precision", precision)) != precision:
+    study_precision = get_or_set_attr(study, "precision", precision)
+    if study_precision != precision:
         raise ConfigError(
-            f"training.precision must be {begun}, in which {plan.name} "
+            f"training.precision must be {study_precision}, in which {plan.name} "
             f"was begun, but is {precision} here: add "
-            f"training.precision={begun}, or take another hydra.sweeper.study_name."
+            f"training.precision={study_precision}, or take another hydra.sweeper.study_name."
         )
     if get_or_set_attr(study, "fingerprint", plan.fingerprint) != plan.fingerprint:
         raise ConfigError(
@@ -39,26 +42,30 @@ def check_same(study: optuna.Study, plan: Plan) -> None:
 
 
 def bind_folder(study: optuna.Study, folder: Path) -> None:
-    """Folder and database know each other by an id: trials of the same number are the same trial.
+    """Binds a new study to its folder; checks that an old study is bound to this one.
+
+    Both hold the same random id, so trials of the same number are the same trial.
 
     Args:
-        study: new, or an old one.
-        folder: of its trials; made for a new study.
+        study: The study in the database.
+        folder: The folder of its trials; it is created for a new study.
 
     Raises:
-        ConfigError: the folder is another study's, or this study's folder is somewhere else.
+        ConfigError: The folder belongs to another study, or the study to another folder.
     """
-    attribute = study.user_attrs.get("id")
-    mark = folder / "study.id"
-    known = mark.read_text() if mark.exists() else None
-    if attribute is None and not any(folder.glob("trial-*")):
+    file = folder / STUDY_ID
+    folder_id = file.read_text() if file.exists() else None
+    study_id = study.user_attrs.get("id")
+    if study_id is None and not any(folder.glob("trial-*")):
         folder.mkdir(parents=True, exist_ok=True)
-        known = attribute = uuid.uuid4().hex
-        write_whole(mark, known)
-        study.set_user_attr("id", attribute)
-    if known != attribute:
+        folder_id = study_id = uuid.uuid4().hex
+        write_atomically(file, folder_id)
+        study.set_user_attr("id", study_id)
+    if folder_id != study_id:
         missing = (
-            "the folder is not there" if known is None else "the database does not know this folder"
+            "the folder is not there"
+            if folder_id is None
+            else "the database does not know this folder"
         )
         raise ConfigError(
             f"{folder} must belong to the study of that name in the "

@@ -1,60 +1,74 @@
-"""How the search draws its trials, and ends the hopeless ones."""
+"""The sampler and the pruner of a study, and the values that a trial draws."""
 
 import warnings
 
 import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.trial import Trial
 
-from svhn_sweep.sweep.plan.search_space import Value
+from svhn_sweep.config.overrides import Value
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 
 
-def suggest(trial: Trial, key: str, each: optuna.distributions.BaseDistribution) -> Value:
-    """The trial's value, drawn now if a crash came between the trial and its values."""
-    if isinstance(each, CategoricalDistribution):
-        choice: Value = trial.suggest_categorical(key, each.choices)
+def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> Value:
+    """Returns the trial's value of a key; draws it if the trial has none yet."""
+    if isinstance(distribution, CategoricalDistribution):
+        choice: Value = trial.suggest_categorical(key, distribution.choices)
         return choice
-    if isinstance(each, FloatDistribution):
-        return trial.suggest_float(key, each.low, each.high, step=each.step, log=each.log)
-    assert isinstance(each, IntDistribution)
-    return trial.suggest_int(key, each.low, each.high, step=each.step, log=each.log)
-
-
-def sampler(name: str, seed: int, trials: int) -> optuna.samplers.BaseSampler:
-    """A sampler that does not repeat itself in a study that goes on with so many trials.
-
-    TPE and random search begin their draws anew with each process, so each start gets its own seed.
-    QMC counts its points in the storage and needs the same seed always, but not for what it draws
-    by chance: all, until a trial is complete, pruned or running from which it learns the space.
-    """
-    own = int(np.random.SeedSequence((seed, trials)).generate_state(1)[0])
-    if name == "qmc":
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            return optuna.samplers.QMCSampler(
-                seed=seed, independent_sampler=optuna.samplers.RandomSampler(seed=own)
-            )
-    return (
-        optuna.samplers.TPESampler(seed=own)
-        if name == "tpe"
-        else optuna.samplers.RandomSampler(seed=own)
+    if isinstance(distribution, FloatDistribution):
+        return trial.suggest_float(
+            key, distribution.low, distribution.high, step=distribution.step, log=distribution.log
+        )
+    assert isinstance(distribution, IntDistribution)
+    return trial.suggest_int(
+        key, distribution.low, distribution.high, step=distribution.step, log=distribution.log
     )
 
 
-def pruner(settings: SweeperConfig, epochs: int) -> optuna.pruners.BasePruner:
-    """The pruner for trials of so many epochs."""
-    chosen = settings.pruner
-    first = max(1, chosen.min_resource)
-    match chosen.name:
+def make_sampler(name: str, seed: int, n_trials: int) -> optuna.samplers.BaseSampler:
+    """Creates a sampler that does not repeat the draws of the study's earlier trials.
+
+    TPE and random search start their draws anew in each process, so each start gets another seed.
+    QMC counts its points in the storage and needs the same seed at each start, but not for
+    independent sampling: it draws so until a trial is running, complete or pruned from which it
+    learns the search space.
+
+    Args:
+        name: `tpe`, `random` or `qmc`.
+        seed: The seed of the study.
+        n_trials: The number of trials that the study has already.
+    """
+    start_seed = int(np.random.SeedSequence((seed, n_trials)).generate_state(1)[0])
+    if name == "tpe":
+        return optuna.samplers.TPESampler(seed=start_seed)
+    random = optuna.samplers.RandomSampler(seed=start_seed)
+    if name == "random":
+        return random
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.QMCSampler(seed=seed, independent_sampler=random)
+
+
+def make_pruner(settings: SweeperConfig, epochs: int) -> optuna.pruners.BasePruner:
+    """Creates the pruner for trials of this many epochs."""
+    pruner = settings.pruner
+    min_resource = max(1, pruner.min_resource)
+    match pruner.name:
         case "median":
-            return optuna.pruners.MedianPruner(chosen.startup_trials, chosen.min_resource)
+            return optuna.pruners.MedianPruner(pruner.startup_trials, pruner.min_resource)
         case "successive_halving":
-            return optuna.pruners.SuccessiveHalvingPruner(min_resource=first, reduction_factor=2)
+            return optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=min_resource, reduction_factor=2
+            )
         case "hyperband":
             return optuna.pruners.HyperbandPruner(
-                min_resource=first, max_resource=max(first, epochs)
+                min_resource=min_resource, max_resource=max(min_resource, epochs)
             )
         case _:
             return optuna.pruners.NopPruner()

@@ -1,26 +1,30 @@
-"""One study: which trial comes next, and what came of it."""
+"""Asks Optuna for the trials of a study, and tells it their values and how they end."""
 
-import os
 from collections import deque
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from svhn_sweep.sweep.plan.plan import Params, Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.study.compatibility import bind_folder, check_same, get_or_set_attr
-from svhn_sweep.sweep.study.sampling import pruner, sampler, suggest
-from svhn_sweep.tracking import journal, tracking_uri
-from svhn_sweep.trial import RunInfo, experiment_name
+from svhn_sweep.sweep.study.compatibility import bind_folder, check_compatible, get_or_set_attr
+from svhn_sweep.sweep.study.sampling import make_pruner, make_sampler, suggest
+from svhn_sweep.sweep.study.stop_rule import startable_trials
+from svhn_sweep.sweep.study.trial_values import best_trial
+from svhn_sweep.tracking import journal
 from svhn_sweep.trial_status import TrialStatus
 
 
 @dataclass(frozen=True)
 class PendingTrial:
-    """A trial to be trained."""
+    """A trial to be trained.
+
+    Attributes:
+        number: Optuna's number of the trial.
+        params: The values of the explored keys.
+        epochs_done: The epochs that it was trained for before it was interrupted.
+    """
 
     number: int
     params: Params
@@ -28,15 +32,20 @@ class PendingTrial:
 
 
 @dataclass
-class _Running:
-    """A trial in a worker, and the epochs whose values Optuna has."""
-
+class _RunningTrial:
     trial: Trial
-    reported: set[int] = field(default_factory=set)
+    reported: set[int] = field(default_factory=set)  # the epochs whose values Optuna has
 
 
 class Study:
-    """A plan's trials in Optuna. The driver asks and tells, workers do not."""
+    """The trials of a plan in Optuna; only the driver uses it, never a worker.
+
+    Attributes:
+        plan: What the study explores.
+        settings: The settings of the sweep.
+        optuna_study: The study in Optuna's storage.
+        threads: The CPU threads of each trial, the same from the first trial to the last.
+    """
 
     def __init__(
         self,
@@ -47,116 +56,108 @@ class Study:
         *,
         prune: bool = True,
     ) -> None:
-        """Create the study, or go on with it; the caller holds the lock of its name.
+        """Creates the study, or continues it; the caller holds the lock of its name.
 
         Args:
-            plan: what it explores.
-            settings: of the sweep.
-            storage: of Optuna.
-            threads: for each trial, if the study is new; a study never mixes them.
-            prune: whether hopeless trials are ended early.
+            plan: What the study explores.
+            settings: The settings of the sweep.
+            storage: Optuna's storage.
+            threads: The CPU threads of each trial; a study that exists keeps its own number.
+            prune: Whether the pruner of the settings is used.
 
         Raises:
-            ConfigError: a study of this name explores something else.
+            ConfigError: A study of this name exists that the plan cannot continue.
         """
-        self.plan, self.settings = plan, settings
-        self.optuna = optuna.create_study(
+        self.plan = plan
+        self.settings = settings
+        self.optuna_study = optuna.create_study(
             storage=storage,
             study_name=plan.name,
             direction=optuna.study.StudyDirection[settings.direction.upper()],
             load_if_exists=True,
         )
-        self.threads = int(get_or_set_attr(self.optuna, "threads", str(threads)))
-        check_same(self.optuna, plan)
-        bind_folder(self.optuna, plan.folder)
-        self._enqueue()
+        self.threads = int(get_or_set_attr(self.optuna_study, "threads", str(threads)))
+        check_compatible(self.optuna_study, plan)
+        bind_folder(self.optuna_study, plan.folder)
+        self._enqueue_trials()
+        self.optuna_study.sampler = make_sampler(
+            settings.sampler, plan.config.seed, len(self.trials())
+        )
+        self.optuna_study.pruner = (
+            make_pruner(settings, plan.config.training.epochs)
+            if prune
+            else optuna.pruners.NopPruner()
+        )
+        self._running: dict[int, _RunningTrial] = {}
+        self._interrupted = self._load_interrupted()
+
+    def trials(self) -> list[FrozenTrial]:
+        """Returns all trials that were ever started, by number."""
+        return [trial for trial in self._all_trials() if trial.state != TrialState.WAITING]
+
+    def finished(self) -> list[FrozenTrial]:
+        """Returns the trials that count for the budget: complete, pruned or failed."""
+        return [trial for trial in self.trials() if trial.state.is_finished()]
+
+    def best(self) -> FrozenTrial | None:
+        """Returns the complete trial with the best value, of equal ones the first."""
+        return best_trial(self.trials(), maximize=self.settings.maximize)
+
+    def baseline(self) -> FrozenTrial | None:
+        """Returns the first trial, once it is complete."""
         trials = self.trials()
-        self.optuna.sampler = sampler(settings.sampler, plan.config.seed, len(trials))
-        self.optuna.pruner = (
-            pruner(settings, plan.config.training.epochs) if prune else optuna.pruners.NopPruner()
-        )
-        # No driver trains what is found running. `Trial` takes an id that Optuna gives out under
-        # this name alone.
-        nobodys = [trial for trial in trials if trial.state == TrialState.RUNNING]
-        self._interrupted = deque(Trial(self.optuna, trial._trial_id) for trial in nobodys)
-        for folder in (self.folder(trial.number) for trial in nobodys):
-            if (folder / journal.JOURNAL).exists():
-                journal.finalize_if_dead(
-                    folder
-                )  # it was killed perhaps, and may have to wait for a worker: it does not run
-        self._running: dict[int, _Running] = {}
-
-    def folder(self, number: int) -> Path:
-        """Where a trial lives, from its first start to its end."""
-        return self.plan.folder / f"trial-{number:04d}"
-
-    def run_info(self, assignment: PendingTrial) -> RunInfo:
-        """What MLflow is told about a trial."""
-        role = "baseline" if self.plan.is_baseline(assignment.number) else self.plan.role
-        return RunInfo(
-            name=self.plan.title(assignment.number, assignment.params),
-            experiment=experiment_name(self.plan.config),
-            store=tracking_uri.address(),
-            tags={"role": role, "study": self.plan.name, "trial.number": assignment.number},
-            parent=os.path.relpath(self.plan.parent_run_dir, self.folder(assignment.number)),
-        )
+        return trials[0] if trials and trials[0].state == TrialState.COMPLETE else None
 
     @property
     def n_trials(self) -> int:
-        """How many there are in the end: the budget, or all that are queued."""
-        return self.plan.n_trials or len(self.optuna.get_trials(deepcopy=False))
+        """The number of trials at the end: the budget, or all that are enqueued."""
+        return self.plan.n_trials or len(self._all_trials())
 
-    def trials(self) -> list[FrozenTrial]:
-        """All that were ever started, by number."""
-        trials: list[FrozenTrial] = self.optuna.get_trials(deepcopy=False)
-        return [trial for trial in trials if trial.state != TrialState.WAITING]
+    def trials_left(self) -> int:
+        """Counts the trials that `ask` can still return."""
+        return len(self._interrupted) + self._startable_trials()
 
-    def finished(self) -> list[FrozenTrial]:
-        """The trials that count: complete, pruned or failed."""
-        return [trial for trial in self.trials() if trial.state.is_finished()]
-
-    def next(self) -> PendingTrial | None:
-        """An interrupted trial, else a new one; None if the budget is used up or the target is
-        reached.
-        """
-        if self.left() == 0:
-            return None
-        trial = self._interrupted.popleft() if self._interrupted else self.optuna.ask()
-        for key, each in self.plan.space.items():
-            suggest(trial, key, each)
-        if "state" in trial.user_attrs:  # it was interrupted
-            trial.set_user_attr("state", TrialStatus.running.value)
-        known = self.optuna.get_trials(deepcopy=False)[trial.number]
-        self._running[trial.number] = _Running(trial, set(known.intermediate_values))
-        params = {key: known.params[key] for key in self.plan.space}
-        done = max(journal.history(self.folder(trial.number)), default=0)
-        return PendingTrial(trial.number, params, done)
-
-    def left(self) -> int:
-        """How many trials `next` has."""
-        return len(self._interrupted) + self._room()
-
-    def _room(self) -> int:
-        return 0 if self._target_reached() else max(0, self.n_trials - len(self.trials()))
-
-    def is_over(self) -> bool:
-        """Whether nothing is left to train."""
+    def is_finished(self) -> bool:
+        """Returns whether no trial is running or left to be started."""
         if any(trial.state == TrialState.RUNNING for trial in self.trials()):
             return False
-        return self._room() == 0
+        return self._startable_trials() == 0
+
+    def ask(self) -> PendingTrial | None:
+        """Returns an interrupted trial, else a new one; None if `trials_left` is 0."""
+        if self.trials_left() == 0:
+            return None
+        trial = self._interrupted.popleft() if self._interrupted else self.optuna_study.ask()
+        for key, distribution in self.plan.space.items():
+            suggest(trial, key, distribution)
+        if "state" in trial.user_attrs:  # it was interrupted
+            trial.set_user_attr("state", TrialStatus.running.value)
+        stored = self._all_trials()[trial.number]
+        self._running[trial.number] = _RunningTrial(trial, set(stored.intermediate_values))
+        params = {key: stored.params[key] for key in self.plan.space}
+        epochs_done = max(journal.history(self.plan.trial_dir(trial.number)), default=0)
+        return PendingTrial(trial.number, params, epochs_done)
 
     def interrupt(self, number: int) -> None:
-        """The trial goes on later: in this driver's time, or the next one's."""
+        """Marks a running trial as interrupted; `ask`, or the next start, continues it."""
         trial = self._running[number].trial
         trial.set_user_attr("state", TrialStatus.interrupted.value)
         del self._running[number]
         self._interrupted.append(trial)
 
     def report(self, number: int, epoch: int, value: float) -> bool:
-        """Note an epoch's value; returns whether to end the trial as hopeless.
+        """Reports the value of an epoch to Optuna.
 
-        The baseline never is, nor is a trial that is at its end anyway. A resumed trial asks again
-        about its last epoch, and hears the same answer.
+        A resumed trial reports its last epoch again and gets the same answer. The baseline is
+        never pruned, nor is a trial after its last epoch.
+
+        Args:
+            number: The trial's number.
+            epoch: From 1.
+            value: The metric that the study optimizes.
+
+        Returns:
+            Whether the trial is to be pruned.
         """
         running = self._running[number]
         trial = running.trial
@@ -164,88 +165,75 @@ class Study:
             return bool(trial.user_attrs.get("stop_after") == epoch)
         trial.report(value, epoch)
         running.reported.add(epoch)
-        # The baseline is judged as well, since halving has the others compete with whoever was.
-        hopeless = epoch < self.plan.epochs(trial.params) and trial.should_prune()
-        stop = hopeless and number > 0
-        if stop:
+        # Successive halving compares a trial only with those that have called should_prune at the
+        # same rung, so the baseline calls it too.
+        prune = epoch < self.plan.epochs(trial.params) and trial.should_prune() and number > 0
+        if prune:
             trial.set_user_attr("stop_after", epoch)
-        return stop
+        return prune
 
     def tell(self, number: int, status: TrialStatus, reason: str) -> FrozenTrial:
-        """Tell Optuna how a trial ended; every epoch that its folder knows of is reported first.
+        """Tells Optuna how a trial ended, after the values of all epochs in its journal.
 
         Args:
-            number: of the trial.
-            status: complete, pruned, diverged or failed.
-            reason: in words; empty if there is nothing to explain.
+            number: The trial's number.
+            status: Complete, pruned, diverged or failed.
+            reason: Why it diverged or failed; empty if there is nothing to explain.
+
+        Returns:
+            The finished trial.
         """
-        epochs = journal.history(self.folder(number))
-        finals = epochs.pop(0, {})
-        attributes: dict[str, str | float] = {"state": status.value, "reason": reason}
-        attributes["seconds"] = sum(metrics["epoch_seconds"] for metrics in epochs.values())
-        if "val/best_accuracy" in finals:
-            attributes["best_accuracy"] = finals["val/best_accuracy"]
         running = self._running[number]
-        for epoch in sorted(set(epochs) - running.reported):
-            running.trial.report(epochs[epoch][self.settings.metric], epoch)
-        told = self._finish(running.trial, status, attributes, epochs)
+        history = journal.history(self.plan.trial_dir(number))
+        summary_metrics = history.pop(0, {})
+        values = {epoch: metrics[self.settings.metric] for epoch, metrics in history.items()}
+        for epoch in sorted(set(values) - running.reported):
+            running.trial.report(values[epoch], epoch)
+        # Optuna accepts attributes of unfinished trials only.
+        running.trial.set_user_attr("state", status.value)
+        running.trial.set_user_attr("reason", reason)
+        seconds = sum(metrics["epoch_seconds"] for metrics in history.values())
+        running.trial.set_user_attr("seconds", seconds)
+        if "val/best_accuracy" in summary_metrics:
+            running.trial.set_user_attr("best_accuracy", summary_metrics["val/best_accuracy"])
+        finished = self.optuna_study.tell(
+            running.trial,
+            self.settings.best_value(values.values()) if status == TrialStatus.complete else None,
+            TrialState[status.optuna_state],
+        )
         del self._running[number]
-        return told
+        return finished
 
-    def best(self) -> FrozenTrial | None:
-        """The best complete trial, of equals the first."""
-        complete = [trial for trial in self.trials() if trial.state == TrialState.COMPLETE]
-        sign = -1 if self.settings.maximize else 1
-        return min(complete, key=lambda trial: (sign * result(trial), trial.number), default=None)
+    def _all_trials(self) -> list[FrozenTrial]:
+        trials: list[FrozenTrial] = self.optuna_study.get_trials(deepcopy=False)
+        return trials
 
-    def baseline(self) -> FrozenTrial | None:
-        """The first trial, once it is complete."""
-        trials = self.trials()
-        return trials[0] if trials and trials[0].state == TrialState.COMPLETE else None
+    def _startable_trials(self) -> int:
+        return startable_trials(self.plan, self.settings, self._all_trials())
 
-    def _enqueue(self) -> None:
-        """What the plan begins with, unless it is there; where that is all there is, what failed is
-        tried again.
+    def _enqueue_trials(self) -> None:
+        """Enqueues the plan's trials, unless the study has them already.
 
-        Optuna's own `skip_if_exists` takes two seeds that differ by less than a hundred thousandth
-        for one.
+        Without a budget, trials that failed are enqueued again. Optuna's own `skip_if_exists`
+        takes two seeds that differ by less than 1e-5 of their value for one.
         """
-        failed = {TrialStatus.failed} if self.plan.n_trials is None else set()
-        trials = self.optuna.get_trials(deepcopy=False)
-        known = [
-            t.system_attrs.get("fixed_params")
-            for t in trials
-            if t.user_attrs.get("state") not in failed
+        retried = {TrialStatus.failed} if self.plan.n_trials is None else set()
+        enqueued = [
+            trial.system_attrs.get("fixed_params")
+            for trial in self._all_trials()
+            if trial.user_attrs.get("state") not in retried
         ]
         for params in self.plan.enqueued_trials:
-            if dict(params) not in known:
-                self.optuna.enqueue_trial(dict(params))
+            if dict(params) not in enqueued:
+                self.optuna_study.enqueue_trial(dict(params))
 
-    def _finish(
-        self,
-        trial: Trial,
-        status: TrialStatus,
-        attributes: Mapping[str, str | float],
-        epochs: Mapping[int, Mapping[str, float]],
-    ) -> FrozenTrial:
-        for key, attribute in attributes.items():  # a finished trial takes no attributes
-            trial.set_user_attr(key, attribute)
-        if status == TrialStatus.complete:
-            best = self.settings.best(metrics[self.settings.metric] for metrics in epochs.values())
-            return self.optuna.tell(trial, best, TrialState.COMPLETE)
-        return self.optuna.tell(trial, state=TrialState[status.optuna_state])
-
-    def _target_reached(self) -> bool:
-        target = self.settings.target_value
-        if target is None or self.plan.n_trials is None:  # all that is queued is to be trained
-            return False
-        best = self.best()
-        if best is None:
-            return False
-        return result(best) >= target if self.settings.maximize else result(best) <= target
-
-
-def result(trial: FrozenTrial) -> float:
-    """The value of a complete trial."""
-    assert trial.value is not None, f"trial {trial.number} is not complete"
-    return trial.value
+    def _load_interrupted(self) -> deque[Trial]:
+        """The trials that a dead driver left running; their runs in MLflow end as interrupted."""
+        running = [trial for trial in self.trials() if trial.state == TrialState.RUNNING]
+        # Optuna resumes no trial (optuna#3351) and gives out a running one by no other id (#2987).
+        interrupted = deque(Trial(self.optuna_study, trial._trial_id) for trial in running)
+        for trial in running:
+            trial_dir = self.plan.trial_dir(trial.number)
+            if (trial_dir / journal.JOURNAL).exists():
+                journal.finalize_if_dead(trial_dir)
+        return interrupted

@@ -1,6 +1,5 @@
-"""Where Optuna keeps its studies, and the locks by which a study has one driver at a time."""
+"""Optuna's storage, and the locks by which a study has one driver at a time."""
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,13 +11,14 @@ from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from svhn_sweep.errors import ConfigError, SweepInterruptedError
+from svhn_sweep.files import create_atomically, lock_file
 from svhn_sweep.tracking import tracking_uri
 
-BUSY_SECONDS = 60  # how long one process waits while another writes to SQLite
+SQLITE_TIMEOUT = 60  # seconds to wait while another process writes to SQLite
 DATABASE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
 POSTGRES = "postgresql"
-# A driver that is cut off notices it within seconds, not when TCP gives up; times are UTC on every
-# server.
+# Client and server notice a lost connection within seconds, not when TCP gives up; times are UTC,
+# whatever the server's time zone.
 POSTGRES_CONNECTION = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -31,11 +31,15 @@ POSTGRES_CONNECTION = {
 }
 
 
-def url(setting: str | None) -> URL:
-    """The database named by `hydra.sweeper.storage`; by default optuna.db, beside mlflow.db.
+def storage_url(setting: str | None) -> URL:
+    """Returns the URL of Optuna's database.
+
+    Args:
+        setting: `hydra.sweeper.storage`; None means optuna.db in the current folder, and SQLite
+            files are relative to that folder.
 
     Raises:
-        ConfigError: it is no address of a database, or holds a password.
+        ConfigError: It is no database URL, or contains a password.
     """
     if setting is None:
         return URL.create("sqlite", database=str(Path.cwd() / "optuna.db"))
@@ -44,11 +48,11 @@ def url(setting: str | None) -> URL:
     except ArgumentError:
         parsed = URL.create("")
     if not parsed.database:
-        kind = setting.partition(":")[0]  # no more of it: there may be a password
+        scheme = setting.partition(":")[0]  # the rest may contain a password
         raise ConfigError(
             "hydra.sweeper.storage must be sqlite:///FILE or the "
             "address of another database, such as "
-            f"postgresql+psycopg://USER@HOST/DATABASE, but begins with {kind!r}."
+            f"postgresql+psycopg://USER@HOST/DATABASE, but begins with {scheme!r}."
         )
     if parsed.password is not None or any("password" in key for key in parsed.query):
         raise ConfigError(
@@ -60,37 +64,38 @@ def url(setting: str | None) -> URL:
 
 
 def connect(database: URL) -> RDBStorage:
-    """The storage in that database; a new SQLite file appears whole, since a process may die while
-    it makes the tables.
+    """Opens Optuna's storage in a database, and creates its tables if it has none.
 
     Raises:
-        ConfigError: it cannot be used.
+        ConfigError: The database cannot be used.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         return _sqlite(database) if database.get_backend_name() == "sqlite" else _server(database)
     except (OSError, RuntimeError, ImportError, ArgumentError, *DATABASE_ERRORS) as error:
-        shown = database.render_as_string(hide_password=True)
-        is_postgres = database.get_backend_name() == POSTGRES
-        hint = " (user in the address, password: PGPASSWORD or PGPASSFILE)" if is_postgres else ""
-        hint = (
-            "; install this package's extra `postgres`"
-            if isinstance(error, ImportError) and is_postgres
-            else hint
-        )
+        url = database.render_as_string(hide_password=True)
         raise ConfigError(
-            f"hydra.sweeper.storage must be a database of Optuna's but {shown} is not: "
-            f"{tracking_uri.reason(error)}{hint}."
+            f"hydra.sweeper.storage must be a database of Optuna's but {url} is not: "
+            f"{tracking_uri.reason(error)}{_hint(database, error)}."
         ) from error
+
+
+def _hint(database: URL, error: Exception) -> str:
+    if database.get_backend_name() != POSTGRES:
+        return ""
+    if isinstance(error, ImportError):
+        return "; install this package's extra `postgres`"
+    return " (user in the address, password: PGPASSWORD or PGPASSFILE)"
 
 
 def _sqlite(database: URL) -> RDBStorage:
     assert database.database
     path = Path(database.database)
     path.parent.mkdir(parents=True, exist_ok=True)
-    tracking_uri.create_whole(path, lambda other: RDBStorage(f"sqlite:///{other}").engine.dispose())
+    # A process that dies while it creates the tables must not leave a file with some of them.
+    create_atomically(path, lambda other: RDBStorage(f"sqlite:///{other}").engine.dispose())
     return RDBStorage(
-        f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}}
+        f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}}
     )
 
 
@@ -106,10 +111,10 @@ def _server(database: URL) -> RDBStorage:
 
 @contextmanager
 def interrupted_by_database() -> Iterator[None]:
-    """Within, a database that fails ends the sweep with one sentence.
+    """Turns errors of the database into one message that the sweep is interrupted with.
 
     Raises:
-        SweepInterruptedError: the database is away, locked, or its disk is full.
+        SweepInterruptedError: The database is unreachable or locked, or its disk is full.
     """
     try:
         yield
@@ -124,18 +129,21 @@ def interrupted_by_database() -> Iterator[None]:
 
 @contextmanager
 def single_driver(storage: RDBStorage, name: str, folder: Path) -> Iterator[None]:
-    """Hold the locks of a study: whatever is found RUNNING in it is then known to be nobody's.
+    """Holds the locks of a study, so that no other driver trains the trials that it has running.
+
+    The folder's lock excludes other drivers on this machine, and those that share its file system.
+    PostgreSQL also has a lock for drivers on other machines, which ends with the connection.
+    With other databases the study is bound to the folder (`compatibility.bind_folder`), so the
+    folder's lock is enough.
 
     Args:
-        storage: of the study. PostgreSQL has a lock of its own, for drivers on different machines:
-            it is gone with the connection. Elsewhere a study belongs to one folder
-            (`identity.bind_folder`), and that to who holds its lock.
-        name: of the study.
-        folder: of the study; the lock lies beside it, so that a folder that was moved can be moved
-            back.
+        storage: The storage of the study.
+        name: The name of the study.
+        folder: The folder of the study. The lock file is beside it, not in it, so that a folder
+            that was moved away can be moved back.
 
     Raises:
-        ConfigError: another driver holds one of them.
+        ConfigError: Another driver holds one of the locks.
     """
     with _locked_folder(folder):
         if storage.engine.dialect.name != POSTGRES:
@@ -152,7 +160,7 @@ def single_driver(storage: RDBStorage, name: str, folder: Path) -> Iterator[None
             try:
                 yield
             finally:
-                # closes it, and frees the lock, though the server may be out of reach
+                # Frees the lock even if the server is unreachable: it closes the connection.
                 connection.invalidate()
 
 
@@ -161,7 +169,7 @@ def _locked_folder(folder: Path) -> Iterator[None]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock_file(file, timeout=0)
         except BlockingIOError as error:
             file.seek(0)
             raise ConfigError(

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 import optuna
 from rich.table import Table
 
-from svhn_sweep import provenance, run_header
+from svhn_sweep import run_header
+from svhn_sweep.config.overrides import shell_command
 from svhn_sweep.run_header import console
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.plan.search_space import describe, size
+from svhn_sweep.sweep.plan.search_space import format_distribution, grid_size
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.study.sampling import sampler, suggest
+from svhn_sweep.sweep.study.sampling import make_sampler, suggest
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.terminal.progress import duration
 from svhn_sweep.sweep.workers.protocol import Cluster
@@ -21,16 +22,16 @@ EXAMPLES = 3
 
 def before(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster) -> None:
     """The studies, what they explore, and with what."""
-    run_header.synthetic_warning(plans[0].config, experiment_name(plans[0].config))
+    run_header.print_synthetic_warning(plans[0].config, experiment_name(plans[0].config))
     for plan in plans:
-        points = size(plan.space)
+        points = grid_size(plan.space)
         of = f"{points:,} configurations" if points else "a continuous space"
         console.print(
-            f"{plan.name}: {plan.n_trials} trials of at most {plan.most_epochs} epochs, out of {of}"
+            f"{plan.name}: {plan.n_trials} trials of at most {plan.max_epochs} epochs, out of {of}"
         )
         table = Table("explored", "values", "baseline")
         for key, distribution in plan.space.items():
-            table.add_row(key, describe(distribution), str(plan.enqueued_trials[0][key]))
+            table.add_row(key, format_distribution(distribution), str(plan.enqueued_trials[0][key]))
         console.print(table)
     count = plans[0].config.training.threads or cluster.threads
     threads = f"{count} thread{'s' if count > 1 else ''}"
@@ -50,14 +51,14 @@ def examples(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for plan in plans:
         console.print(f"\nThree trials that {plan.name} may train; none was started:")
-        study = optuna.create_study(sampler=sampler(settings.sampler, plan.config.seed, 0))
+        study = optuna.create_study(sampler=make_sampler(settings.sampler, plan.config.seed, 0))
         for _ in range(EXAMPLES):
             trial = study.ask()
             params = {
                 key: suggest(trial, key, distribution) for key, distribution in plan.space.items()
             }
             used = plan.config.training.threads or threads
-            console.print(provenance.command(plan.overrides(params, used), config_dirs))
+            console.print(shell_command(plan.overrides(params, used), config_dirs))
 
 
 def confirmation(study: Study, confirming: Study | None, workers: int) -> None:

@@ -1,1 +1,1 @@
-"""Where trials are trained: processes of this machine, or actors of a Ray cluster."""
+"""Trains trials on processes of this machine or on actors of a Ray cluster."""

@@ -1,4 +1,4 @@
-"""What the scheduler reports while trials are trained."""
+"""The interface through which the scheduler reports progress."""
 
 from typing import Protocol
 
@@ -6,34 +6,42 @@ from svhn_sweep.trial_status import TrialStatus
 
 
 class SweepCallbacks(Protocol):
-    """Called by the scheduler in its own thread; an exception ends the sweep.
+    """Receives the progress of trials, which are named by their study's name and their number.
 
-    A trial is named by its study's name and its number.
+    The scheduler calls every method in its own thread; an exception ends the sweep.
     """
 
     def on_trial_start(
         self, study: str, number: int, description: str, epochs: int, resumed_after: int = 0
     ) -> None:
-        """A worker begins a trial.
+        """Is called when a worker is assigned a trial, new or interrupted.
 
         Args:
-            study: the name of its study.
-            number: of the trial in the study.
-            description: its hyperparameters in words, or "baseline".
-            epochs: that the trial has at most.
-            resumed_after: epochs that were trained before; 0 for a new trial.
+            study: Name of the trial's study.
+            number: The trial's number in the study.
+            description: The trial's hyperparameters as text, or "baseline".
+            epochs: The most epochs that the trial trains.
+            resumed_after: Epochs that were trained before; 0 for a new trial.
         """
 
     def on_epoch(self, study: str, number: int, epoch: int, value: float) -> None:
-        """A trial finished an epoch, counted from 1, with this value of the sweep's metric."""
+        """Is called after each epoch, counted from 1, with its value of the sweep's metric."""
 
     def on_trial_end(
         self, study: str, number: int, status: TrialStatus, value: float | None, reason: str = ""
     ) -> None:
-        """A trial left its worker; an interrupted one starts again later."""
+        """Is called when a trial has left its worker.
+
+        Args:
+            study: Name of the trial's study.
+            number: The trial's number in the study.
+            status: How the trial ended; an interrupted one starts again later.
+            value: The best finite value of its epochs; None unless it is complete or pruned.
+            reason: Why it ended this way; empty if there is nothing to explain.
+        """
 
     def on_workers_change(self, workers: int) -> None:
-        """So many trials can be trained at the same time from now on."""
+        """Is called when the number of trials that can be trained at the same time changes."""
 
     def on_message(self, text: str) -> None:
-        """One line for the person who watches."""
+        """Is called with a line of text for the user."""

@@ -1,4 +1,4 @@
-"""Workers as processes of this machine: started on a device, spoken to through a pipe."""
+"""Workers as processes of this machine: each has a device and a socket to the driver."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.protocol import (
     CPU,
-    SECONDS_TO_STOP,
+    STOP_TIMEOUT_SECONDS,
     EvaluateRequest,
     EvaluateResult,
     Event,
@@ -30,55 +30,75 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerExited,
 )
 
-STOPPED_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-MAX_WORKERS_PER_GPU = (
-    4  # one of these small networks leaves a GPU waiting for its process most of the time
-)
-MAX_EVALUATIONS = 3  # attempts, if the worker dies
+EXTERNAL_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+# A network this small leaves a GPU waiting for its process most of the time.
+MAX_WORKERS_PER_GPU = 4
+MAX_EVALUATIONS = 3  # attempts if the worker dies
 
 
 class LocalWorker:
-    """A process of this machine, which is handed a trial while it still starts."""
+    """A process of this machine; see `Worker`.
+
+    It accepts a trial at once, and begins it when TensorFlow is imported.
+
+    Attributes:
+        process: The process.
+        connection: The driver's end of the socket pair.
+    """
 
     is_ready = True
 
     def __init__(self, device: str, log: Path, max_trials: int) -> None:
-        """Start it on a device. `log`: gets what it prints outside its trials."""
-        self.max_trials, self.trials, self.threads = max_trials, 0, 0
-        own, its = socket.socketpair()
-        with own, its, log.open("ab") as output:
+        """Starts the process.
+
+        Args:
+            device: `cpu`, or a GPU as CUDA_VISIBLE_DEVICES names it.
+            log: The file to which its stderr outside of trials is appended.
+            max_trials: The most trials that it trains.
+        """
+        self.max_trials = max_trials
+        self.trials = 0
+        self.threads = 0
+        visible_devices = "-1" if device == CPU else device
+        driver_end, worker_end = socket.socketpair()
+        with driver_end, worker_end, log.open("ab") as stderr:
+            fd = worker_end.fileno()
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "svhn_sweep.sweep.workers.worker_main", str(its.fileno())],
-                env=os.environ
-                | worker_environment()
-                | {"CUDA_VISIBLE_DEVICES": "-1" if device == CPU else device},
-                pass_fds=[its.fileno()],
+                [sys.executable, "-m", "svhn_sweep.sweep.workers.worker_main", str(fd)],
+                env=os.environ | worker_environment() | {"CUDA_VISIBLE_DEVICES": visible_devices},
+                pass_fds=[fd],
                 stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,  # epoch by epoch; it is in the trial's log
-                stderr=output,
+                stdout=subprocess.DEVNULL,  # progress, which is in the trial's log, too
+                stderr=stderr,
             )
-            self.connection: Connection[object, object] = Connection(os.dup(own.fileno()))
+            self.connection: Connection[object, object] = Connection(os.dup(driver_end.fileno()))
 
     def can_train(self, threads: int) -> bool:
-        # TensorFlow keeps memory from trial to trial, and cannot change its threads.
+        """Returns false after `max_trials`, since TensorFlow keeps memory from trial to trial.
+
+        TensorFlow cannot change its number of threads either.
+        """
         return self.trials < self.max_trials and self.threads in (0, threads)
 
     def train(self, request: TrainRequest, threads: int) -> None:
-        self.trials = self.trials + 1
+        """Sends the trial to the process, which may still be starting."""
+        self.trials += 1
         self.threads = threads
         self._send(request)
 
     def answer(self, *, stop: bool) -> None:
+        """Sends the answer to the process."""
         self._send(stop)
 
     def next_event(self) -> Event:
+        """Receives the next event; `WorkerExited` if the process has closed its end."""
         try:
             return cast(Event, self.connection.recv())
         except (EOFError, OSError):
             return self._exited()
 
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult | TrialEnded | WorkerExited:
-        """What came of it, when it is over: the accuracies, or why there are none."""
+        """Evaluates models on test and waits for the result, or for why there is none."""
         self._send(request)
         try:
             return cast(EvaluateResult | TrialEnded, self.connection.recv())
@@ -86,9 +106,11 @@ class LocalWorker:
             return self._exited()
 
     def terminate(self) -> None:
+        """Sends SIGTERM."""
         self.process.terminate()
 
     def close(self, timeout: float) -> None:
+        """Waits for the process, and kills it after `timeout` seconds."""
         try:
             self.process.wait(max(0.0, timeout))
         except subprocess.TimeoutExpired:
@@ -97,7 +119,7 @@ class LocalWorker:
         self.connection.close()
 
     def _send(self, message: object) -> None:
-        with suppress(OSError):  # it is gone, which is its next event
+        with suppress(OSError):  # the process has ended, which is its next event
             self.connection.send(message)
 
     def _exited(self) -> WorkerExited:
@@ -106,67 +128,89 @@ class LocalWorker:
         if number not in set(signal.Signals):
             return WorkerExited(False, f"the worker ended with exit code {code}")
         name = signal.Signals(number)
-        return WorkerExited(name in STOPPED_FROM_OUTSIDE, f"the worker was ended by {name.name}")
+        return WorkerExited(name in EXTERNAL_SIGNALS, f"the worker was ended by {name.name}")
 
 
 class LocalMachine:
-    """This machine as a cluster of one node.
+    """This machine as a cluster of one node; see `Cluster`.
 
     Attributes:
-        devices: one for each worker: cpu, or a GPU as CUDA_VISIBLE_DEVICES names it.
-        threads: for each worker.
+        devices: The device of each worker: `cpu`, or a GPU as CUDA_VISIBLE_DEVICES names it.
+        threads: The CPU cores divided by the workers, at least 1.
     """
 
     def __init__(self, settings: SweeperConfig, log: Path) -> None:
-        """Find out what there is. `log`: gets what workers print outside their trials.
+        """Assigns a device to each worker; none starts yet.
+
+        Args:
+            settings: The sweep's settings.
+            log: The file to which workers' stderr outside of trials is appended.
 
         Raises:
-            ConfigError: `devices` names what is not there, or mixes the CPU and GPUs.
+            ConfigError: `devices` names a GPU that is not there, or mixes the CPU with GPUs.
         """
-        self.settings, self.log = settings, log
-        self.devices, self.threads = _devices(settings)
+        self.settings = settings
+        self.log = log
+        devices = _devices(settings)
+        cores = machine.cores()
+        n_workers = _n_workers(settings, devices, cores)
+        self.devices = tuple(devices[index % len(devices)] for index in range(n_workers))
+        self.threads = max(1, cores // n_workers)
         self._workers: list[LocalWorker] = []
 
-    def precision(self, wanted: Precision) -> Precision:
-        return machine.precision(wanted, [device for device in self.devices if device != CPU])
+    def resolve_precision(self, precision: Precision) -> Precision:
+        """Returns what `auto` stands for on the devices of the workers."""
+        gpus = [device for device in self.devices if device != CPU]
+        return machine.resolve_precision(precision, gpus)
 
     def prepare(self, plans: Sequence[Plan]) -> None:
-        """Nothing: workers read the digits themselves."""
+        """Does nothing: workers read the data files themselves."""
 
     def slots(self) -> Sequence[Slot]:
+        """Returns one slot for each worker; they never change."""
         return [
-            Slot("", device, self.devices[:place].count(device))
-            for place, device in enumerate(self.devices)
+            Slot("", device, self.devices[:position].count(device))
+            for position, device in enumerate(self.devices)
         ]
 
     def notices(self) -> list[str]:
+        """Returns nothing, since no slot comes or goes."""
         return []
 
     def describe(self) -> str:
-        count = len(self.devices)
-        where = (
-            "the CPU" if self.devices[0] == CPU else f"GPU {', '.join(dict.fromkeys(self.devices))}"
-        )
-        return f"{count} worker{'' if count == 1 else 's'} on {where}"
+        """Returns the number of workers and their devices as text: "2 workers on the CPU"."""
+        n_workers = len(self.devices)
+        on_cpu = self.devices[0] == CPU
+        devices = "the CPU" if on_cpu else f"GPU {', '.join(dict.fromkeys(self.devices))}"
+        return f"{n_workers} worker{'' if n_workers == 1 else 's'} on {devices}"
 
     def start(self, slot: Slot) -> LocalWorker:
-        worker = LocalWorker(slot.device, self.log, self.settings.max_trials_per_worker)
-        self._workers = [each for each in self._workers if each.process.poll() is None] + [worker]
-        return worker
+        """Starts a process on the slot's device."""
+        started = LocalWorker(slot.device, self.log, self.settings.max_trials_per_worker)
+        self._workers = [worker for worker in self._workers if worker.process.poll() is None]
+        self._workers.append(started)
+        return started
 
     def wait(self, workers: Collection[Worker], timeout: float) -> list[Worker]:
+        """Waits until a worker has sent an event or has ended, at most `timeout` seconds."""
         connections = {cast(LocalWorker, worker).connection: worker for worker in workers}
         if not connections:
             time.sleep(timeout)
         return [connections[cast(Connection, ready)] for ready in wait(list(connections), timeout)]
 
     def close(self) -> None:
+        """Ends all processes that were started."""
         for worker in self._workers:
             worker.terminate()
         for worker in self._workers:
-            worker.close(SECONDS_TO_STOP)
+            worker.close(STOP_TIMEOUT_SECONDS)
 
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
+        """Evaluates models on a worker that still runs, or on a new one.
+
+        Raises:
+            SweepError: The evaluation failed, or its worker died several times.
+        """
         reason = ""
         for _ in range(MAX_EVALUATIONS):
             idle = next((worker for worker in self._workers if worker.process.poll() is None), None)
@@ -183,40 +227,47 @@ class LocalMachine:
         )
 
 
-def _devices(settings: SweeperConfig) -> tuple[tuple[str, ...], int]:
-    """The device of each worker, and the threads that each has."""
-    gpus = machine.gpus()
+def _devices(settings: SweeperConfig) -> list[str]:
+    """The devices to use, each once: `cpu` or GPUs."""
+    gpus = machine.visible_gpus()
     devices = settings.devices or gpus or [CPU]
-    shown = ",".join(devices)
     if CPU in devices and len(devices) > 1:
-        raise ConfigError(f"hydra.sweeper.devices must be [cpu] or GPUs but got [{shown}].")
+        raise ConfigError(
+            f"hydra.sweeper.devices must be [cpu] or GPUs but got [{','.join(devices)}]."
+        )
+    # Without nvidia-smi `gpus` is empty, and names other than indices are not known to it.
     if gpus and any(device.isdecimal() and device not in gpus for device in devices):
         raise ConfigError(
-            f"hydra.sweeper.devices must be among the GPUs {', '.join(gpus)} but got [{shown}]."
+            f"hydra.sweeper.devices must be among the GPUs {', '.join(gpus)} "
+            f"but got [{','.join(devices)}]."
         )
-    cores = machine.cores()
+    return devices
+
+
+def _n_workers(settings: SweeperConfig, devices: Sequence[str], cores: int) -> int:
     if settings.workers != "auto":
-        workers = int(settings.workers)
-    else:
-        workers = (
-            cores
-            if devices == [CPU]
-            else workers_per_gpu(settings, cores // len(devices)) * len(devices)
-        )
-    return tuple(devices[index % len(devices)] for index in range(workers)), max(
-        1, cores // workers
-    )
+        return int(settings.workers)
+    if devices == [CPU]:
+        return cores
+    return len(devices) * workers_per_gpu(settings, cores // len(devices))
 
 
 def workers_per_gpu(settings: SweeperConfig, cores_per_gpu: int) -> int:
-    """Workers on each GPU; by default each has a core, which hands the GPU its work."""
+    """Returns how many workers share each GPU.
+
+    Args:
+        settings: The sweep's settings. `workers_per_gpu=auto` is one worker per core, at most 4,
+            since each worker needs a core to feed the GPU.
+        cores_per_gpu: The CPU cores that there are for each GPU.
+    """
     if settings.workers_per_gpu != "auto":
         return int(settings.workers_per_gpu)
     return max(1, min(MAX_WORKERS_PER_GPU, cores_per_gpu))
 
 
 def worker_environment() -> dict[str, str]:
-    """What TensorFlow reads when it is imported: take GPU memory as it is needed, and count GPUs
-    as nvidia-smi does.
+    """Returns the environment variables that TensorFlow reads when a worker imports it.
+
+    It takes GPU memory as it needs it, and numbers GPUs as nvidia-smi does.
     """
     return {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

@@ -1,5 +1,9 @@
-"""What the scheduler and its workers exchange, and what both kinds of workers and clusters have
-in common.
+"""The messages between the scheduler and its workers, and the interfaces of both kinds of workers.
+
+A worker's events come in this order. The first is `WorkerReady`, unless the worker is ready when it
+is created. For each trial there is one `EpochDone` per epoch, which the scheduler answers with
+`Worker.answer`, then one of `TrialEnded`, `OutOfMemory` and `NodeFault`. `WorkerExited` can come at
+any time and is the last event.
 """
 
 from collections.abc import Collection, Sequence
@@ -9,24 +13,24 @@ from typing import Protocol
 
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.trial import RunInfo
+from svhn_sweep.tracking.run_info import RunInfo
 from svhn_sweep.trial_status import TrialStatus
 
 CPU = "cpu"
-SECONDS_TO_STOP = 4.0  # that a worker is given to end
+STOP_TIMEOUT_SECONDS = 4.0  # from asking a worker to end until it is killed
 
 
 @dataclass(frozen=True)
 class TrainRequest:
-    """A trial to be trained.
+    """Asks a worker to train a trial, or to resume it after its last epoch.
 
     Attributes:
-        overrides: its config, with nothing left open.
-        config_dirs: the user's own folders of configs, on the driver's machine.
-        folder: the trial's own, on the driver's machine; what an interrupted trial left there is
-            continued.
-        run_info: what MLflow is told about it.
-        data_sha256: of the file with its digits.
+        overrides: Hydra overrides that fix the trial's config: data, precision and threads, too.
+        config_dirs: The user's own config folders, on the driver's machine.
+        folder: The trial's folder, on the driver's machine. The journal and checkpoint of an
+            interrupted trial are in it.
+        run_info: Name, experiment and tags of the trial's MLflow run.
+        data_sha256: Hexadecimal SHA-256 that the data file must have.
     """
 
     overrides: tuple[str, ...]
@@ -38,34 +42,41 @@ class TrainRequest:
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """Models to be evaluated on test, after selection.
+    """Asks a worker to evaluate saved models on the test split.
 
     Attributes:
-        overrides: of a config that names the data.
-        config_dirs: the user's own folders of configs.
-        models: folders of runs that saved a model, by arm.
-        shown: for each arm the run whose confusion matrix is drawn.
-        folder: gets test/ARM/ with matrices and reports.
+        overrides: Hydra overrides of a config that names the data.
+        config_dirs: The user's own config folders.
+        models: Folders of the runs that saved a model, by the name of the config they share.
+        plotted: For each name the run whose reports and confusion matrix are written.
+        folder: Receives `test/NAME/` with these files.
     """
 
     overrides: tuple[str, ...]
     config_dirs: tuple[str, ...]
     models: dict[str, tuple[Path, ...]]
-    shown: dict[str, Path]
+    plotted: dict[str, Path]
     folder: Path
 
 
 @dataclass(frozen=True)
 class EvaluateResult:
-    """Test accuracies, 0..1, by arm, in the order of the models."""
+    """Answers an `EvaluateRequest`.
+
+    Attributes:
+        accuracies: Test accuracies in 0..1 by the request's names, in the order of its folders.
+    """
 
     accuracies: dict[str, list[float]]
 
 
 @dataclass(frozen=True)
 class EpochDone:
-    """An epoch is over and its checkpoint is written; the worker waits for an answer: whether to
-    stop.
+    """An epoch is trained and its checkpoint written; the worker waits for `Worker.answer`.
+
+    Attributes:
+        epoch: Its number, from 1.
+        metrics: By MLflow's keys, as in `val/accuracy`.
     """
 
     epoch: int
@@ -74,7 +85,12 @@ class EpochDone:
 
 @dataclass(frozen=True)
 class TrialEnded:
-    """A trial is over: complete, pruned, diverged or failed. `reason`: in words."""
+    """A trial is over and is not continued.
+
+    Attributes:
+        status: complete, pruned, diverged or failed.
+        reason: Why it ended this way; empty if there is nothing to explain.
+    """
 
     status: TrialStatus
     reason: str
@@ -82,11 +98,11 @@ class TrialEnded:
 
 @dataclass(frozen=True)
 class OutOfMemory:
-    """A trial could not go on beside the others.
+    """A trial ended early because memory was too small; it can be continued where there is more.
 
     Attributes:
-        reason: in words.
-        whole_node: the memory of the node, not of one device, was too small.
+        reason: What ran out of memory.
+        whole_node: Whether the node's memory was too small, not that of one device.
     """
 
     reason: str
@@ -95,8 +111,10 @@ class OutOfMemory:
 
 @dataclass(frozen=True)
 class NodeFault:
-    """The node, not the trial, is at fault: a full disk, say. The trial can go on elsewhere.
-    `reason`: in words.
+    """A trial ended early because of its node, of a full disk for example; it can be continued.
+
+    Attributes:
+        reason: What is wrong with the node.
     """
 
     reason: str
@@ -104,12 +122,12 @@ class NodeFault:
 
 @dataclass(frozen=True)
 class WorkerExited:
-    """The worker's process is gone.
+    """The worker's process has ended, or cannot be reached any more.
 
     Attributes:
-        external: something else than the trial may be the reason: a signal, say.
-        reason: in words.
-        node_lost: the node, or the way to it, is gone: certainly not for the trial's sake.
+        external: Whether something other than the trial may be the cause, a signal for example.
+        reason: How it ended.
+        node_lost: Whether its node, or the connection to it, is lost: the trial is not the cause.
     """
 
     external: bool
@@ -119,8 +137,10 @@ class WorkerExited:
 
 @dataclass(frozen=True)
 class WorkerReady:
-    """The worker has started: `Worker.is_ready` is true from now on. `device`: that it has;
-    empty: its slot's.
+    """The worker has started: `Worker.is_ready` is true from now on.
+
+    Attributes:
+        device: The device that it uses; empty if it is its slot's.
     """
 
     device: str = ""
@@ -131,12 +151,12 @@ Event = WorkerReady | EpochDone | TrialEnded | OutOfMemory | NodeFault | WorkerE
 
 @dataclass(frozen=True)
 class Slot:
-    """Room for one worker.
+    """A device, or a share of it, that one worker at a time can use.
 
     Attributes:
-        node: the name of its node; empty for this machine.
-        device: cpu, or a GPU as CUDA_VISIBLE_DEVICES names it.
-        index: from 0, among the slots of that device of that node.
+        node: Name of its node; empty for this machine.
+        device: `cpu`, or a GPU as CUDA_VISIBLE_DEVICES names it.
+        index: Its number, from 0, among the slots of that device of that node.
     """
 
     node: str
@@ -145,82 +165,126 @@ class Slot:
 
 
 class Worker(Protocol):
-    """A process, here or on another node, that trains one trial at a time, and is used for many.
+    """A process on this machine or on another node that trains one trial at a time.
 
-    Attributes:
-        is_ready: whether it may be handed a trial.
+    Only `close` waits for the process.
     """
 
     @property
-    def is_ready(self) -> bool: ...
+    def is_ready(self) -> bool:
+        """Whether `train` may be called."""
 
     def can_train(self, threads: int) -> bool:
-        """Whether it may be handed another trial, with so many threads; else it is to be
-        replaced.
+        """Returns whether it can train one more trial with this number of threads.
+
+        Once it returns false the scheduler replaces the worker.
         """
 
     def train(self, request: TrainRequest, threads: int) -> None:
-        """Hand it a trial. If the worker is gone, that is its next event."""
+        """Begins or resumes a trial; the worker must be ready and have no other trial.
+
+        If the worker has ended already, its next event is `WorkerExited`.
+
+        Raises:
+            SweepInterruptedError: The trial's folder cannot be written, or the cluster is gone.
+        """
 
     def answer(self, *, stop: bool) -> None:
-        """After `EpochDone`: whether to stop the trial."""
+        """Answers an `EpochDone`.
+
+        Args:
+            stop: Whether to end the trial as pruned instead of training the next epoch.
+        """
 
     def next_event(self) -> Event:
-        """The event that `Cluster.wait` announced."""
+        """Returns the event that `Cluster.wait` announced, once for each announcement.
+
+        If the worker sent the event, the trial's folder on the driver's machine is up to date.
+
+        Raises:
+            SweepInterruptedError: The trial's folder cannot be written, or the cluster is gone.
+        """
 
     def terminate(self) -> None:
-        """Ask it to end. What it was training can be continued."""
+        """Makes the process end soon; what it was training can be continued."""
 
     def close(self, timeout: float) -> None:
-        """Have it gone after `timeout` seconds at the latest; from then on its trial's folder
-        does not change.
+        """Waits for the process to end and releases the folder of its trial.
+
+        From then on no worker writes to the folder. Call `terminate` before.
+
+        Args:
+            timeout: Seconds after which the process is killed; 0 or less kills it at once.
         """
 
 
 class Cluster(Protocol):
-    """Where workers run.
+    """The machine or machines on which workers run.
 
     Attributes:
-        threads: that TensorFlow uses in each worker, unless the config says otherwise.
+        threads: Threads that TensorFlow uses in each worker, unless the config sets them.
     """
 
     threads: int
 
-    def precision(self, wanted: Precision) -> Precision:
-        """What `auto` means for all that compute here; anything else means itself."""
-
-    def prepare(self, plans: Sequence[Plan]) -> None:
-        """Before the first worker starts: make ready what the trials of these plans need."""
-
-    def slots(self) -> Sequence[Slot]:
-        """All slots that there are now: nodes may come and go.
+    def resolve_precision(self, precision: Precision) -> Precision:
+        """Returns what `auto` stands for on all nodes; any other precision is returned as it is.
 
         Raises:
-            SweepInterruptedError: the cluster is gone, or has had no slot for too long.
+            ConfigError: No node computes in it.
+        """
+
+    def prepare(self, plans: Sequence[Plan]) -> None:
+        """Makes available the digits that the trials of these plans need.
+
+        It is called once, before the first worker starts.
+
+        Raises:
+            SweepInterruptedError: The cluster cannot hold the digits.
+        """
+
+    def slots(self) -> Sequence[Slot]:
+        """Returns all present slots; they change when nodes join or leave.
+
+        Raises:
+            SweepInterruptedError: The cluster is gone, or has had no slot for too long.
         """
 
     def notices(self) -> list[str]:
-        """What happened to nodes since the last call, in sentences."""
+        """Returns one sentence for each change of nodes since the last call."""
 
     def describe(self) -> str:
-        """The present slots in words: "2 workers on the CPU"."""
+        """Returns the present workers as text: "2 workers on the CPU"."""
 
     def start(self, slot: Slot) -> Worker:
-        """Start a worker on a slot.
+        """Starts a worker on a present slot and returns at once.
 
         Raises:
-            SweepInterruptedError: the cluster is gone.
+            SweepInterruptedError: The cluster is gone.
         """
 
     def wait(self, workers: Collection[Worker], timeout: float) -> list[Worker]:
-        """Those with an event, after `timeout` seconds at most."""
+        """Waits for events.
 
-    def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
-        """Evaluate models on test, on the driver's machine, which the test split never leaves.
+        Args:
+            workers: Those whose events count; all of this cluster, possibly none.
+            timeout: Longest wait in seconds.
+
+        Returns:
+            The workers with an event; empty after `timeout` seconds without one.
 
         Raises:
-            SweepError: that failed.
+            SweepInterruptedError: The cluster is gone.
+        """
+
+    def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
+        """Evaluates models in a process of the driver's machine and waits for the result.
+
+        No trial is trained meanwhile or afterwards. The test split does not leave the machine.
+
+        Raises:
+            SweepError: The models could not be evaluated.
         """
 
     def close(self) -> None:
-        """End what still runs."""
+        """Ends all workers that still run and releases the cluster."""

@@ -1,18 +1,18 @@
-"""The scheduler's loop: hand out trials, answer their epochs, tell the studies how they ended."""
+"""The scheduler: starts trials on workers, handles the workers' events, stops workers."""
 
 import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 
-from svhn_sweep.errors import SweepError, SweepInterruptedError
+from svhn_sweep.errors import SweepError
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.study.study import PendingTrial, Study
+from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.study_storage import DATABASE_ERRORS
+from svhn_sweep.sweep.study.trial_run import run_info
 from svhn_sweep.sweep.workers.callbacks import SweepCallbacks
+from svhn_sweep.sweep.workers.fault_counts import MAX_EXITS_WITHOUT_PROGRESS, ExitCounts
 from svhn_sweep.sweep.workers.protocol import (
-    SECONDS_TO_STOP,
     Cluster,
     EpochDone,
     Event,
@@ -23,27 +23,22 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerExited,
     WorkerReady,
 )
-from svhn_sweep.sweep.workers.slots import SlotState, WorkerSlots
-from svhn_sweep.sweep.workers.trial_finalizer import TrialFinalizer
-from svhn_sweep.sweep.workers.trial_journal import recorded_end
+from svhn_sweep.sweep.workers.slots import SlotState
+from svhn_sweep.sweep.workers.trial_finalizer import TrialFinalizer, recorded_end
+from svhn_sweep.sweep.workers.worker_pool import WorkerPool
 from svhn_sweep.tracking import journal
 from svhn_sweep.tracking.background_uploader import BackgroundUploader
 from svhn_sweep.trial_status import TrialStatus
 
-POLL_SECONDS = 1.0
-MAX_EXITS_WITHOUT_PROGRESS = (
-    3  # of workers under one trial, before the trial is thought to be the reason
-)
-MAX_FAULTS_WITHOUT_PROGRESS = 3  # of a node, before it gets no more trials
-FAULT_SECONDS = 5.0  # within which the faults of a node are one: all its workers meet the same
-START_SECONDS = (
-    300.0  # in which a worker must start: TensorFlow's import, or other jobs, may take a while
-)
+POLL_SECONDS = 1.0  # longest wait for an event before nodes and time limits are checked again
+# A worker must be ready within this time; TensorFlow's import, or other jobs, may take a while.
+START_TIMEOUT_SECONDS = 300.0
 
 
 class Scheduler:
-    """Has the trials of studies trained by the workers of a cluster, which live until they are
-    stopped.
+    """Trains the trials of studies on the workers of a cluster.
+
+    Workers live over many trials and several calls of `run_until_done`, until `stop`.
     """
 
     def __init__(
@@ -53,26 +48,22 @@ class Scheduler:
         config_dirs: Sequence[str],
         uploader: BackgroundUploader,
     ) -> None:
-        """Open the cluster's slots; no worker starts yet.
+        """Takes the cluster's present slots; no worker starts yet.
 
         Args:
-            settings: of the sweep.
-            cluster: where workers run.
-            config_dirs: the user's folders of config files, for the workers.
-            uploader: shows trials in MLflow while they run.
+            settings: The sweep's settings.
+            cluster: Where workers run.
+            config_dirs: The user's own config folders, for the workers.
+            uploader: Sends trials to MLflow while they run.
         """
         self.settings = settings
-        self.cluster = cluster
-        self.uploader = uploader
+        self.pool = WorkerPool(cluster, settings.workers)
         self.config_dirs = tuple(config_dirs)
-        self.slots = WorkerSlots(cluster.slots())
-        self._exits: dict[
-            Path, tuple[int, int]
-        ] = {}  # by trial: in which epoch, how often in a row
-        self._faults: dict[str, tuple[int, float]] = {}  # by node: how often in a row, when last
-        self._excluded: set[str] = set()  # nodes that get no more trials
-        self._last_fault = ""
-        self._limit = math.inf if settings.workers == "auto" else int(settings.workers)
+        self.uploader = uploader
+        self.exit_counts = ExitCounts()
+        # Both are set by each `run_until_done`.
+        self.callbacks: SweepCallbacks
+        self.finalizer: TrialFinalizer
 
     def run_until_done(
         self,
@@ -81,24 +72,28 @@ class Scheduler:
         deadline: float = math.inf,
         on_study_change: Callable[[Study], object] = lambda study: None,
     ) -> bool:
-        """Train until the studies have nothing left (true) or `time.monotonic` is past the deadline
-        (false).
+        """Trains until the studies have no trials left or the deadline has passed.
 
         Args:
-            studies: the first one's trials come first.
-            callbacks: called with what happens.
-            deadline: what is being trained then can be continued.
-            on_study_change: called with a study after one of its trials ended for good.
+            studies: The studies; trials of the first one come first.
+            callbacks: Receives the progress of trials.
+            deadline: As `time.monotonic`; trials that run then are interrupted.
+            on_study_change: Is called with a study after one of its trials ended for good.
+
+        Returns:
+            True if no trials are left, false after the deadline.
 
         Raises:
-            SweepError: too many trials failed in a row, or no worker can start.
+            SweepError: Too many consecutive trials failed, or no worker can start.
+            SweepInterruptedError: The cluster is gone, or its nodes have too many faults.
         """
         self.callbacks = callbacks
         self.finalizer = TrialFinalizer(self.settings, callbacks, on_study_change)
         try:
-            while self._hand_out(studies):
-                self._listen()
-                self._end_overdue()
+            while self._start_trials(studies):
+                for state, event in self.pool.events(POLL_SECONDS):
+                    self._handle(state, event)
+                self._stop_overdue()
                 if time.monotonic() > deadline:
                     self.stop()
                     return False
@@ -108,139 +103,76 @@ class Scheduler:
         return True
 
     def stop(self) -> None:
-        """End the workers; what they were training can be continued."""
-        workers = [state.worker for state in self.slots if state.worker is not None]
-        for worker in workers:
-            worker.terminate()
-        end = time.monotonic() + SECONDS_TO_STOP
-        for worker in workers:
-            worker.close(end - time.monotonic())
-        for state in self.slots:
-            state.worker = None
-        for state in self.slots:
+        """Stops all workers and interrupts their trials."""
+        self.pool.stop()
+        for state in self.pool.slots:
             if state.trial is not None:
-                with suppress(
-                    *DATABASE_ERRORS
-                ):  # what Optuna is not told now, the next start finds out
-                    self._interrupt_or_tell(state)
+                # Without its database a sweep stops as well: the next start reads the journals.
+                with suppress(*DATABASE_ERRORS):
+                    self.finalizer.stop(*state.release())
 
-    def _interrupt_or_tell(self, state: SlotState) -> None:
-        assert state.trial is not None
-        study, pending = state.trial
-        state.trial = None
-        folder = study.folder(pending.number)
-        if (ended := recorded_end(folder)) is not None:
-            self.finalizer.tell(study, pending, ended)
-            return
-        self._end_run(folder)
-        self.finalizer.interrupt(study, pending, "")
-
-    def _hand_out(self, studies: Sequence[Study]) -> bool:
-        """Give every idle worker a trial; returns whether anything is being trained."""
-        self._look_at_cluster()
-        for state in self.slots.open():
-            while state.trial is None and (
-                study := next((each for each in studies if each.left()), None)
-            ):
-                if not self._has_worker(state, study, sum(each.left() for each in studies)):
+    def _start_trials(self, studies: Sequence[Study]) -> bool:
+        """Gives each idle worker a trial; returns whether trials are running or left."""
+        self.pool.update_slots(self.callbacks)
+        for state in self.pool.slots.open():
+            while state.trial is None:
+                study = next((study for study in studies if study.trials_left()), None)
+                if study is None:
                     break
-                pending = study.next()
-                assert pending is not None
-                self._start(state, study, pending)
-        return any(state.trial is not None for state in self.slots) or any(
-            study.left() for study in studies
-        )
+                n_left = sum(study.trials_left() for study in studies)
+                if not self.pool.ensure_worker(state, study.threads, n_left):
+                    break
+                self._start_trial(state, study)
+        return self.pool.slots.is_training() or any(study.trials_left() for study in studies)
 
-    def _has_worker(self, state: SlotState, study: Study, left: int) -> bool:
-        """Whether a worker is ready there; starts one, if there are trials for it."""
-        if state.worker is not None and not state.worker.can_train(study.threads):
-            self._end_worker(state)
-        if state.worker is None:
-            busy = sum(each.trial is not None for each in self.slots)
-            idle = sum(each.worker is not None for each in self.slots) - busy
-            if busy + idle >= self._limit or idle >= left:
-                return False
-            state.worker = self.cluster.start(state.slot)
-            state.busy_since = time.monotonic()
-        return state.worker.is_ready
-
-    def _look_at_cluster(self) -> None:
-        """Nodes may have come or gone."""
-        before = self._capacity()
-        slots = self.cluster.slots()
-        for node in self._faults.keys() - {
-            slot.node for slot in slots
-        }:  # it is gone, and may come back mended
-            del self._faults[node]
-            self._excluded.discard(node)
-        for state in self.slots.update(slot for slot in slots if slot.node not in self._excluded):
-            if state.worker is not None:
-                self._end_worker(state)
-        for notice in self.cluster.notices():
-            self.callbacks.on_message(notice)
-        self._show_open(before)
-        if (
-            self._excluded
-            and not self.slots.open()
-            and not any(state.trial for state in self.slots)
-        ):
-            raise SweepInterruptedError(
-                f"no worker can go on: {self._last_fault}; the same command continues."
-            )
-
-    def _start(self, state: SlotState, study: Study, pending: PendingTrial) -> None:
+    def _start_trial(self, state: SlotState, study: Study) -> None:
+        """Starts the study's next trial, or finalizes it if its journal has an end already."""
+        pending = study.ask()
+        assert pending is not None
         assert state.worker is not None
         state.trial = study, pending
         plan = study.plan
-        number = pending.number
-        params = pending.params
-        folder = study.folder(number)
+        folder = plan.trial_dir(pending.number)
         self.uploader.watch(folder)
         self.callbacks.on_trial_start(
             plan.name,
-            number,
-            plan.describe(number, params),
-            plan.epochs(params),
+            pending.number,
+            plan.describe(pending.number, pending.params),
+            plan.epochs(pending.params),
             pending.epochs_done,
         )
-        if (
-            ended := recorded_end(folder)
-        ) is not None:  # its end is written, but the study was not told
-            self._ended(state, ended)
+        recorded = recorded_end(folder)
+        if recorded is not None:  # the last driver died before it could tell Optuna
+            self.finalizer.finalize(*state.release(), recorded)
             return
-        self.slots.begin(state)
+        self.pool.slots.begin_trial(state)
         request = TrainRequest(
-            overrides=tuple(plan.overrides(params, study.threads)),
+            overrides=tuple(plan.overrides(pending.params, study.threads)),
             config_dirs=self.config_dirs,
             folder=folder,
-            run_info=study.run_info(pending),
+            run_info=run_info(plan, pending),
             data_sha256=plan.data_sha256,
         )
         state.busy_since = time.monotonic()
         state.worker.train(request, study.threads)
 
-    def _listen(self) -> None:
-        workers = [state.worker for state in self.slots if state.worker is not None]
-        for worker in self.cluster.wait(workers, POLL_SECONDS):
-            self._handle(self.slots.of(worker), worker.next_event())
-
     def _handle(self, state: SlotState, event: Event) -> None:
         match event:
-            case WorkerReady():  # it is handed a trial with the next look
+            case WorkerReady():  # the next `_start_trials` gives it a trial
                 state.device = event.device or state.slot.device
             case EpochDone():
-                self._answer(state, event)
+                self._on_epoch_done(state, event)
             case TrialEnded():
-                self._ended(state, event)
+                self.finalizer.finalize(*state.release(), event)
             case OutOfMemory():
-                self._out_of_memory(state, event)
+                self._on_out_of_memory(state, event)
             case NodeFault():
-                self._node_fault(state, event.reason)
+                self._on_node_fault(state, event)
             case WorkerExited():
-                self._exited(state, event)
+                self._on_worker_exited(state, event)
 
-    def _answer(self, state: SlotState, event: EpochDone) -> None:
-        """Tell the worker whether to stop after this epoch."""
+    def _on_epoch_done(self, state: SlotState, event: EpochDone) -> None:
+        """Reports the epoch to Optuna and answers whether to prune the trial."""
         assert state.trial is not None
         assert state.worker is not None
         study, pending = state.trial
@@ -248,120 +180,79 @@ class Scheduler:
         stop = study.report(pending.number, event.epoch, value)
         state.worker.answer(stop=stop)
         self.callbacks.on_epoch(study.plan.name, pending.number, event.epoch, value)
-        self._faults.pop(state.slot.node, None)
+        self.pool.reset_node_faults(state.slot.node)
 
-    def _ended(self, state: SlotState, ended: TrialEnded) -> None:
-        assert state.trial is not None
-        study, pending = state.trial
-        state.trial = None
-        self.finalizer.finalize(study, pending, ended)
+    def _on_out_of_memory(self, state: SlotState, event: OutOfMemory) -> None:
+        """Interrupts the trial; fails it if it did not share the memory with others."""
+        self.pool.stop_worker(state)
+        if self.pool.slots.out_of_memory(state, whole_node=event.whole_node):
+            self._fail(state, event.reason)
+        else:
+            self._interrupt(state, event.reason)
+        self.pool.report_capacity(self.callbacks)
 
-    def _interrupted(self, state: SlotState, reason: str) -> None:
-        """The trial, whose worker has let go of its folder, goes on later."""
-        assert state.trial is not None
-        study, pending = state.trial
-        state.trial = None
-        self._end_run(study.folder(pending.number))
-        self.finalizer.interrupt(study, pending, reason)
+    def _on_node_fault(self, state: SlotState, event: NodeFault) -> None:
+        self.pool.count_node_fault(state.slot.node, event.reason, self.callbacks)
+        self.pool.stop_worker(state)
+        self._interrupt(state, event.reason)
 
-    def _end_run(self, folder: Path) -> None:
-        """No run is shown as running that nobody trains."""
-        if (folder / journal.JOURNAL).exists():
-            journal.finalize_if_dead(folder)
-
-    def _exited(self, state: SlotState, event: WorkerExited) -> None:
-        """A worker is gone: its trial goes on in another one, unless the trial was the reason."""
-        started = state.worker is not None and state.worker.is_ready
-        self._end_worker(state)
+    def _on_worker_exited(self, state: SlotState, event: WorkerExited) -> None:
+        """Interrupts the trial; fails it if it may be the cause."""
+        was_ready = state.worker is not None and state.worker.is_ready
+        self.pool.stop_worker(state)
         if state.trial is None:
-            if not started and not event.node_lost:
-                self._count_fault(state.slot.node, event.reason)
-            return
-        if event.node_lost:
-            self._interrupted(state, event.reason)
-            return
+            if not was_ready and not event.node_lost:
+                self.pool.count_node_fault(state.slot.node, event.reason, self.callbacks)
+        elif event.node_lost:
+            self._interrupt(state, event.reason)
+        elif event.external:
+            self._on_worker_killed(state, event.reason)
+        else:
+            self._on_worker_crashed(state, event.reason)
+
+    def _on_worker_killed(self, state: SlotState, reason: str) -> None:
+        """Interrupts the trial; fails it after the third worker killed in the same epoch."""
+        assert state.trial is not None
         study, pending = state.trial
-        folder = study.folder(pending.number)
-        if not event.external and not (folder / journal.JOURNAL).exists():
-            raise SweepError(
-                f"no worker can start: {event.reason}; multirun/workers.log tells why."
-            )
-        epochs = max(journal.history(folder), default=0)
-        before, times = self._exits.get(folder, (epochs, 0))
-        times = times + 1 if before == epochs else 1
-        self._exits[folder] = epochs, times
-        if event.external and times < MAX_EXITS_WITHOUT_PROGRESS:
-            self._interrupted(state, event.reason)
-        else:
-            again = (
-                f"{event.reason} {times} times in epoch "
-                f"{epochs + 1}; perhaps the memory is too small"
-            )
-            self._ended(
-                state, TrialEnded(TrialStatus.failed, again if event.external else event.reason)
-            )
-
-    def _out_of_memory(self, state: SlotState, event: OutOfMemory) -> None:
-        """The trial goes on when there is room for it, unless it had the memory to itself."""
-        self._end_worker(state)
-        before = self._capacity()
-        if self.slots.out_of_memory(state, whole_node=event.whole_node):
-            self._ended(state, TrialEnded(TrialStatus.failed, event.reason))
-        else:
-            self._interrupted(state, event.reason)
-        self._show_open(before)
-
-    def _node_fault(self, state: SlotState, reason: str) -> None:
-        """The trial goes on elsewhere, or here, unless the node goes on like this."""
-        self._count_fault(state.slot.node, reason)
-        self._end_worker(state)
-        self._interrupted(state, reason)
-
-    def _count_fault(self, node: str, reason: str) -> None:
-        now = time.monotonic()
-        (times, last) = self._faults.get(node, (0, -math.inf))
-        if now - last < FAULT_SECONDS:
+        folder = study.plan.trial_dir(pending.number)
+        epochs_done = max(journal.history(folder), default=0)
+        n_exits = self.exit_counts.add(folder, epochs_done)
+        if n_exits < MAX_EXITS_WITHOUT_PROGRESS:
+            self._interrupt(state, reason)
             return
-        self._faults[node] = (times + 1, now)
-        self._last_fault = reason
-        if times + 1 >= MAX_FAULTS_WITHOUT_PROGRESS:
-            self._excluded.add(node)
-            if node:
-                self.callbacks.on_message(f"node {node} gets no more trials: {reason}")
+        self._fail(
+            state,
+            f"{reason} {n_exits} times in epoch {epochs_done + 1}; perhaps the memory is too small",
+        )
 
-    def _show_open(self, before: int) -> None:
-        workers = self._capacity()
-        if workers == before:
-            return
-        self.callbacks.on_workers_change(workers)
-        total = int(min(self._limit, sum(not state.is_gone for state in self.slots)))
-        text = f"{workers} of {total} workers from now on"
-        self.callbacks.on_message(text if workers else "no worker is left; waiting for one")
+    def _on_worker_crashed(self, state: SlotState, reason: str) -> None:
+        """Fails the trial; ends the sweep if the worker crashed before it began the trial."""
+        assert state.trial is not None
+        study, pending = state.trial
+        if not (study.plan.trial_dir(pending.number) / journal.JOURNAL).exists():
+            raise SweepError(f"no worker can start: {reason}; multirun/workers.log tells why.")
+        self._fail(state, reason)
 
-    def _end_overdue(self) -> None:
+    def _interrupt(self, state: SlotState, reason: str) -> None:
+        self.finalizer.interrupt(*state.release(), reason)
+
+    def _fail(self, state: SlotState, reason: str) -> None:
+        self.finalizer.finalize(*state.release(), TrialEnded(TrialStatus.failed, reason))
+
+    def _stop_overdue(self) -> None:
+        """Fails trials that exceed `trial_timeout`, stops workers that are not ready in time."""
         limit = self.settings.trial_timeout or math.inf
-        for state in self.slots:
+        for state in self.pool.slots:
             seconds = time.monotonic() - state.busy_since
             if state.trial is not None and seconds > limit:
-                self._end_worker(state, timeout=0)
-                self._ended(
-                    state,
-                    TrialEnded(
-                        TrialStatus.failed, f"it took longer than trial_timeout={limit:g} seconds"
-                    ),
-                )
-            elif state.worker is not None and not state.worker.is_ready and seconds > START_SECONDS:
-                self._end_worker(state)
-                reason = f"no worker starts on node {state.slot.node} within {START_SECONDS:.0f} s"
-                self._count_fault(state.slot.node, reason)
-
-    def _capacity(self) -> int:
-        """How many trials can be trained at the same time."""
-        return int(min(self._limit, len(self.slots.open())))
-
-    def _end_worker(self, state: SlotState, timeout: float = SECONDS_TO_STOP) -> None:
-        worker = state.worker
-        state.worker = None
-        assert worker is not None
-        worker.terminate()
-        worker.close(timeout)
+                self.pool.stop_worker(state, timeout=0)
+                self._fail(state, f"it took longer than trial_timeout={limit:g} seconds")
+            elif (
+                state.worker is not None
+                and not state.worker.is_ready
+                and seconds > START_TIMEOUT_SECONDS
+            ):
+                self.pool.stop_worker(state)
+                node = state.slot.node
+                reason = f"no worker starts on node {node} within {START_TIMEOUT_SECONDS:.0f} s"
+                self.pool.count_node_fault(node, reason, self.callbacks)

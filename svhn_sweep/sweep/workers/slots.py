@@ -1,6 +1,4 @@
-"""The slots of a cluster as the scheduler sees them: which are free, and which have too little
-memory.
-"""
+"""The slots of a cluster: what runs on each of them, and which ones can take a trial."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,14 +12,15 @@ class SlotState:
     """What a slot is used for.
 
     Attributes:
-        slot: it.
-        worker: that runs there, if one does.
-        trial: that the worker trains.
-        device: of the worker; Ray may choose another than the slot's.
-        busy_since: of `time.monotonic`, when the worker was started or handed the trial.
-        is_closed: no trial begins here any more: the memory is too small for another one.
-        is_gone: the cluster does not have it any more.
-        had_device, had_node: whether the trial began with the device, the node, to itself.
+        slot: The slot.
+        device: The device that its worker uses; Ray may assign another GPU than the slot's.
+        worker: The worker that runs on it; None if there is none.
+        trial: The trial that the worker trains, with its study; None if there is none.
+        busy_since: `time.monotonic` when the worker was started or its trial was.
+        is_closed: Whether it takes no more trials because memory is too small for another one.
+        is_gone: Whether the cluster has it no longer.
+        sole_on_device: Whether the trial began while all other slots of the device were closed.
+        sole_on_node: Whether the trial began while all other slots of the node were closed.
     """
 
     slot: Slot
@@ -31,12 +30,19 @@ class SlotState:
     busy_since: float = 0.0
     is_closed: bool = False
     is_gone: bool = False
-    had_device: bool = False
-    had_node: bool = False
+    sole_on_device: bool = False
+    sole_on_node: bool = False
+
+    def release(self) -> tuple[Study, PendingTrial]:
+        """Removes the trial from the slot and returns it with its study."""
+        assert self.trial is not None
+        trial = self.trial
+        self.trial = None
+        return trial
 
 
 class WorkerSlots:
-    """All slots that there are, by their order of appearance."""
+    """All slots of a cluster, in their order of appearance."""
 
     def __init__(self, slots: Iterable[Slot] = ()) -> None:
         self._states: dict[Slot, SlotState] = {}
@@ -46,57 +52,74 @@ class WorkerSlots:
         return iter(list(self._states.values()))
 
     def update(self, slots: Iterable[Slot]) -> list[SlotState]:
-        """Add new slots and forget those that are gone, once no trial is there; returns the
-        forgotten ones.
+        """Adds new slots and removes those that are gone, once they have no trial.
+
+        Args:
+            slots: All slots that the cluster has now.
+
+        Returns:
+            The slots that were removed.
         """
-        there = dict.fromkeys(slots)
-        for slot in there:
+        present = dict.fromkeys(slots)
+        for slot in present:
             self._states.setdefault(slot, SlotState(slot, slot.device))
         for state in self:
-            state.is_gone = state.slot not in there
-        forgotten = [state for state in self if state.is_gone and state.trial is None]
-        for state in forgotten:
+            state.is_gone = state.slot not in present
+        removed = [state for state in self if state.is_gone and state.trial is None]
+        for state in removed:
             del self._states[state.slot]
-        return forgotten
+        return removed
 
     def open(self) -> list[SlotState]:
-        """Those where trials may begin, in an order that spreads them over nodes and devices."""
-        found = [state for state in self if not state.is_closed and not state.is_gone]
-        return sorted(found, key=lambda state: state.slot.index)
+        """Returns the slots that can take trials, ordered to spread over nodes and devices."""
+        states = [state for state in self if not state.is_closed and not state.is_gone]
+        return sorted(states, key=lambda state: state.slot.index)
 
     def of(self, worker: Worker) -> SlotState:
-        """The slot in which a worker runs."""
+        """Returns the slot on which a worker runs."""
         return next(state for state in self if state.worker is worker)
 
-    def begin(self, state: SlotState) -> None:
-        """A trial begins there."""
-        state.had_device = not self._beside(state, _same_device)
-        state.had_node = not self._beside(state, _same_node)
+    def is_training(self) -> bool:
+        """Returns whether any slot has a trial."""
+        return any(state.trial is not None for state in self)
+
+    def begin_trial(self, state: SlotState) -> None:
+        """Notes which memory a trial shares at its start."""
+        state.sole_on_device = not self._is_shared(state, _same_device)
+        state.sole_on_node = not self._is_shared(state, _same_node)
 
     def out_of_memory(self, state: SlotState, *, whole_node: bool) -> bool:
-        """The trial there ran out of memory; returns whether it is to blame, for it had the memory
-        to itself.
+        """Closes the slot of a trial that ran out of memory, if other slots share the memory.
 
-        If so, all slots that share the memory open again: perhaps the others ran out because of it.
-        Else its own is closed, unless all beside it are by now.
+        If the trial began as the only one there, it is too large. Then all slots that share the
+        memory open again: their trials may have run out of memory because of it.
+
+        Args:
+            state: The slot of the trial.
+            whole_node: Whether the memory is the node's; else it is the device's.
+
+        Returns:
+            Whether the trial is too large.
         """
-        shares = _same_node if whole_node else _same_device
-        if state.had_node if whole_node else state.had_device:
+        shares_memory = _same_node if whole_node else _same_device
+        if state.sole_on_node if whole_node else state.sole_on_device:
             for other in self:
-                if shares(state, other):
+                if shares_memory(state, other):
                     other.is_closed = False
             return True
-        if self._beside(state, shares):
+        if self._is_shared(state, shares_memory):
             state.is_closed = True
         return False
 
-    def _beside(self, state: SlotState, shares: Callable[[SlotState, SlotState], bool]) -> bool:
-        others = (
-            other
+    def _is_shared(
+        self, state: SlotState, shares_memory: Callable[[SlotState, SlotState], bool]
+    ) -> bool:
+        """Whether another slot that shares the memory has a trial or can take one."""
+        return any(
+            shares_memory(other, state)
             for other in self
             if other is not state and (other.trial is not None or not other.is_closed)
         )
-        return any(shares(other, state) for other in others)
 
 
 def _same_device(one: SlotState, other: SlotState) -> bool:

@@ -1,17 +1,17 @@
-"""What a worker does, wherever it runs: train a trial, evaluate models on test."""
+"""What a worker does, on this machine or on a node: trains trials and evaluates models on test."""
 
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 
-from svhn_sweep import data, provenance
-from svhn_sweep.config.schema import CONFIG, Config, conf_dir, from_composed, register_schema
+from svhn_sweep import data
+from svhn_sweep.config.overrides import override_value, shell_command
+from svhn_sweep.config.schema import Config, compose_config, conf_dir, register_schema
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import DataError, OutOfMemoryError
-from svhn_sweep.provenance import quoted
 from svhn_sweep.sweep.plan.settings import LOG_FORMAT
 from svhn_sweep.sweep.workers.protocol import (
     EvaluateRequest,
@@ -32,38 +32,40 @@ def train_trial(
     should_stop: Callable[[int, dict[str, float]], bool],
     config_dirs: tuple[str, ...] | None = None,
 ) -> TrialEnded | OutOfMemory | NodeFault:
-    """Train a trial to its end; whatever goes wrong is in what is returned.
+    """Trains a trial to its end; every error but an interruption is returned as an event.
 
     Args:
-        request: what to train.
-        folder: the trial's own, on this machine; what an interrupted trial left there is continued.
-        load_digits: gives the digits of a config.
-        should_stop: called after each epoch with its number, from 1, and its metrics.
-        config_dirs: where the request's own folders of configs are on this machine, if not where it
-            says.
+        request: The trial.
+        folder: The trial's folder on this machine; an interrupted trial in it is resumed.
+        load_digits: Returns the digits that a config names.
+        should_stop: Is called after each epoch with its number, from 1, and its metrics; returns
+            whether to prune the trial.
+        config_dirs: The paths of the request's config folders on this machine, if they differ.
+
+    Returns:
+        The last of the trial's events.
     """
     try:
         config = _compose(
             request.overrides, request.config_dirs if config_dirs is None else config_dirs
         )
         splits = _load(config, request.data_sha256, load_digits)
-        command = provenance.command(request.overrides, request.config_dirs)
-        with _log_in(folder):
+        command = shell_command(request.overrides, request.config_dirs)
+        with _log_to(folder / "trial.log"):
             outcome = run_trial(config, splits, folder, command, request.run_info, should_stop)
     except (OutOfMemoryError, MemoryError) as error:
         return OutOfMemory(str(error) or "MemoryError")
-    except (
-        OSError,
-        _DigitsError,
-    ) as error:  # a full disk, a data file that is away: no trial's own doing
-        return NodeFault(f"{type(error).__name__}: {error}".removeprefix("_DigitsError: "))
+    except _DigitsError as error:
+        return NodeFault(str(error))
+    except OSError as error:  # a full disk, for example: the trial is not the cause
+        return NodeFault(f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001  # one trial has failed; the sweep goes on
         return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
     return TrialEnded(outcome.status, outcome.reason)
 
 
 class _DigitsError(Exception):
-    """The digits cannot be read here, or are others."""
+    """The digits cannot be read on this machine, or differ from the driver's."""
 
 
 def _load(config: Config, sha256: str, load_digits: Callable[[Config], Splits]) -> Splits:
@@ -79,59 +81,66 @@ def _load(config: Config, sha256: str, load_digits: Callable[[Config], Splits]) 
 
 
 def evaluate_models(request: EvaluateRequest) -> EvaluateResult | TrialEnded:
-    """Evaluate models on test; what goes wrong is in what is returned."""
+    """Evaluates models on test; every error is returned as a `TrialEnded`."""
+    try:
+        splits = data.load(_compose(request.overrides, request.config_dirs).data, test=True)
+        return EvaluateResult(
+            {
+                name: [_evaluate_model(request, name, run, splits) for run in runs]
+                for name, runs in request.models.items()
+            }
+        )
+    except Exception as error:  # noqa: BLE001  # the driver prints the reason
+        return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
+
+
+def _evaluate_model(request: EvaluateRequest, name: str, run: Path, splits: Splits) -> float:
+    """The test accuracy of a run's model; writes the reports if the run is to be plotted."""
     from svhn_sweep.tracking.saved_model import load_model
     from svhn_sweep.training import figures
     from svhn_sweep.training.evaluation import evaluate, predictor
 
-    accuracies: dict[str, list[float]] = {}
-    try:
-        splits = data.load(_compose(request.overrides, request.config_dirs).data, test=True)
-        assert splits.x_test is not None
-        assert splits.y_test is not None
-        for arm, runs in request.models.items():
-            for run in runs:
-                evaluation = evaluate(
-                    predictor(load_model(run / "model")), splits.x_test, splits.y_test, "test"
-                )
-                accuracies.setdefault(arm, []).append(evaluation.accuracy)
-                if run == request.shown[arm]:
-                    evaluation.write(request.folder / "test" / arm)
-                    one = f", the best of {len(runs)} seeds on validation" if len(runs) > 1 else ""
-                    title = (
-                        f"{arm}{one}\non the test split of {splits.path.name}: "
-                        f"accuracy {evaluation.accuracy:.2%}"
-                    )
-                    matrix = figures.confusion_heatmap(evaluation, title)
-                    matrix.savefig(request.folder / "test" / arm / "confusion_matrix" / "test.png")
-    except Exception as error:  # noqa: BLE001  # the driver says so
-        return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
-    return EvaluateResult(accuracies)
+    assert splits.x_test is not None
+    assert splits.y_test is not None
+    predict = predictor(load_model(run / "model"))
+    evaluation = evaluate(predict, splits.x_test, splits.y_test, "test")
+    if run == request.plotted[name]:
+        folder = request.folder / "test" / name
+        evaluation.write(folder)
+        n_seeds = len(request.models[name])
+        choice = f", the best of {n_seeds} seeds on validation" if n_seeds > 1 else ""
+        title = (
+            f"{name}{choice}\non the test split of {splits.path.name}: "
+            f"accuracy {evaluation.accuracy:.2%}"
+        )
+        heatmap = figures.confusion_heatmap(evaluation, title)
+        heatmap.savefig(folder / "confusion_matrix" / "test.png")
+    return evaluation.accuracy
 
 
 def _compose(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> Config:
-    """The config of these overrides, as the command line would compose it."""
+    """The config of these overrides, as the command line composes it."""
     register_schema()
-    search_path = [
-        f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in config_dirs)}]"
-    ]
+    paths = ",".join(override_value(f"file://{folder}") for folder in config_dirs)
+    search_path = [f"hydra.searchpath=[{paths}]"] if config_dirs else []
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return from_composed(compose(CONFIG, [*overrides, *(search_path if config_dirs else [])]))
+        return compose_config([*overrides, *search_path])
 
 
 @contextmanager
-def _log_in(folder: Path) -> Iterator[None]:
-    """Python's log goes to the trial's folder; afterwards nowhere but to stderr."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(folder / "trial.log")
+def _log_to(path: Path) -> Iterator[None]:
+    """Sends Python's log messages to a file instead of the present handlers."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handler = logging.FileHandler(path)
     handler.setFormatter(logging.Formatter(LOG_FORMAT))
     root = logging.getLogger()
-    before = root.handlers, root.level
+    previous_handlers = root.handlers
+    previous_level = root.level
     root.handlers = [handler]
     root.setLevel(logging.INFO)
     try:
         yield
     finally:
-        root.handlers, level = before
-        root.setLevel(level)
+        root.handlers = previous_handlers
+        root.setLevel(previous_level)
         handler.close()

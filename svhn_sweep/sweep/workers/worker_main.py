@@ -1,8 +1,7 @@
-"""A local worker process: trains the trials that the driver hands it, one after another, and dies
-with the driver.
+"""A local worker process: trains the trials that the driver sends it, one after another.
 
-Started by the driver as `python -m svhn_sweep.sweep.workers.worker_main FD`, where FD is its end of
-a pipe.
+The driver starts it as `python -m svhn_sweep.sweep.workers.worker_main FD`, where FD is its end of
+a socket pair. It ends with the driver.
 """
 
 import faulthandler
@@ -21,58 +20,61 @@ from svhn_sweep.errors import Terminated
 from svhn_sweep.sweep.workers.protocol import EpochDone, EvaluateRequest, TrainRequest
 from svhn_sweep.sweep.workers.tasks import evaluate_models, train_trial
 
-Received = queue.SimpleQueue[TrainRequest | EvaluateRequest | bool]
+Inbox = queue.SimpleQueue[TrainRequest | EvaluateRequest | bool]
 
 
 def main() -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches every process of a terminal; the driver decides
+    """Handles requests until the driver is gone or SIGTERM arrives."""
+    # Ctrl-C reaches every process of a terminal; the driver alone handles it.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     faulthandler.enable()
     connection = Connection(int(sys.argv[1]))
-    received: Received = queue.SimpleQueue()
-    threading.Thread(target=_receive, args=(connection, received), daemon=True).start()
+    inbox: Inbox = queue.SimpleQueue()
+    threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
+    try:
+        # TensorFlow's import takes 5 s, in which the driver prepares.
+        import svhn_sweep.training.fit  # noqa: F401
+
+        # Only now is there anything to save; within TensorFlow's import the exception could become
+        # another one.
+        signal.signal(signal.SIGTERM, _raise_terminated)
+        _handle_requests(connection, inbox)
+    except Terminated:
+        os._exit(128 + signal.SIGTERM)
+
+
+def _handle_requests(connection: Connection, inbox: Inbox) -> None:
     digits: dict[str, Splits] = {}
 
     def load_digits(config: Config) -> Splits:
-        """Those of the last trial, if this one's are the same."""
-        if str(config.data) not in digits:
-            digits.clear()  # first, for the memory
-            digits[str(config.data)] = data.load(config.data, test=False)
-        return digits[str(config.data)]
+        """Returns the digits of the last trial again if this one has the same data."""
+        key = str(config.data)
+        if key not in digits:
+            digits.clear()  # before loading: there may not be memory for both
+            digits[key] = data.load(config.data, test=False)
+        return digits[key]
 
     def should_stop(epoch: int, metrics: dict[str, float]) -> bool:
         connection.send(EpochDone(epoch, metrics))
-        return bool(received.get())
+        return bool(inbox.get())
 
-    try:
-        # TensorFlow takes 5 s: load it while the driver prepares
-        import svhn_sweep.training.fit  # noqa: F401
-
-        # Only now is there something to save; an exception within TensorFlow's import could come
-        # out as another one.
-        signal.signal(signal.SIGTERM, _raise_terminated)
-        while True:
-            request = received.get()
-            if isinstance(request, EvaluateRequest):
-                connection.send(evaluate_models(request))
-            elif isinstance(request, TrainRequest):
-                connection.send(train_trial(request, request.folder, load_digits, should_stop))
-    except Terminated:
-        os._exit(128 + signal.SIGTERM)
+    while True:
+        request = inbox.get()
+        if isinstance(request, EvaluateRequest):
+            connection.send(evaluate_models(request))
+        elif isinstance(request, TrainRequest):
+            connection.send(train_trial(request, request.folder, load_digits, should_stop))
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:
     raise Terminated
 
 
-def _receive(connection: Connection, received: Received) -> None:
-    """Pass on what the driver says; when the driver is gone, so is the worker, in the middle of
-    an epoch too.
-    """
+def _receive(connection: Connection, inbox: Inbox) -> None:
+    """Queues the driver's messages; ends the process when the driver is gone, at any time."""
     while True:
         try:
-            received.put(connection.recv())
+            inbox.put(connection.recv())
         except (EOFError, OSError):
             os._exit(1)
 

@@ -1,6 +1,4 @@
-"""From what the user typed to plans: names, spaces, the baseline, and what is refused before
-anything starts.
-"""
+"""Plans from overrides: names, search spaces, the baseline, trials, and what is refused."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -18,34 +16,39 @@ from optuna.distributions import (
 from studies import Studies
 
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
-from svhn_sweep.config.schema import Config, SvhnConfig, conf_dir, flatten, register_schema
+from svhn_sweep.config.overrides import Value
+from svhn_sweep.config.schema import (
+    Config,
+    SvhnConfig,
+    compose_config,
+    conf_dir,
+    flatten,
+    register_schema,
+)
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan import settings
-from svhn_sweep.sweep.plan.plan import Plan, composed, plans
-from svhn_sweep.sweep.plan.search_space import Value
+from svhn_sweep.sweep.plan.make_plans import make_plans
+from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig
-from svhn_sweep.sweep.study.sampling import sampler, suggest
+from svhn_sweep.sweep.study.sampling import make_sampler, suggest
 
-Planned = Callable[..., list[Plan]]
+MakePlans = Callable[..., list[Plan]]
 
-# One model and one key, the dropout, for all that does not ask for more: a composition takes long
-# and a key needs two.
+# One model and one explored key, dropout, where that is enough: each key takes two compositions.
 FIXED = ("model.filters.conv1=16", "model.filters.conv2=32", "training.learning_rate=1e-3")
 SMALL = ("model=model1", *FIXED)
 DROPOUT = FloatDistribution(0, 0.6)
 
 
 @pytest.fixture(scope="module")
-def planned() -> Iterator[Planned]:
-    """`planned("model=model1", n_trials=3)`: the plans for what was typed, with one changed
-    setting.
-    """
+def planned() -> Iterator[MakePlans]:
+    """`planned("model=model1", n_trials=3)`: the plans for these overrides and settings."""
     register_schema()
     settings.register()
 
     def from_typed(*arguments: str, sha256: str = "digits", **changes: object) -> list[Plan]:
         changed: SweeperConfig = replace(defaults, **changes)  # type: ignore[arg-type]
-        return plans(
+        return make_plans(
             changed,
             arguments,
             lambda config: (replace(config, data=SvhnConfig("/digits.h5")), sha256),
@@ -53,36 +56,36 @@ def planned() -> Iterator[Planned]:
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         hydra = compose("config", ["hydra/sweeper=optuna"], return_hydra_config=True).hydra
-        defaults = settings.from_composed(hydra)
+        defaults = settings.to_sweeper_config(hydra)
         yield from_typed
 
 
 @pytest.fixture(scope="module")
-def both(planned: Planned) -> list[Plan]:
-    """What the command without overrides does."""
+def default_plans(planned: MakePlans) -> list[Plan]:
+    """The plans of the command without overrides."""
     return planned()
 
 
 @pytest.fixture(scope="module")
-def small(planned: Planned) -> Plan:
-    """What others are compared with."""
+def small(planned: MakePlans) -> Plan:
+    """The plan of SMALL, to compare others with."""
     (plan,) = planned(*SMALL)
     return plan
 
 
 def values(config: Config) -> dict[str, Value]:
-    """All that distinguishes trials."""
+    """Everything that can distinguish trials."""
     parts = {"model": config.model, "training": config.training}
-    found = {key: value for name, part in parts.items() for key, value in flatten(part, f"{name}.")}
-    return {**found, "seed": config.seed}
+    flat = {key: value for name, part in parts.items() for key, value in flatten(part, f"{name}.")}
+    return {**flat, "seed": config.seed}
 
 
 # names
 
 
-def test_every_model_has_a_plan(both: list[Plan]) -> None:
-    assert [plan.config.model.name for plan in both] == ["model1", "model2"]
-    for plan in both:
+def test_every_model_has_a_plan(default_plans: list[Plan]) -> None:
+    assert [plan.config.model.name for plan in default_plans] == ["model1", "model2"]
+    for plan in default_plans:
         assert plan.name == f"{plan.config.model.name}-{plan.fingerprint[:8]}"
         assert (plan.folder, plan.n_trials, plan.data_sha256) == (
             Path("multirun") / plan.name,
@@ -103,13 +106,15 @@ def test_every_model_has_a_plan(both: list[Plan]) -> None:
         ("model=glob(*)", ["model1", "model2"]),
     ],
 )
-def test_models_are_named(planned: Planned, typed: str, models: list[str]) -> None:
+def test_a_sweep_over_models_makes_a_plan_for_each(
+    planned: MakePlans, typed: str, models: list[str]
+) -> None:
     assert [
         plan.config.model.name for plan in planned(typed, "search_space=model1", *FIXED)
     ] == models
 
 
-def test_without_a_word_it_is_the_model_of_conf(planned: Planned) -> None:
+def test_without_an_override_the_model_is_that_of_conf(planned: MakePlans) -> None:
     (plan,) = planned("search_space=model1", *FIXED, params={})
     assert plan.config.model.name == "model2"
 
@@ -121,9 +126,11 @@ def test_without_a_word_it_is_the_model_of_conf(planned: Planned) -> None:
         ("model1,model2", ["mine-model1", "mine-model2"]),
     ],
 )
-def test_a_study_can_be_named(planned: Planned, model: str, names: list[str]) -> None:
-    found = planned(f"model={model}", "search_space=model1", *FIXED, study_name="mine")
-    assert [plan.name for plan in found] == names
+def test_study_name_is_followed_by_the_model_if_there_are_several(
+    planned: MakePlans, model: str, names: list[str]
+) -> None:
+    plans = planned(f"model={model}", "search_space=model1", *FIXED, study_name="mine")
+    assert [plan.name for plan in plans] == names
 
 
 @pytest.mark.parametrize(
@@ -136,13 +143,13 @@ def test_a_study_can_be_named(planned: Planned, model: str, names: list[str]) ->
         ["training.learning_rate=0.001"],
         ["training.restore_best_weights=true"],
         ["training.precision=auto"],
-        ["data=synthetic", "data.seed=7"],  # what counts is the digits' own hash
+        ["data=synthetic", "data.seed=7"],  # the SHA-256 of the digits counts
         ["tracking.experiment=other"],
         ["evaluation.test=false"],
     ],
 )
-def test_what_is_the_case_anyway_does_not_make_another_study(
-    planned: Planned, small: Plan, typed: list[str]
+def test_an_override_without_effect_does_not_make_another_study(
+    planned: MakePlans, small: Plan, typed: list[str]
 ) -> None:
     assert planned(*SMALL, *typed)[0].name == small.name
 
@@ -160,7 +167,9 @@ def test_what_is_the_case_anyway_does_not_make_another_study(
         ),
     ],
 )
-def test_nor_do_other_words(planned: Planned, one: list[str], other: list[str]) -> None:
+def test_another_notation_does_not_make_another_study(
+    planned: MakePlans, one: list[str], other: list[str]
+) -> None:
     assert planned(*SMALL, *one)[0].name == planned(*SMALL, *other)[0].name
 
 
@@ -180,8 +189,8 @@ def test_nor_do_other_words(planned: Planned, one: list[str], other: list[str]) 
         {"params": {"model": "model1", "model.dropout": "interval(0,0.6)"}},
     ],
 )
-def test_nor_does_how_it_is_searched(
-    planned: Planned, small: Plan, changes: dict[str, object]
+def test_the_way_of_searching_does_not_make_another_study(
+    planned: MakePlans, small: Plan, changes: dict[str, object]
 ) -> None:
     assert planned(*SMALL, **changes)[0].name == small.name
 
@@ -203,8 +212,8 @@ def test_nor_does_how_it_is_searched(
         ([], {"params": {"model": "model1", "model.dropout": "interval(0,0.5)"}}),
     ],
 )
-def test_what_is_not_comparable_is_another_study(
-    planned: Planned, small: Plan, tmp_path: Path, typed: list[str], changes: dict[str, object]
+def test_a_change_that_makes_trials_incomparable_makes_another_study(
+    planned: MakePlans, small: Plan, tmp_path: Path, typed: list[str], changes: dict[str, object]
 ) -> None:
     (after,) = planned(*SMALL, *typed, **changes)
     assert after.name != small.name
@@ -220,8 +229,8 @@ def test_what_is_not_comparable_is_another_study(
 # the space and the baseline
 
 
-def test_the_space_of_conf_and_the_baseline_within(both: list[Plan]) -> None:
-    model1, model2 = both
+def test_the_default_space_is_that_of_conf_around_the_baseline(default_plans: list[Plan]) -> None:
+    model1, model2 = default_plans
     blocks: dict[str, BaseDistribution] = {
         "model.filters.conv1": IntDistribution(8, 32, step=8),
         "model.filters.conv2": IntDistribution(16, 64, step=16),
@@ -287,8 +296,11 @@ def test_the_space_of_conf_and_the_baseline_within(both: list[Plan]) -> None:
         ),
     ],
 )
-def test_what_is_explored(
-    planned: Planned, typed: list[str], params: dict[str, Value], space: dict[str, BaseDistribution]
+def test_overrides_and_params_change_the_search_space(
+    planned: MakePlans,
+    typed: list[str],
+    params: dict[str, Value],
+    space: dict[str, BaseDistribution],
 ) -> None:
     (plan,) = planned(*SMALL, *typed, params={"model": "model1,model2"} | params)
     assert plan.space == space
@@ -304,15 +316,15 @@ def test_what_is_explored(
     ],
 )
 def test_a_fixed_value_moves_the_baseline(
-    planned: Planned, typed: str, params: dict[str, Value], dropout: float
+    planned: MakePlans, typed: str, params: dict[str, Value], dropout: float
 ) -> None:
     (plan,) = planned(*SMALL, typed, "model.dense_units=32,64", params={"model": "model1"} | params)
     assert plan.config.model.dropout == dropout
     assert "model.dropout" not in plan.enqueued_trials[0]
-    assert composed(plan.overrides(plan.enqueued_trials[0], 1)).model.dropout == dropout
+    assert compose_config(plan.overrides(plan.enqueued_trials[0], 1)).model.dropout == dropout
 
 
-def test_a_group_moves_the_baseline_of_its_keys(planned: Planned) -> None:
+def test_a_group_moves_the_baseline_of_its_keys(planned: MakePlans) -> None:
     (plan,) = planned(*SMALL, "training=model2", "training.batch_size=64,128")
     assert (plan.config.training.epochs, plan.enqueued_trials[0]["training.batch_size"]) == (
         30,
@@ -327,13 +339,13 @@ def test_a_group_moves_the_baseline_of_its_keys(planned: Planned) -> None:
         (["training.restore_best_weights=false"], False),
     ],
 )
-def test_the_best_weights_are_restored_unless_somebody_says_otherwise(
-    planned: Planned, typed: list[str], baseline: bool
+def test_a_sweep_restores_the_best_weights_by_default(
+    planned: MakePlans, typed: list[str], baseline: bool
 ) -> None:
     (plan,) = planned(*SMALL, *typed)
     assert plan.config.training.restore_best_weights is baseline
     assert (
-        composed(plan.overrides(plan.enqueued_trials[0], 1)).training.restore_best_weights
+        compose_config(plan.overrides(plan.enqueued_trials[0], 1)).training.restore_best_weights
         is baseline
     )
 
@@ -341,8 +353,8 @@ def test_the_best_weights_are_restored_unless_somebody_says_otherwise(
 @pytest.mark.parametrize(
     ("typed", "precision"), [([], "auto"), (["training.precision=float32"], "float32")]
 )
-def test_a_sweep_computes_as_fast_as_the_machine_can_unless_somebody_says_otherwise(
-    planned: Planned, typed: list[str], precision: str
+def test_a_sweep_has_precision_auto_by_default(
+    planned: MakePlans, typed: list[str], precision: str
 ) -> None:
     (plan,) = planned(*SMALL, *typed)
     assert plan.config.training.precision == precision  # `resolve` says what auto is
@@ -352,14 +364,14 @@ def test_a_sweep_computes_as_fast_as_the_machine_can_unless_somebody_says_otherw
 
 
 def drawn(plan: Plan, size: int) -> Iterator[dict[str, Value]]:
-    """What a study would train."""
-    study = optuna.create_study(sampler=sampler("random", 0, 0))
+    """The params of trials that a study may draw."""
+    study = optuna.create_study(sampler=make_sampler("random", 0, 0))
     for _ in range(size):
         trial = study.ask()
-        yield {key: suggest(trial, key, each) for key, each in plan.space.items()}
+        yield {key: suggest(trial, key, distribution) for key, distribution in plan.space.items()}
 
 
-def test_a_trials_overrides_give_its_params_and_else_the_baseline(planned: Planned) -> None:
+def test_a_trial_is_the_baseline_with_its_own_params(planned: MakePlans) -> None:
     (plan,) = planned(
         "model=model1",
         "model.leaky_relu_slope=range(0,0.5,0.1)",
@@ -369,16 +381,15 @@ def test_a_trials_overrides_give_its_params_and_else_the_baseline(planned: Plann
         "model.filters.conv2=int(interval(1,1024))",
     )
     for params in drawn(plan, 50):
-        config = composed(plan.overrides(params, 2))
+        config = compose_config(plan.overrides(params, 2))
         expected = {**values(plan.config), **params, "training.threads": 2}
-        slope = round(
-            float(str(params["model.leaky_relu_slope"])), 1
-        )  # 0.30000000000000004 means 0.3
+        # 0.30000000000000004 means 0.3
+        slope = round(float(str(params["model.leaky_relu_slope"])), 1)
         assert values(config) == expected | {"model.leaky_relu_slope": slope}
         assert (config.data, config.evaluation) == (plan.config.data, plan.config.evaluation)
 
 
-def test_a_group_of_conf_can_be_explored(planned: Planned) -> None:
+def test_a_group_of_conf_can_be_explored(planned: MakePlans) -> None:
     (plan,) = planned(
         *SMALL, "training=model1,model2", "model.dropout=0", "training.learning_rate=1e-3,1e-2"
     )
@@ -387,7 +398,9 @@ def test_a_group_of_conf_can_be_explored(planned: Planned) -> None:
         "training.learning_rate": CategoricalDistribution((0.001, 0.01)),
     }
     assert plan.enqueued_trials == [{"training": "model1", "training.learning_rate": 0.001}]
-    config = composed(plan.overrides({"training": "model2", "training.learning_rate": 0.01}, 1))
+    config = compose_config(
+        plan.overrides({"training": "model2", "training.learning_rate": 0.01}, 1)
+    )
     assert (config.training.epochs, config.training.batch_size, config.training.learning_rate) == (
         30,
         128,
@@ -396,18 +409,18 @@ def test_a_group_of_conf_can_be_explored(planned: Planned) -> None:
     assert config.training.restore_best_weights
 
 
-def test_a_trial_has_its_own_number_of_epochs(planned: Planned) -> None:
+def test_a_trial_has_its_own_number_of_epochs(planned: MakePlans) -> None:
     (groups,) = planned(
         *SMALL, "training=model1,model2", "model.dropout=0", "training.learning_rate=1e-3,1e-2"
     )
     (epochs,) = planned(*SMALL, "training.epochs=20,3")
     (fixed,) = planned(*SMALL, "training.epochs=7")
-    assert [groups.epochs({"training": each}) for each in ("model1", "model2")] == [20, 30]
-    assert [epochs.epochs({"training.epochs": each}) for each in (20, 3)] == [20, 3]
+    assert [groups.epochs({"training": option}) for option in ("model1", "model2")] == [20, 30]
+    assert [epochs.epochs({"training.epochs": value}) for value in (20, 3)] == [20, 3]
     assert fixed.epochs({"model.dropout": 0.1}) == 7
 
 
-def test_a_trial_leaves_nothing_open(planned: Planned) -> None:
+def test_the_overrides_of_a_trial_pin_what_was_resolved(planned: MakePlans) -> None:
     (plan,) = planned(*SMALL, "data=synthetic", "data.seed=7", "training.threads=4")
     assert plan.overrides({"model.dropout": 0.25}, 2) == [
         *SMALL,
@@ -421,10 +434,10 @@ def test_a_trial_leaves_nothing_open(planned: Planned) -> None:
     ]
 
 
-def test_what_a_trial_is_called(small: Plan) -> None:
+def test_the_run_name_and_description_of_a_trial(small: Plan) -> None:
     params = {"training.learning_rate": 0.0021, "model.dropout": 0.25}
-    assert (small.title(0, params), small.describe(0, params)) == ("baseline", "baseline")
-    assert (small.title(3, params), small.describe(3, params)) == (
+    assert (small.run_name(0, params), small.describe(0, params)) == ("baseline", "baseline")
+    assert (small.run_name(3, params), small.describe(3, params)) == (
         "trial 3",
         "learning_rate 2.10e-03, dropout 0.25",
     )
@@ -550,13 +563,13 @@ BAD = [
 
 
 @pytest.mark.parametrize(("typed", "message"), BAD)
-def test_what_is_no_sweep_is_told(planned: Planned, typed: str, message: str) -> None:
+def test_an_invalid_sweep_is_refused(planned: MakePlans, typed: str, message: str) -> None:
     fixed = FIXED if typed.startswith("model=") else SMALL
     with pytest.raises(USER_ERRORS) as caught:
         planned(*fixed, typed)
-    told = explain(caught.value)
-    assert told.startswith(message)
-    assert "\n" not in told
+    message_shown = explain(caught.value)
+    assert message_shown.startswith(message)
+    assert "\n" not in message_shown
 
 
 @pytest.mark.parametrize(
@@ -579,9 +592,7 @@ def test_what_is_no_sweep_is_told(planned: Planned, typed: str, message: str) ->
         ),
     ],
 )
-def test_params_are_held_to_the_same_rules(
-    planned: Planned, key: str, text: str, message: str
-) -> None:
+def test_params_obey_the_same_rules(planned: MakePlans, key: str, text: str, message: str) -> None:
     with pytest.raises(USER_ERRORS) as caught:
         planned(*SMALL, params={key: text})
     assert explain(caught.value).startswith(message)

@@ -13,14 +13,13 @@ from optuna.distributions import (
 from optuna.samplers import RandomSampler, TPESampler
 from optuna.study import create_study
 
+from svhn_sweep.config.overrides import Value, to_override
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.search_space import (
-    Value,
-    describe,
-    distribution,
-    exact,
-    size,
-    to_override,
+    format_distribution,
+    grid_size,
+    snap_to_step,
+    to_distribution,
 )
 
 
@@ -90,9 +89,11 @@ ACCEPTED: list[tuple[str, Value, BaseDistribution]] = [
 
 
 @pytest.mark.parametrize(("text", "baseline", "expected"), ACCEPTED)
-def test_what_optuna_draws_from(text: str, baseline: Value, expected: BaseDistribution) -> None:
-    random.seed(0)  # that Hydra shuffles with
-    space = distribution(parsed(text), baseline)
+def test_a_sweep_override_becomes_a_distribution(
+    text: str, baseline: Value, expected: BaseDistribution
+) -> None:
+    random.seed(0)  # Hydra shuffles with it
+    space = to_distribution(parsed(text), baseline)
     assert space == expected
     assert repr(space) == repr(expected)  # 1, 1.0 and True are equal
 
@@ -194,9 +195,9 @@ REJECTED: list[tuple[str, Value, str]] = [
         (
             text,
             baseline,
-            f"key: the baseline's {shown} must be in its own search space but that is {text}.",
+            f"key: the baseline's {value} must be in its own search space but that is {text}.",
         )
-        for text, baseline, shown in (
+        for text, baseline, value in (
             ("choice(0.2, 0.3)", 0.5, "0.5"),
             ("choice(1,2)", "1", "'1'"),
             ("choice('null',a)", None, "null"),
@@ -216,25 +217,25 @@ REJECTED: list[tuple[str, Value, str]] = [
 
 
 @pytest.mark.parametrize(("text", "baseline", "message"), REJECTED)
-def test_what_is_no_space_is_told(text: str, baseline: Value, message: str) -> None:
+def test_an_invalid_search_space_is_refused(text: str, baseline: Value, message: str) -> None:
     with pytest.raises(ConfigError, match=r"^key") as caught:
-        distribution(parsed(text), baseline)
+        to_distribution(parsed(text), baseline)
     assert str(caught.value) == message
 
 
-def test_the_key_is_named() -> None:
+def test_the_message_names_the_key() -> None:
     with pytest.raises(ConfigError, match=r"^model\.dropout: the baseline's 0\.5 must be in"):
-        distribution(parsed("choice(0.2,0.3)", key="model.dropout"), 0.5)
+        to_distribution(parsed("choice(0.2,0.3)", key="model.dropout"), 0.5)
 
 
 @pytest.mark.parametrize("sampler", [RandomSampler(seed=1), TPESampler(seed=1)])
-def test_stepped_floats_come_out_as_written(sampler: RandomSampler | TPESampler) -> None:
-    space = distribution(parsed("range(0.1,1,0.1)"), 0.5)
+def test_drawn_stepped_floats_snap_to_exact_steps(sampler: RandomSampler | TPESampler) -> None:
+    space = to_distribution(parsed("range(0.1,1,0.1)"), 0.5)
     study = create_study(sampler=sampler)
     drawn = set()
     for _ in range(60):
         trial = study.ask({"key": space})
-        drawn.add(exact(space, trial.params["key"]))
+        drawn.add(snap_to_step(space, trial.params["key"]))
         study.tell(trial, 0.0)
     assert drawn == {0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9}
 
@@ -247,8 +248,8 @@ def test_stepped_floats_come_out_as_written(sampler: RandomSampler | TPESampler)
         (one_of("a", None), None),
     ],
 )
-def test_what_has_no_stepped_floats_is_exact(space: BaseDistribution, value: Value) -> None:
-    assert exact(space, value) is value
+def test_values_of_other_distributions_stay(space: BaseDistribution, value: Value) -> None:
+    assert snap_to_step(space, value) is value
 
 
 @pytest.mark.parametrize(
@@ -271,17 +272,16 @@ def test_what_has_no_stepped_floats_is_exact(space: BaseDistribution, value: Val
         ),
     ],
 )
-def test_hydra_reads_back_what_was_written(value: Value) -> None:
+def test_hydra_parses_an_override_back_to_the_same_value(value: Value) -> None:
     override = OverridesParser.create().parse_override(to_override("model.key", value))
-    read = OmegaConf.create({"key": override.value()})[
-        "key"
-    ]  # OmegaConf takes the backslash from \${
+    # OmegaConf removes the backslash from \${.
+    value_parsed = OmegaConf.create({"key": override.value()})["key"]
     assert (override.key_or_group, override.is_sweep_override()) == ("model.key", False)
-    assert (type(read), read) == (type(value), value)
+    assert (type(value_parsed), value_parsed) == (type(value), value)
 
 
 @pytest.mark.parametrize(
-    ("space", "words"),
+    ("space", "text"),
     [
         (FloatDistribution(1e-4, 1e-2, log=True), "1e-04 to 1e-02, log"),
         (FloatDistribution(2.5e-4, 3, log=True), "2.5e-04 to 3e+00, log"),
@@ -295,8 +295,8 @@ def test_hydra_reads_back_what_was_written(value: Value) -> None:
         (one_of("1", 1, "a b", None, False), "one of '1', 1, 'a b', null, false"),
     ],
 )
-def test_a_space_in_words(space: BaseDistribution, words: str) -> None:
-    assert describe(space) == words
+def test_a_distribution_is_formatted(space: BaseDistribution, text: str) -> None:
+    assert format_distribution(space) == text
 
 
 @pytest.mark.parametrize(
@@ -313,7 +313,7 @@ def test_a_space_in_words(space: BaseDistribution, words: str) -> None:
         (["tag(log,interval(0.5,2))"], None),
     ],
 )
-def test_how_many_points(texts: list[str], points: int | None) -> None:
+def test_the_grid_size_is_the_product_of_all_keys(texts: list[str], points: int | None) -> None:
     baselines: dict[str, Value] = {
         "8,16,32": 8,
         "a,b": "a",
@@ -322,5 +322,6 @@ def test_how_many_points(texts: list[str], points: int | None) -> None:
     }
     baselines |= {"interval(0,1.5)": 1.0, "tag(log,interval(0.5,2))": 1.0}
     assert (
-        size({text: distribution(parsed(text), baselines.get(text, 8)) for text in texts}) == points
+        grid_size({text: to_distribution(parsed(text), baselines.get(text, 8)) for text in texts})
+        == points
     )

@@ -1,4 +1,4 @@
-"""The settings of a sweep: what is there without a word, and what is refused."""
+"""The settings of a sweep: defaults, changes, and what is refused."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -11,28 +11,30 @@ from svhn_sweep.config.schema import conf_dir, register_schema
 from svhn_sweep.sweep.plan import settings
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig
 
-SettingsOf = Callable[..., SweeperConfig]
+ComposeSettings = Callable[..., SweeperConfig]
 
 
 @pytest.fixture
-def settings_of() -> Iterator[SettingsOf]:
-    """`settings_of("n_trials=3")`: the settings with `hydra.sweeper.n_trials=3`."""
+def compose_settings() -> Iterator[ComposeSettings]:
+    """`compose_settings("n_trials=3")`: the settings with `hydra.sweeper.n_trials=3`."""
     register_schema()
     settings.register()
 
-    def composed(*typed: str) -> SweeperConfig:
+    def compose_sweeper(*typed: str) -> SweeperConfig:
         overrides = [
             "hydra/sweeper=optuna",
-            *(re.sub(r"^(\+*)", r"\1hydra.sweeper.", each) for each in typed),
+            *(re.sub(r"^(\+*)", r"\1hydra.sweeper.", override) for override in typed),
         ]
-        return settings.from_composed(compose("config", overrides, return_hydra_config=True).hydra)
+        return settings.to_sweeper_config(
+            compose("config", overrides, return_hydra_config=True).hydra
+        )
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        yield composed
+        yield compose_sweeper
 
 
-def test_the_defaults(settings_of: SettingsOf) -> None:
-    assert settings_of() == SweeperConfig(
+def test_the_defaults(compose_settings: ComposeSettings) -> None:
+    assert compose_settings() == SweeperConfig(
         params={"model": "model1,model2"},
         study_name=None,
         storage=None,
@@ -61,11 +63,11 @@ def test_the_defaults(settings_of: SettingsOf) -> None:
         ("val/loss", "minimize"),
     ],
 )
-def test_less_loss_is_better_and_more_accuracy(
-    settings_of: SettingsOf, metric: str, direction: str
+def test_accuracy_is_maximized_and_loss_minimized(
+    compose_settings: ComposeSettings, metric: str, direction: str
 ) -> None:
-    found = settings_of(f"metric={metric}")
-    assert (found.direction, found.maximize) == (direction, direction == "maximize")
+    sweeper = compose_settings(f"metric={metric}")
+    assert (sweeper.direction, sweeper.maximize) == (direction, direction == "maximize")
 
 
 @pytest.mark.parametrize(
@@ -89,9 +91,11 @@ def test_less_loss_is_better_and_more_accuracy(
         ("dry_run=true", "dry_run", True),
     ],
 )
-def test_what_can_be_set(settings_of: SettingsOf, typed: str, name: str, value: object) -> None:
-    found = getattr(settings_of(typed), name)
-    assert (type(found), found) == (type(value), value)
+def test_an_override_changes_a_setting(
+    compose_settings: ComposeSettings, typed: str, name: str, value: object
+) -> None:
+    setting = getattr(compose_settings(typed), name)
+    assert (type(setting), setting) == (type(value), value)
 
 
 BAD = [
@@ -206,9 +210,11 @@ BAD = [
 
 
 @pytest.mark.parametrize(("typed", "message"), BAD)
-def test_a_bad_setting_is_named(settings_of: SettingsOf, typed: str, message: str) -> None:
+def test_the_message_names_the_setting_the_rule_and_the_value(
+    compose_settings: ComposeSettings, typed: str, message: str
+) -> None:
     with pytest.raises(USER_ERRORS) as caught:
-        settings_of(typed)
-    told = explain(caught.value)
-    assert told.startswith(message)
-    assert "\n" not in told
+        compose_settings(typed)
+    message_shown = explain(caught.value)
+    assert message_shown.startswith(message)
+    assert "\n" not in message_shown

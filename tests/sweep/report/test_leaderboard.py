@@ -217,7 +217,7 @@ def test_values_are_shown_as_people_read_them(
     ],
 )
 def test_names_are_as_short_as_they_can_be(keys: list[str], names: list[str]) -> None:
-    assert list(short_names(keys, taken=["time"]).values()) == names
+    assert list(short_names(keys, reserved=["time"]).values()) == names
 
 
 def test_a_study_without_trials_is_an_empty_table() -> None:

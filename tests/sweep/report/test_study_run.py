@@ -9,7 +9,7 @@ import pytest
 from studies import Studies, train
 
 from svhn_sweep.sweep.report.study_run import StudyRun
-from svhn_sweep.sweep.selection.confusion_differences import Confusions
+from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking import markdown
 from svhn_sweep.tracking.journal import Journal, history
@@ -32,7 +32,7 @@ def described(folder: Path) -> str:
 
 def trained(study: Study, *values: float, text: str = "Trained.") -> Path:
     """A trial, whose own description is `text`."""
-    folder = study.folder(train(study, *values).number)
+    folder = study.plan.trial_dir(train(study, *values).number)
     if text:
         with Journal(folder) as journal:
             journal.set_note(text)
@@ -104,7 +104,7 @@ def test_the_report_shows_what_the_best_config_confuses_otherwise(studies: Studi
         trained(study, value)
     counts = np.diag(np.full(10, 100.0))
     counts[3, 5] = 9
-    both, parent = Confusions(counts, np.diag(np.full(10, 100.0)), 5), parent_of(study)
+    both, parent = ConfusionMatrices(counts, np.diag(np.full(10, 100.0)), 5), parent_of(study)
     with parent.journal:
         parent.report([both.sentence()], {}, 1, both, 2)
     folder = study.plan.folder
@@ -143,12 +143,12 @@ def test_the_leaderboard_tells_of_an_interrupted_trial(studies: Studies) -> None
     trained(study, 0.8)
     board, parent = study.plan.folder / "leaderboard.md", parent_of(study)
     with parent.journal:
-        assignment = study.next()
+        assignment = study.ask()
         assert assignment is not None
         study.report(assignment.number, 1, 0.6)
         study.interrupt(assignment.number)
         parent.update()
         assert "|  | trial 1 | interrupted |  |  |  | 1 |" in board.read_text()
-        study.next()
+        study.ask()
         parent.update()
         assert "| trial 1 | running |" in board.read_text()

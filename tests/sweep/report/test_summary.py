@@ -137,7 +137,7 @@ def test_the_judgement_on_test(
 ) -> None:
     study = searched(studies, 0.8, 0.85)
     chosen = candidate(study, verdict)
-    recommended = Recommendation(chosen, test, reads, True, "registered as svhn-digits")
+    recommended = Recommendation(chosen, test, reads, "registered as svhn-digits")
     assert lines(study, chosen, recommended, None)[2:] == [sentence, "Registered as svhn-digits."]
 
 
@@ -146,12 +146,12 @@ def test_a_study_that_another_one_surpassed_hears_why_it_was_not_judged(studies:
     for name, accuracy in (("one", 0.85), ("two", 0.865)):
         with Journal(studies.path / name) as journal:
             journal.start(name=name, experiment="svhn", store="", tags={})
-            journal.metrics({"val/best_accuracy": accuracy})
+            journal.log_metrics({"val/best_accuracy": accuracy})
         runs[name] = Candidate(
             study, 1, {1: SAME}, {arm: {43: studies.path / name} for arm in (BASELINE, BEST)}
         )
     found = lines(
-        study, runs["one"], Recommendation(runs["two"], {BASELINE: [0.8]}, 1, True, ""), None
+        study, runs["one"], Recommendation(runs["two"], {BASELINE: [0.8]}, 1, ""), None
     )
     assert found[2:] == [
         "Not judged on test, since study did better on validation: 86.50% against 85.00%."
@@ -162,7 +162,7 @@ def test_the_numbers_are_those_of_the_sentences(studies: Studies) -> None:
     study = searched(studies, 0.8, 0.85)
     chosen = candidate(study, BETTER)
     found = numbers(
-        chosen, Recommendation(chosen, {BEST: [0.84, 0.86], BASELINE: [0.80]}, 1, True, "")
+        chosen, Recommendation(chosen, {BEST: [0.84, 0.86], BASELINE: [0.80]}, 1, "")
     )
     assert found == pytest.approx(
         {

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
 
 from svhn_sweep.sweep.report import figures
-from svhn_sweep.sweep.selection.confusion_differences import Confusions
+from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 
 SPACE: dict[str, BaseDistribution] = {
     "training.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
@@ -97,7 +97,7 @@ def test_where_the_best_is_not_the_baseline_their_confusions_are_drawn(
     best = baseline.copy()
     baseline[7, 1], best[3, 5] = 4, 4
     paths = figures.save_all(
-        study_of(KINDS), "val/accuracy", Confusions(baseline, best, runs), tmp_path
+        study_of(KINDS), "val/accuracy", ConfusionMatrices(baseline, best, runs), tmp_path
     )
     assert [path.stem for path in paths] == [*NAMES, "confusion_difference"]
     pixels = np.asarray(Image.open(paths[-1]).convert("RGB")).astype(int)

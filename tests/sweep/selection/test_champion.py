@@ -1,4 +1,4 @@
-"""What a study recommends: which trial, which arm, whose weights."""
+"""Selecting a candidate: which trial, which of the two configs, whose weights."""
 
 import shutil
 from dataclasses import replace
@@ -8,9 +8,16 @@ import pytest
 from studies import Studies, sweeper, train
 
 from svhn_sweep.sweep.plan.settings import ConfirmConfig
-from svhn_sweep.sweep.selection import confirmation
-from svhn_sweep.sweep.selection.champion import BASELINE, BEST, Candidate, candidate, recommend
-from svhn_sweep.sweep.selection.confusion_differences import confusions
+from svhn_sweep.sweep.selection.champion import (
+    BASELINE,
+    BEST,
+    Candidate,
+    EvaluationRecord,
+    recommend,
+    select_candidate,
+)
+from svhn_sweep.sweep.selection.confirmation import plan_confirmation
+from svhn_sweep.sweep.selection.confusion_differences import load_confusion_matrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.tracking.journal import Journal
@@ -26,98 +33,108 @@ def searched(studies: Studies, *values: float) -> Study:
 
 
 def confirmed(studies: Studies, study: Study, *values: float, state: str = "complete") -> Study:
-    """The confirmation of the present best; the values in the order in which it hands out its
-    trials.
-    """
-    plan = confirmation.plan(study, 2)
+    """Confirms the present best config; the values come in the order of the trials."""
+    plan = plan_confirmation(study, 2)
     assert plan is not None
-    again = Study(plan, study.settings, studies.opened[-1], 1, prune=False)
+    confirmation = Study(plan, study.settings, studies.opened[-1], 1, prune=False)
     for value in values:
-        trial = train(again, value, state=state)
-        with Journal(again.folder(trial.number)) as journal:
-            journal.metrics({"val/best_accuracy": value})
-        (again.folder(trial.number) / "model").mkdir()
-    return again
+        run = plan.trial_dir(train(confirmation, value, state=state).number)
+        with Journal(run) as journal:
+            journal.log_metrics({"val/best_accuracy": value})
+        (run / "model").mkdir()
+    return confirmation
 
 
 def no_cluster() -> Cluster:
-    """For where nothing is left to be evaluated."""
+    """For tests that leave nothing to evaluate."""
     return cast(Cluster, None)
 
 
-def found(study: Study, again: Study | None) -> Candidate:
-    each = candidate(study, again)
-    assert each is not None
-    return each
+def selected(study: Study, confirmation: Study | None) -> Candidate:
+    candidate = select_candidate(study, confirmation)
+    assert candidate is not None
+    return candidate
 
 
-def test_the_best_config_if_it_is_better(studies: Studies) -> None:
+def test_the_best_config_is_recommended_if_it_is_better(studies: Studies) -> None:
     study = searched(studies, 0.5, 0.6)
-    again = confirmed(studies, study, BASELINES[0], 0.70, BASELINES[1], 0.72)
-    each = found(study, again)
-    assert (each.number, each.arm, each.seed(BEST), each.seed(BASELINE)) == (1, BEST, 44, 44)
-    assert each.validation == pytest.approx(0.71)
-    assert each.runs == {
-        BASELINE: {43: again.folder(0), 44: again.folder(2)},
-        BEST: {43: again.folder(1), 44: again.folder(3)},
-    }
+    confirmation = confirmed(studies, study, BASELINES[0], 0.70, BASELINES[1], 0.72)
+    candidate = selected(study, confirmation)
+    assert (candidate.trial_number, candidate.recommended_config) == (1, BEST)
+    assert (candidate.best_seed(BEST), candidate.best_seed(BASELINE)) == (44, 44)
+    assert candidate.validation_accuracy == pytest.approx(0.71)
+    run = confirmation.plan.trial_dir
+    assert candidate.runs == {BASELINE: {43: run(0), 44: run(2)}, BEST: {43: run(1), 44: run(3)}}
 
 
-def test_what_the_user_removed_for_its_space_is_no_longer_judged(studies: Studies) -> None:
+def test_removed_runs_are_not_evaluated(studies: Studies) -> None:
     study = searched(studies, 0.5, 0.6)
-    again = confirmed(studies, study, BASELINES[0], 0.70, BASELINES[1], 0.72)
+    confirmation = confirmed(studies, study, BASELINES[0], 0.70, BASELINES[1], 0.72)
+    run = confirmation.plan.trial_dir
     for number in (0, 3):
-        shutil.rmtree(again.folder(number))
-    each = found(study, again)
-    assert each.runs == {BEST: {43: again.folder(1)}, BASELINE: {44: again.folder(2)}}
-    assert (each.arm, each.validation) == (BEST, 0.70)
-    shutil.rmtree(again.folder(1))
-    assert recommend([found(study, again)], no_cluster(), []) is None
-    assert confusions(study, found(study, again)) is None
+        shutil.rmtree(run(number))
+    candidate = selected(study, confirmation)
+    assert candidate.runs == {BEST: {43: run(1)}, BASELINE: {44: run(2)}}
+    assert (candidate.recommended_config, candidate.validation_accuracy) == (BEST, 0.70)
+    shutil.rmtree(run(1))
+    assert recommend([selected(study, confirmation)], no_cluster(), []) is None
+    assert load_confusion_matrices(study, selected(study, confirmation)) is None
 
 
-def test_the_baseline_if_it_is_not(studies: Studies) -> None:
+def test_the_baseline_is_recommended_if_the_best_config_is_not_better(studies: Studies) -> None:
     study = searched(studies, 0.5, 0.6)
-    each = found(study, confirmed(studies, study, BASELINES[0], 0.40, BASELINES[1], 0.72))
-    assert (each.number, each.arm) == (1, BASELINE)
-    assert each.validation == pytest.approx(sum(BASELINES) / 2)
+    confirmation = confirmed(studies, study, BASELINES[0], 0.40, BASELINES[1], 0.72)
+    candidate = selected(study, confirmation)
+    assert (candidate.trial_number, candidate.recommended_config) == (1, BASELINE)
+    assert candidate.validation_accuracy == pytest.approx(sum(BASELINES) / 2)
 
 
-def test_one_that_proved_itself_though_the_study_has_a_new_best(studies: Studies) -> None:
+def test_a_confirmed_config_is_recommended_though_the_study_has_a_new_best(
+    studies: Studies,
+) -> None:
     study = searched(studies, 0.5, 0.6)
     first = confirmed(studies, study, BASELINES[0], 0.70, BASELINES[1], 0.72)
     train(study, 0.65)
-    again = confirmed(studies, study, 0.40, 0.80)
-    each = found(study, again)
-    assert (each.number, each.arm) == (1, BEST)
-    assert each.runs[BEST] == {43: first.folder(1), 44: first.folder(3)}
-    assert {number: verdict.word for number, verdict in each.verdicts.items()} == {
+    confirmation = confirmed(studies, study, 0.40, 0.80)
+    candidate = selected(study, confirmation)
+    assert (candidate.trial_number, candidate.recommended_config) == (1, BEST)
+    assert candidate.runs[BEST] == {43: first.plan.trial_dir(1), 44: first.plan.trial_dir(3)}
+    assert {number: verdict.outcome for number, verdict in candidate.verdicts.items()} == {
         1: "better",
         2: "indistinguishable",
     }
 
 
-def test_where_the_confirmation_failed_there_is_nothing_to_judge_but_something_to_say(
-    studies: Studies,
-) -> None:
+def test_a_failed_confirmation_gives_a_candidate_without_runs(studies: Studies) -> None:
     study = searched(studies, 0.5, 0.6)
-    each = found(study, confirmed(studies, study, 0.5, 0.5, 0.5, 0.5, state="failed"))
-    assert (each.runs, each.verdict) == ({}, None)
+    confirmation = confirmed(studies, study, 0.5, 0.5, 0.5, 0.5, state="failed")
+    candidate = selected(study, confirmation)
+    assert (candidate.runs, candidate.verdict) == ({}, None)
 
 
-@pytest.mark.parametrize("logged", [True, False])
-def test_without_a_confirmation_the_baselines_own_model_if_it_was_logged(
-    studies: Studies, logged: bool
+@pytest.mark.parametrize("has_model", [True, False])
+def test_without_a_confirmation_the_baseline_is_selected_if_its_model_was_logged(
+    studies: Studies, has_model: bool
 ) -> None:
     study = searched(studies, 0.6, 0.5)
-    if logged:
-        (study.folder(0) / "model").mkdir()
-    each = candidate(study, None)
-    assert (each.runs if each else None) == ({BASELINE: {42: study.folder(0)}} if logged else None)
+    run = study.plan.trial_dir(0)
+    if has_model:
+        (run / "model").mkdir()
+    candidate = select_candidate(study, None)
+    assert (candidate.runs if candidate else None) == ({BASELINE: {42: run}} if has_model else None)
 
 
 def test_without_a_baseline_there_is_no_candidate(studies: Studies) -> None:
     study = studies.open()
     train(study, 0.5, state="failed")
     train(study, 0.6)
-    assert candidate(study, None) is None
+    assert select_candidate(study, None) is None
+
+
+def test_evaluations_are_read_from_the_studys_attribute_test(studies: Studies) -> None:
+    study = studies.open()
+    assert EvaluationRecord.load(study).accuracies == {}
+    accuracies = {"trial-0000": {BASELINE: [0.5]}}
+    EvaluationRecord(accuracies).save(study)
+    assert study.optuna_study.user_attrs["test"] == accuracies
+    assert EvaluationRecord.load(study).accuracies == accuracies

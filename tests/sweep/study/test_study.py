@@ -1,6 +1,4 @@
-"""A study over the drivers that work on it, one after another: each test is one way in which
-trials go wrong.
-"""
+"""A study that one driver after another asks for trials, and how each of these can end."""
 
 from pathlib import Path
 
@@ -13,30 +11,31 @@ from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.plan import Params
 from svhn_sweep.sweep.plan.settings import PrunerConfig
 from svhn_sweep.sweep.study.study import PendingTrial, Study
+from svhn_sweep.sweep.study.trial_run import run_info
 from svhn_sweep.tracking import journal
 from svhn_sweep.trial_status import TrialStatus
 
 
-def handed_out(study: Study) -> PendingTrial:
-    assignment = study.next()
-    assert assignment is not None
-    return assignment
+def ask(study: Study) -> PendingTrial:
+    pending = study.ask()
+    assert pending is not None
+    return pending
 
 
 def drawn(study: Study) -> list[Params]:
-    """What was drawn so far: all but the baseline."""
+    """The params of all trials but the baseline."""
     return [trial.params for trial in study.trials()[1:]]
 
 
-def distinct(params: list[Params]) -> int:
-    return len({tuple(each.items()) for each in params})
+def distinct(drawn_params: list[Params]) -> int:
+    return len({tuple(params.items()) for params in drawn_params})
 
 
-# what is drawn
+# sampling
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "qmc"])
-def test_no_start_draws_what_another_drew(studies: Studies, name: str) -> None:
+def test_no_start_repeats_the_draws_of_another(studies: Studies, name: str) -> None:
     for _ in range(3):
         study = studies.open(settings=sweeper(sampler=name))
         train(study, 0.5)
@@ -45,7 +44,7 @@ def test_no_start_draws_what_another_drew(studies: Studies, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "qmc"])
-def test_nor_if_all_trials_before_failed(studies: Studies, name: str) -> None:
+def test_no_start_repeats_the_draws_of_failed_trials(studies: Studies, name: str) -> None:
     for _ in range(3):
         study = studies.open(settings=sweeper(sampler=name))
         train(study, state="failed", reason="no memory")
@@ -54,31 +53,31 @@ def test_nor_if_all_trials_before_failed(studies: Studies, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "qmc"])
-def test_nor_while_the_trials_of_the_start_before_are_running(studies: Studies, name: str) -> None:
+def test_no_start_repeats_the_draws_of_interrupted_trials(studies: Studies, name: str) -> None:
     for start in range(1, 4):
         study = studies.open(settings=sweeper(sampler=name))
-        for _ in range(2 * start):  # those that were interrupted come first
-            handed_out(study)
+        for _ in range(2 * start):  # the interrupted ones come first
+            ask(study)
     assert distinct(drawn(study)) == 5
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "qmc"])
 def test_the_same_seed_draws_the_same(studies: Studies, tmp_path: Path, name: str) -> None:
-    found = []
+    draws = []
     for folder in ("a", "b"):
-        each = Studies(tmp_path / folder)
-        study = each.open(settings=sweeper(sampler=name))
+        opened = Studies(tmp_path / folder)
+        study = opened.open(settings=sweeper(sampler=name))
         for value in range(5):
             train(study, value / 10)
-        found.append(drawn(study))
-        each.close()
-    assert found[0] == found[1]
+        draws.append(drawn(study))
+        opened.close()
+    assert draws[0] == draws[1]
 
 
-# whose study it is
+# which study it continues
 
 
-def test_a_study_is_not_continued_with_another_sweep(studies: Studies) -> None:
+def test_a_study_is_not_continued_with_another_fingerprint(studies: Studies) -> None:
     studies.open()
     with pytest.raises(
         ConfigError, match=r"^hydra\.sweeper\.study_name must be new for a changed sweep, but study"
@@ -86,13 +85,13 @@ def test_a_study_is_not_continued_with_another_sweep(studies: Studies) -> None:
         studies.open(studies.plan(fingerprint="another"))
 
 
-def test_a_study_computes_in_one_precision(studies: Studies) -> None:
+def test_a_study_is_not_continued_in_another_precision(studies: Studies) -> None:
     studies.open()
-    refused = (
+    message = (
         r"^training\.precision must be float32, in which study was begun, but is "
         r"mixed_bfloat16 here: add training"
     )
-    with pytest.raises(ConfigError, match=refused):
+    with pytest.raises(ConfigError, match=message):
         studies.open(studies.plan(precision=Precision.mixed_bfloat16))
 
 
@@ -104,7 +103,7 @@ def test_a_study_keeps_the_threads_that_it_was_created_with(studies: Studies) ->
     )
 
 
-def test_a_study_whose_database_is_gone_does_not_take_the_folders_of_another(
+def test_a_new_study_does_not_take_the_folder_of_another(
     studies: Studies,
 ) -> None:
     train(studies.open(), 0.5)
@@ -117,7 +116,7 @@ def test_a_study_whose_database_is_gone_does_not_take_the_folders_of_another(
     assert len(studies.open().trials()) == 1
 
 
-def test_a_study_whose_folder_is_gone_does_not_begin_another(studies: Studies) -> None:
+def test_a_study_without_its_folder_does_not_create_another(studies: Studies) -> None:
     train(studies.open(), 0.5)
     (studies.path / "multirun").rename(studies.path / "moved")
     with pytest.raises(
@@ -125,10 +124,10 @@ def test_a_study_whose_folder_is_gone_does_not_begin_another(studies: Studies) -
         match=r"study must belong to the study of that name .*, but the folder is not there",
     ):
         studies.open()
-    assert not (studies.path / "multirun").exists()  # what was moved fits where it was
+    assert not (studies.path / "multirun").exists()  # it can be moved back
 
 
-# how many trials there are
+# how many trials
 
 
 @pytest.mark.parametrize(
@@ -141,18 +140,18 @@ def test_a_study_whose_folder_is_gone_does_not_begin_another(studies: Studies) -
         ([1, 2, 3], [1, 1, 1]),
     ],
 )
-def test_the_budget_holds_over_all_starts(
+def test_the_budget_is_that_of_all_starts_together(
     studies: Studies, budgets: list[int], trained: list[int]
 ) -> None:
-    found = []
+    counts = []
     for budget in budgets:
         study = studies.open(studies.plan(n_trials=budget))
         before = len(study.trials())
-        while (assignment := study.next()) is not None:
-            write(study, assignment.number, 0.5)
-            study.tell(assignment.number, TrialStatus.complete, "")
-        found.append(len(study.trials()) - before)
-    assert found == trained
+        while (pending := study.ask()) is not None:
+            write(study, pending.number, 0.5)
+            study.tell(pending.number, TrialStatus.complete, "")
+        counts.append(len(study.trials()) - before)
+    assert counts == trained
     assert [trial.number for trial in study.finished()] == list(range(sum(trained)))
 
 
@@ -162,31 +161,31 @@ def test_the_rest_of_the_budget_is_trained_after_a_break(studies: Studies) -> No
         train(study, 0.5)
     again = studies.open()
     numbers = [train(again, 0.5).number for _ in range(6)]
-    assert (numbers, again.next()) == ([4, 5, 6, 7, 8, 9], None)
+    assert (numbers, again.ask()) == ([4, 5, 6, 7, 8, 9], None)
 
 
-def test_a_trial_whose_process_died_does_not_run_until_it_goes_on(studies: Studies) -> None:
+def test_the_runs_of_a_dead_driver_are_interrupted(studies: Studies) -> None:
     study = studies.open()
     for number in range(3):
-        handed_out(study)
+        ask(study)
         if number:
             write(study, number, 0.5)
     again = studies.open()
-    endings = [journal.end_tags(again.folder(number)) for number in range(3)]
-    assert [ending and ending["trial.state"] for ending in endings] == [
+    end_tags = [journal.end_tags(again.plan.trial_dir(number)) for number in range(3)]
+    assert [tags and tags["trial.state"] for tags in end_tags] == [
         None,
         "interrupted",
         "interrupted",
     ]
-    assert not again.folder(0).exists()
+    assert not again.plan.trial_dir(0).exists()
 
 
-def test_what_runs_pruned_diverged_and_failed_counts(studies: Studies) -> None:
+def test_running_pruned_diverged_and_failed_trials_count(studies: Studies) -> None:
     study = studies.open(studies.plan(n_trials=5))
     for state in ("complete", "pruned", "diverged", "failed"):
         train(study, 0.5, state=state)
-    assert handed_out(study).number == 4
-    assert study.next() is None
+    assert ask(study).number == 4
+    assert study.ask() is None
     assert [trial.number for trial in study.finished()] == [0, 1, 2, 3]
     assert [trial.number for trial in study.trials()] == [0, 1, 2, 3, 4]
 
@@ -204,51 +203,52 @@ def test_what_runs_pruned_diverged_and_failed_counts(studies: Studies) -> None:
         ("minimize", 0.3, [], False),
     ],
 )
-def test_a_value_that_is_good_enough_ends_the_search(
+def test_the_target_value_ends_the_search(
     studies: Studies, direction: str, target: float | None, values: list[float], over: bool
 ) -> None:
-    settings = sweeper(direction=direction, target=target)
+    settings = sweeper(direction=direction, target_value=target)
     study = studies.open(settings=settings)
     for value in values:
         train(study, value)
-    assert (study.next() is None) is over
-    assert (studies.open(settings=settings).next() is None) is over
+    assert (study.ask() is None) is over
+    assert (studies.open(settings=settings).ask() is None) is over
 
 
 def test_only_a_complete_trial_reaches_the_target(studies: Studies) -> None:
-    study = studies.open(settings=sweeper(target=0.9))
+    study = studies.open(settings=sweeper(target_value=0.9))
     train(study, 0.5)
     train(study, 0.95, state="pruned")
-    assert study.next() is not None
+    assert study.ask() is not None
 
 
-def test_what_was_interrupted_is_finished_although_the_target_is_reached(studies: Studies) -> None:
-    study = studies.open(settings=sweeper(target=0.9))
-    interrupted, trained = handed_out(study), handed_out(study)
+def test_an_interrupted_trial_is_finished_after_the_target_is_reached(studies: Studies) -> None:
+    study = studies.open(settings=sweeper(target_value=0.9))
+    interrupted = ask(study)
+    trained = ask(study)
     study.interrupt(interrupted.number)
     write(study, trained.number, 0.95)
     study.tell(trained.number, TrialStatus.complete, "")
-    assert handed_out(study).number == interrupted.number
-    assert study.next() is None
+    assert ask(study).number == interrupted.number
+    assert study.ask() is None
 
 
 # the baseline
 
 
-def test_the_baseline_is_the_first_trial_and_there_once(studies: Studies) -> None:
+def test_the_baseline_is_enqueued_once(studies: Studies) -> None:
     for _ in range(3):
         study = studies.open()
-        study = studies.open()  # a driver that ended before it handed anything out
+        study = studies.open()  # a driver that ended before its first trial
         train(study, 0.5)
-    queued = [trial.number for trial in study.trials() if "fixed_params" in trial.system_attrs]
-    assert (queued, study.trials()[0].params) == ([0], BASELINE)
-    assert [trial.state for trial in study.optuna.trials] == [TrialState.COMPLETE] * 3
+    enqueued = [trial.number for trial in study.trials() if "fixed_params" in trial.system_attrs]
+    assert (enqueued, study.trials()[0].params) == ([0], BASELINE)
+    assert [trial.state for trial in study.optuna_study.trials] == [TrialState.COMPLETE] * 3
 
 
-def test_the_baseline_is_one_only_when_it_is_complete(studies: Studies) -> None:
+def test_there_is_no_baseline_until_it_is_complete(studies: Studies) -> None:
     study = studies.open()
     assert study.baseline() is None
-    handed_out(study)
+    ask(study)
     assert study.baseline() is None
     write(study, 0, 0.5)
     study.tell(0, TrialStatus.complete, "")
@@ -256,112 +256,111 @@ def test_the_baseline_is_one_only_when_it_is_complete(studies: Studies) -> None:
 
 
 @pytest.mark.parametrize("state", ["diverged", "failed"])
-def test_there_is_no_baseline_if_it_came_to_nothing(studies: Studies, state: str) -> None:
+def test_there_is_no_baseline_if_it_failed(studies: Studies, state: str) -> None:
     study = studies.open()
     train(study, 0.5, state=state)
     train(study, 0.6)
     assert study.baseline() is None
 
 
-# what a dead driver left
+# interrupted trials
 
 
-def test_a_trial_that_ran_goes_on_with_its_number_and_params(studies: Studies) -> None:
+def test_an_interrupted_trial_keeps_its_number_and_params(studies: Studies) -> None:
     study = studies.open()
-    first = [handed_out(study) for _ in range(3)]
+    first = [ask(study) for _ in range(3)]
     write(study, 1, 0.4, 0.5)
     again = studies.open()
-    assert [handed_out(again) for _ in range(3)] == [
-        PendingTrial(each.number, each.params, 2 if each.number == 1 else 0) for each in first
+    assert [ask(again) for _ in range(3)] == [
+        PendingTrial(trial.number, trial.params, 2 if trial.number == 1 else 0) for trial in first
     ]
-    assert handed_out(again).number == 3
+    assert ask(again).number == 3
     assert len(again.trials()) == 4
 
 
 def test_a_trial_that_is_interrupted_comes_next_in_the_same_driver(studies: Studies) -> None:
     study = studies.open()
-    first, second = handed_out(study), handed_out(study)
+    first = ask(study)
+    second = ask(study)
     study.interrupt(first.number)
-    assert handed_out(study) == first
-    assert handed_out(study).number == second.number + 1
+    assert ask(study) == first
+    assert ask(study).number == second.number + 1
 
 
-def test_a_baseline_whose_params_were_not_drawn_gets_its_own(studies: Studies) -> None:
-    studies.open().optuna.ask()
+def test_a_baseline_without_params_gets_its_own(studies: Studies) -> None:
+    studies.open().optuna_study.ask()
     study = studies.open()
     assert study.trials()[0].params == {}
-    assert handed_out(study) == PendingTrial(0, BASELINE, 0)
+    assert ask(study) == PendingTrial(0, BASELINE, 0)
     assert study.trials()[0].params == BASELINE
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "qmc"])
 @pytest.mark.parametrize("before", [0, 1])
-def test_a_trial_whose_params_were_not_all_drawn_is_completed(
-    studies: Studies, name: str, before: int
-) -> None:
+def test_the_missing_params_of_a_trial_are_drawn(studies: Studies, name: str, before: int) -> None:
     settings = sweeper(sampler=name)
     study = studies.open(settings=settings)
     train(study, 0.5)
-    trial = study.optuna.ask()
+    trial = study.optuna_study.ask()
     units = [trial.suggest_int("model.dense_units", 1, 1000) for _ in range(before)]
     again = studies.open(settings=settings)
-    assignment = handed_out(again)
-    assert (assignment.number, list(assignment.params)) == (1, list(SPACE))
-    assert not before or assignment.params["model.dense_units"] == units[0]
-    assert again.trials()[1].params == assignment.params
-    assert handed_out(again).number == 2
+    pending = ask(again)
+    assert (pending.number, list(pending.params)) == (1, list(SPACE))
+    assert not before or pending.params["model.dense_units"] == units[0]
+    assert again.trials()[1].params == pending.params
+    assert ask(again).number == 2
 
 
-def test_a_trial_that_went_on_is_told_as_one(studies: Studies) -> None:
+def test_a_resumed_trial_is_one_trial_in_optuna(studies: Studies) -> None:
     study = studies.open()
-    handed_out(study)
+    ask(study)
     write(study, 0, 0.4)
     study.report(0, 1, 0.4)
     again = studies.open()
-    handed_out(again)
+    ask(again)
     write(again, 0, 0.4, 0.6)
     again.report(0, 2, 0.6)
     trial = again.tell(0, TrialStatus.complete, "")
     assert (trial.number, trial.value, trial.intermediate_values) == (0, 0.6, {1: 0.4, 2: 0.6})
 
 
-# what came of a trial
+# results
 
 
 @pytest.mark.parametrize(
-    ("state", "optunas", "value"),
+    ("state", "optuna_state", "value"),
     [
         ("complete", TrialState.COMPLETE, 0.7),
-        ("pruned", TrialState.PRUNED, 0.6),  # Optuna's own: of the last epoch
+        ("pruned", TrialState.PRUNED, 0.6),  # Optuna takes the last epoch's
         ("diverged", TrialState.FAIL, None),
         ("failed", TrialState.FAIL, None),
     ],
 )
-def test_the_end_of_a_trial_in_optuna(
-    studies: Studies, state: str, optunas: TrialState, value: float | None
+def test_optuna_has_the_state_the_value_and_the_reason(
+    studies: Studies, state: str, optuna_state: TrialState, value: float | None
 ) -> None:
     study = studies.open()
     train(study, 0.5, 0.7, 0.6, state=state, reason="because")
     trial = studies.open().trials()[0]
-    assert (trial.state, trial.value) == (optunas, value)
+    assert (trial.state, trial.value) == (optuna_state, value)
     assert trial.user_attrs == {"state": state, "reason": "because", "seconds": 6.0}
     assert trial.intermediate_values == {1: 0.5, 2: 0.7, 3: 0.6}
 
 
-@pytest.mark.parametrize("heard", [[], [1], [2], [1, 2], [2, 1], [1, 1, 2]])
-def test_every_epoch_of_the_folder_is_reported_once(studies: Studies, heard: list[int]) -> None:
+@pytest.mark.parametrize("reported", [[], [1], [2], [1, 2], [2, 1], [1, 1, 2]])
+def test_every_epoch_of_the_journal_is_reported_once(studies: Studies, reported: list[int]) -> None:
     study = studies.open()
-    assignment = handed_out(study)
+    pending = ask(study)
     values = {1: 0.5, 2: 0.7, 3: 0.6}
-    write(study, assignment.number, *values.values())
-    for epoch in heard:
-        assert not study.report(assignment.number, epoch, values[epoch])
-    assert study.tell(assignment.number, TrialStatus.complete, "").intermediate_values == values
+    write(study, pending.number, *values.values())
+    for epoch in reported:
+        assert not study.report(pending.number, epoch, values[epoch])
+    assert study.tell(pending.number, TrialStatus.complete, "").intermediate_values == values
 
 
-def test_a_trial_that_failed_before_its_folder_was_made_is_told(studies: Studies) -> None:
+def test_a_trial_can_fail_before_it_has_a_folder(studies: Studies) -> None:
     study = studies.open()
-    handed_out(study)
+    ask(study)
     trial = study.tell(0, TrialStatus.failed, "no memory")
     assert (trial.state, trial.intermediate_values) == (TrialState.FAIL, {})
     assert trial.user_attrs == {"state": "failed", "reason": "no memory", "seconds": 0}
@@ -386,8 +385,8 @@ def test_the_best_is_a_complete_trial(
     study = studies.open(settings=sweeper(direction=direction))
     for value, state in results:
         train(study, value, state=state)
-    found = study.best()
-    assert (found.number if found else None) == best
+    trial = study.best()
+    assert (trial.number if trial else None) == best
 
 
 @pytest.mark.parametrize(
@@ -397,21 +396,21 @@ def test_the_best_is_a_complete_trial(
         ("minimize", [0.9, 0.4, 0.6], 0.4),
     ],
 )
-def test_the_best_epoch_counts(
+def test_the_value_of_a_trial_is_that_of_its_best_epoch(
     studies: Studies, direction: str, values: list[float], value: float
 ) -> None:
     study = studies.open(settings=sweeper(direction=direction))
     assert train(study, *values).value == value
 
 
-# what is hopeless
+# pruning
 
 
 def epochs_until_pruned(study: Study, *, value: float) -> int | None:
-    """Of the next trial, which has the same bad value in each epoch."""
-    assignment = handed_out(study)
+    """The epoch in which the next trial, with this value in all epochs, is pruned."""
+    pending = ask(study)
     return next(
-        (epoch for epoch in range(1, EPOCHS + 1) if study.report(assignment.number, epoch, value)),
+        (epoch for epoch in range(1, EPOCHS + 1) if study.report(pending.number, epoch, value)),
         None,
     )
 
@@ -426,7 +425,7 @@ def epochs_until_pruned(study: Study, *, value: float) -> int | None:
     ],
 )
 @pytest.mark.parametrize("direction", ["maximize", "minimize"])
-def test_a_hopeless_trial_is_pruned_after_warm_up(
+def test_a_bad_trial_is_pruned_after_min_resource(
     studies: Studies, name: str, pruned: int | None, direction: str
 ) -> None:
     pruner = PrunerConfig(name, startup_trials=2, min_resource=2)
@@ -441,7 +440,7 @@ def test_a_hopeless_trial_is_pruned_after_warm_up(
 
 
 @pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])
-def test_a_resumed_trial_hears_the_same_answer_again(studies: Studies, name: str) -> None:
+def test_a_resumed_trial_gets_the_same_answer_again(studies: Studies, name: str) -> None:
     settings = sweeper(pruner=PrunerConfig(name, startup_trials=2, min_resource=2))
     study = studies.open(settings=settings)
     for number in range(2):
@@ -451,7 +450,7 @@ def test_a_resumed_trial_hears_the_same_answer_again(studies: Studies, name: str
     assert epochs_until_pruned(study, value=0.1) == 2
     for _ in range(2):
         study = studies.open(settings=settings)
-        number = handed_out(study).number
+        number = ask(study).number
         assert [study.report(number, epoch, 0.1) for epoch in (1, 2)] == [False, True]
 
 
@@ -468,62 +467,62 @@ def test_the_median_pruner_waits_for_complete_trials(studies: Studies) -> None:
 def test_the_baseline_is_never_pruned(studies: Studies) -> None:
     settings = sweeper(pruner=PrunerConfig("median", startup_trials=1, min_resource=0))
     study = studies.open(settings=settings)
-    baseline = handed_out(study)
+    baseline = ask(study)
     train(study, 0.9)
     assert epochs_until_pruned(study, value=0.1) == 1
     assert not any(study.report(baseline.number, epoch, 0.1) for epoch in range(1, EPOCHS + 1))
 
 
-def test_halving_has_trials_compete_with_a_baseline_that_is_still_training(
+def test_halving_compares_trials_with_a_baseline_that_is_still_training(
     studies: Studies,
 ) -> None:
     settings = sweeper(pruner=PrunerConfig("successive_halving", startup_trials=0, min_resource=2))
     study = studies.open(settings=settings)
-    baseline = handed_out(study)
+    baseline = ask(study)
     assert not any(study.report(baseline.number, epoch, 0.9) for epoch in (1, 2))
     assert epochs_until_pruned(study, value=0.1) == 2
     assert epochs_until_pruned(study, value=0.95) is None
 
 
-def test_halving_lets_every_second_trial_go_on_from_a_rung_to_the_next(studies: Studies) -> None:
+def test_halving_promotes_every_second_trial_from_a_rung_to_the_next(studies: Studies) -> None:
     settings = sweeper(pruner=PrunerConfig("successive_halving", startup_trials=0, min_resource=1))
     study = studies.open(settings=settings)
     assert epochs_until_pruned(study, value=0.9) is None
-    number = handed_out(study).number
+    number = ask(study).number
     assert [study.report(number, epoch, value) for epoch, value in ((1, 0.95), (2, 0.1))] == [
         False,
         True,
     ]
 
 
-def test_a_trial_that_came_to_its_last_epoch_is_complete(studies: Studies) -> None:
+def test_a_trial_is_not_pruned_after_its_last_epoch(studies: Studies) -> None:
     settings = sweeper(pruner=PrunerConfig("median", startup_trials=1, min_resource=EPOCHS))
     study = studies.open(settings=settings)
     train(study, *[0.9] * EPOCHS)
     assert epochs_until_pruned(study, value=0.1) is None
 
 
-def test_nothing_is_pruned_where_every_value_is_needed(studies: Studies) -> None:
+def test_nothing_is_pruned_without_a_pruner(studies: Studies) -> None:
     settings = sweeper(pruner=PrunerConfig("median", startup_trials=0, min_resource=0))
     study = studies.open(settings=settings, prune=False)
     train(study, 0.9)
     assert epochs_until_pruned(study, value=0.1) is None
 
 
-# where a trial lives and what it is called
+# MLflow
 
 
-def test_where_a_trial_lives_and_what_it_is_called(studies: Studies) -> None:
+def test_the_folder_and_the_run_of_a_trial(studies: Studies) -> None:
     study = studies.open()
-    runs = [study.run_info(handed_out(study)) for _ in range(2)]
+    runs = [run_info(study.plan, ask(study)) for _ in range(2)]
     assert [run.name for run in runs] == ["baseline", "trial 1"]
     assert [run.tags["role"] for run in runs] == ["baseline", "trial"]
     assert runs[1].tags == {"role": "trial", "study": "study", "trial.number": 1}
-    assert (study.folder(1) / runs[1].parent).resolve() == study.plan.folder.resolve()
-    assert study.folder(12).name == "trial-0012"
+    assert (study.plan.trial_dir(1) / runs[1].parent).resolve() == study.plan.folder.resolve()
+    assert study.plan.trial_dir(12).name == "trial-0012"
 
 
-def test_a_trial_tells_its_values_to_optuna_as_it_does_to_hydra(studies: Studies) -> None:
+def test_the_params_in_optuna_have_the_types_of_the_config(studies: Studies) -> None:
     study = studies.open()
     trials: list[FrozenTrial] = [train(study, 0.5) for _ in range(5)]
     for trial in trials:

@@ -1,6 +1,4 @@
-"""Where studies are kept, and that one driver at a time works on one: real processes, real
-SQLite.
-"""
+"""Optuna's storage and the lock of a study, with real processes and real SQLite."""
 
 import os
 import re
@@ -17,35 +15,35 @@ import pytest
 from optuna.storages import RDBStorage
 
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.sweep.study.study_storage import connect, single_driver, url
+from svhn_sweep.sweep.study.study_storage import connect, single_driver, storage_url
 
-Driver = Callable[..., "subprocess.Popen[str]"]
+StartDriver = Callable[..., "subprocess.Popen[str]"]
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from svhn_sweep.sweep.study.study_storage import connect, single_driver, url
+from svhn_sweep.sweep.study.study_storage import connect, single_driver, storage_url
 folder = Path(sys.argv[1])
 database = sys.argv[2] if len(sys.argv) > 2 else f"sqlite:///{folder.parent}/optuna.db"
-with single_driver(connect(url(database)), folder.name, folder):
+with single_driver(connect(storage_url(database)), folder.name, folder):
     print("working", flush=True)
     time.sleep(600)
 """
 CONNECT = """
 import sys
 from pathlib import Path
-from svhn_sweep.sweep.study.study_storage import connect, url
-connect(url(f"sqlite:///{sys.argv[1]}"))
+from svhn_sweep.sweep.study.study_storage import connect, storage_url
+connect(storage_url(f"sqlite:///{sys.argv[1]}"))
 """
 
 
 def sqlite(path: Path) -> RDBStorage:
-    return connect(url(f"sqlite:///{path}"))
+    return connect(storage_url(f"sqlite:///{path}"))
 
 
 @pytest.fixture
-def driver() -> Iterator[Driver]:
-    """`driver(folder)`: another process that works on the study of that folder."""
+def start_driver() -> Iterator[StartDriver]:
+    """`start_driver(folder)`: another process that holds the lock of that folder's study."""
     started: list[subprocess.Popen[str]] = []
 
     def start(folder: Path) -> subprocess.Popen[str]:
@@ -62,52 +60,54 @@ def driver() -> Iterator[Driver]:
 
 
 @pytest.fixture
-def alone(tmp_path: Path) -> Iterator[Callable[[str], AbstractContextManager[None]]]:
-    """`alone("one")`: this process works on the study of that name."""
+def hold_lock(tmp_path: Path) -> Iterator[Callable[[str], AbstractContextManager[None]]]:
+    """`hold_lock("one")`: this process holds the lock of that study."""
     storage = sqlite(tmp_path / "optuna.db")
     yield lambda name: single_driver(storage, name, tmp_path / name)
     storage.engine.dispose()
 
 
-Alone = Callable[[str], AbstractContextManager[None]]
+HoldLock = Callable[[str], AbstractContextManager[None]]
 
 # the lock
 
 
-def test_the_second_driver_of_a_study_is_told_who_the_first_is(
-    tmp_path: Path, driver: Driver, alone: Alone
+def test_a_second_driver_is_refused_with_the_pid_of_the_first(
+    tmp_path: Path, start_driver: StartDriver, hold_lock: HoldLock
 ) -> None:
-    for _ in range(2):  # what a dead driver left in the file is overwritten
-        first = driver(tmp_path / "one")
-        told = (
+    for _ in range(2):  # the pid of a dead driver is overwritten
+        first = start_driver(tmp_path / "one")
+        message = (
             "the study one must have one driver at a time, but "
             f"process {first.pid} works on it; wait for it"
         )
-        with pytest.raises(ConfigError, match=re.escape(told)), alone("one"):
+        with pytest.raises(ConfigError, match=re.escape(message)), hold_lock("one"):
             pass
         first.kill()
         first.wait()
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_study_is_free_once_its_driver_is_gone(
-    tmp_path: Path, driver: Driver, alone: Alone, number: signal.Signals
+def test_a_study_is_unlocked_when_its_driver_dies(
+    tmp_path: Path, start_driver: StartDriver, hold_lock: HoldLock, number: signal.Signals
 ) -> None:
-    first = driver(tmp_path / "one")
+    first = start_driver(tmp_path / "one")
     first.send_signal(number)
     first.wait()
     for _ in range(2):
-        with alone("one"):
+        with hold_lock("one"):
             assert (tmp_path / ".one.lock").read_text() == str(os.getpid())
 
 
-def test_two_drivers_can_work_on_two_studies(tmp_path: Path, driver: Driver, alone: Alone) -> None:
-    driver(tmp_path / "one")
+def test_two_drivers_can_work_on_two_studies(
+    tmp_path: Path, start_driver: StartDriver, hold_lock: HoldLock
+) -> None:
+    start_driver(tmp_path / "one")
     with (
-        alone("two"),
-        alone("three"),
+        hold_lock("two"),
+        hold_lock("three"),
         pytest.raises(ConfigError, match="the study one"),
-        alone("one"),
+        hold_lock("one"),
     ):
         pass
 
@@ -115,7 +115,7 @@ def test_two_drivers_can_work_on_two_studies(tmp_path: Path, driver: Driver, alo
 # the database
 
 
-def test_a_new_database_appears_whole_and_is_found_again(tmp_path: Path) -> None:
+def test_a_new_database_is_created_once(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "optuna.db"
     for _ in range(2):
         storage = sqlite(path)
@@ -123,11 +123,11 @@ def test_a_new_database_appears_whole_and_is_found_again(tmp_path: Path) -> None
         storage.engine.dispose()
     assert len(optuna.load_study(storage=storage, study_name="one").trials) == 2
     storage.engine.dispose()
-    assert [each.name for each in path.parent.iterdir()] == ["optuna.db"]
+    assert [file.name for file in path.parent.iterdir()] == ["optuna.db"]
 
 
 @pytest.mark.parametrize("delay", [0.0, 0.02, 0.05])
-def test_a_creation_that_is_killed_leaves_nothing_half_made(tmp_path: Path, delay: float) -> None:
+def test_a_killed_creation_leaves_no_database(tmp_path: Path, delay: float) -> None:
     path = tmp_path / "optuna.db"
     process = subprocess.Popen([sys.executable, "-c", CONNECT, str(path)])
     while not list(tmp_path.iterdir()):  # until the first byte
@@ -142,15 +142,15 @@ def test_a_creation_that_is_killed_leaves_nothing_half_made(tmp_path: Path, dela
     storage.engine.dispose()
 
 
-def test_drivers_that_create_it_at_once_share_one(tmp_path: Path) -> None:
+def test_drivers_that_create_a_database_at_once_share_it(tmp_path: Path) -> None:
     path = tmp_path / "optuna.db"
     processes = [subprocess.Popen([sys.executable, "-c", CONNECT, str(path)]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
-    assert [each.name for each in tmp_path.iterdir()] == ["optuna.db"]
+    assert [file.name for file in tmp_path.iterdir()] == ["optuna.db"]
     sqlite(path).engine.dispose()
 
 
-# its address
+# its URL
 
 
 @pytest.mark.parametrize(
@@ -162,44 +162,44 @@ def test_drivers_that_create_it_at_once_share_one(tmp_path: Path) -> None:
         ("sqlite:////abs/mine.db", "/abs/mine.db"),
     ],
 )
-def test_the_file_is_found_from_the_current_folder(
+def test_sqlite_files_are_relative_to_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str | None, path: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert url(setting).database == str(tmp_path / path)
+    assert storage_url(setting).database == str(tmp_path / path)
 
 
 @pytest.mark.parametrize(
     "setting", ["postgresql+psycopg://sweeper@host/optuna", "mysql+pymysql://sweeper@host/optuna"]
 )
-def test_any_database_that_optuna_takes_can_be_named(setting: str) -> None:
-    assert url(setting).render_as_string() == setting
+def test_the_url_of_any_database_is_accepted(setting: str) -> None:
+    assert storage_url(setting).render_as_string() == setting
 
 
 @pytest.mark.parametrize(
     "secret", ["sweeper:secret@host/optuna", "sweeper@host/optuna?password=secret"]
 )
-def test_a_password_in_the_address_is_refused_and_not_shown(secret: str) -> None:
+def test_a_password_in_the_url_is_refused_and_not_printed(secret: str) -> None:
     with pytest.raises(
         ConfigError, match=r"^hydra\.sweeper\.storage must not hold a password; "
     ) as caught:
-        url(f"postgresql+psycopg://{secret}")
+        storage_url(f"postgresql+psycopg://{secret}")
     assert "secret" not in str(caught.value)
 
 
-def test_a_server_that_is_not_there_is_named_without_its_password(
+def test_an_unreachable_server_is_refused_without_its_password(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("PGPASSWORD", "secret")
     with pytest.raises(
         ConfigError, match=r"but postgresql\+psycopg://sweeper@127.0.0.1:1/optuna is not: "
     ) as caught:
-        connect(url("postgresql+psycopg://sweeper@127.0.0.1:1/optuna"))
+        connect(storage_url("postgresql+psycopg://sweeper@127.0.0.1:1/optuna"))
     assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
-    ("setting", "told"),
+    ("setting", "scheme"),
     [
         ("optuna.db", "optuna.db"),
         ("", ""),
@@ -209,17 +209,17 @@ def test_a_server_that_is_not_there_is_named_without_its_password(
         ("postgresql+psycopg://host", "postgresql+psycopg"),
     ],
 )
-def test_an_address_that_is_no_database_of_ours_is_refused(setting: str, told: str) -> None:
+def test_a_url_without_a_database_is_refused(setting: str, scheme: str) -> None:
     message = (
         "hydra.sweeper.storage must be sqlite:///FILE or the address of another database, such as "
-        f"postgresql+psycopg://USER@HOST/DATABASE, but begins with {told!r}."
+        f"postgresql+psycopg://USER@HOST/DATABASE, but begins with {scheme!r}."
     )
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
-        url(setting)
+        storage_url(setting)
 
 
 @pytest.mark.parametrize("name", ["text", "a folder", "missing/proc/x"])
-def test_what_is_no_database_is_refused_in_a_sentence(tmp_path: Path, name: str) -> None:
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path, name: str) -> None:
     (tmp_path / "text").write_text("no database")
     (tmp_path / "a folder").mkdir()
     (tmp_path / "missing").write_text("a file where a folder should be")

@@ -1,6 +1,4 @@
-"""Where trials are trained, and the processes that train them: real ones, which end as real ones
-do.
-"""
+"""Devices of local workers, and worker processes: real ones, which really start and end."""
 
 import os
 import signal
@@ -16,20 +14,19 @@ from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.local import LocalMachine, LocalWorker
 from svhn_sweep.sweep.workers.protocol import TrainRequest, TrialEnded, WorkerExited
-from svhn_sweep.trial import RunInfo
+from svhn_sweep.tracking.run_info import RunInfo
 
 StandIn = Callable[[str], LocalWorker]
 
-SECONDS = 20.0  # that a worker may outlive its driver
+EXIT_TIMEOUT_SECONDS = 20.0  # for a worker to end after its driver
 RUN = RunInfo("trial", "svhn", "", {})
-IMPOSSIBLE = TrainRequest(
-    ("modle=model1",), (), Path("trial"), RUN, ""
-)  # answered at once, with TensorFlow loaded
+# A worker that has loaded TensorFlow answers it at once.
+INVALID = TrainRequest(("modle=model1",), (), Path("trial"), RUN, "")
 
 
 @pytest.fixture
 def worker(tmp_path: Path) -> Iterator[Callable[[str], LocalWorker]]:
-    """`worker("cpu")`: a real one, at the latest killed with the test."""
+    """`worker("cpu")` starts a worker, which is killed after the test."""
     started: list[LocalWorker] = []
 
     def start(device: str) -> LocalWorker:
@@ -37,14 +34,14 @@ def worker(tmp_path: Path) -> Iterator[Callable[[str], LocalWorker]]:
         return started[-1]
 
     yield start
-    for each in started:
-        each.process.kill()
-        each.close(0)
+    for worker in started:
+        worker.process.kill()
+        worker.close(0)
 
 
 @pytest.fixture
 def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
-    """`stand_in("exit 3")`: a worker that is this shell script instead."""
+    """`stand_in("exit 3")` starts a shell script in place of a worker."""
     started: list[LocalWorker] = []
 
     def start(script: str) -> LocalWorker:
@@ -56,35 +53,35 @@ def stand_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[StandI
         return started[-1]
 
     yield start
-    for each in started:
-        each.process.kill()
-        each.close(0)
+    for worker in started:
+        worker.process.kill()
+        worker.close(0)
 
 
 def environment_of(pid: int) -> dict[str, str]:
-    """As the process found it."""
+    """The environment that a process started with."""
     path = Path(f"/proc/{pid}/environ")
-    while not (text := path.read_text()):  # it has only just become a program of its own
+    while not (text := path.read_text()):  # it has not called exec yet
         time.sleep(0.001)
     return dict(line.split("=", 1) for line in text.split("\0") if line)
 
 
-def gone(pid: int) -> bool:
-    """Whether the process has ended; nobody may have asked for its exit code yet."""
+def has_ended(pid: int) -> bool:
+    """Whether a process has ended, even if its parent has not waited for it."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return True
 
 
-def is_gone_in_time(pid: int) -> bool:
-    end = time.monotonic() + SECONDS
-    while time.monotonic() < end and not gone(pid):
+def ends_in_time(pid: int) -> bool:
+    end = time.monotonic() + EXIT_TIMEOUT_SECONDS
+    while time.monotonic() < end and not has_ended(pid):
         time.sleep(0.02)
-    return gone(pid)
+    return has_ended(pid)
 
 
-def machine_with(
+def local_machine(
     workers: str = "auto", workers_per_gpu: str = "auto", devices: list[str] | None = None
 ) -> LocalMachine:
     settings = SweeperConfig(workers=workers, workers_per_gpu=workers_per_gpu, devices=devices)
@@ -115,23 +112,16 @@ def machine_with(
         (4, "0 1", "auto", "auto", None, (("0", "1", "0", "1"), 1)),
         (1, "0 1", "auto", "auto", None, (("0", "1"), 1)),
         (4, "", "auto", "auto", None, (("cpu",) * 4, 1)),
-        # by hand
+        # with `devices`
         (4, "0 1", "auto", "1", ["cpu"], (("cpu",) * 4, 1)),
         (4, "0 1", "2", "1", ["cpu"], (("cpu",) * 2, 2)),
         (16, "0 1 2 3", "auto", "1", ["1", "3"], (("1", "3"), 8)),
         (16, "0 1 2 3", "auto", "2", ["3"], (("3", "3"), 8)),
         (16, "0 1 2 3", "3", "1", ["1", "3"], (("1", "3", "1"), 5)),
-        (
-            4,
-            "",
-            "auto",
-            "1",
-            ["0"],
-            (("0",), 4),
-        ),  # what nvidia-smi does not know may still be there
+        (4, "", "auto", "1", ["0"], (("0",), 4)),  # a GPU may exist without nvidia-smi
     ],
 )
-def test_where_trials_are_trained(
+def test_each_worker_has_a_device_and_its_share_of_the_cores(
     monkeypatch: pytest.MonkeyPatch,
     cores: int,
     gpus: str,
@@ -141,44 +131,44 @@ def test_where_trials_are_trained(
     expected: tuple[tuple[str, ...], int],
 ) -> None:
     monkeypatch.setattr(machine, "cores", lambda: cores)
-    monkeypatch.setattr(machine, "gpus", gpus.split)
-    local = machine_with(workers=workers, workers_per_gpu=per_gpu, devices=devices)
+    monkeypatch.setattr(machine, "visible_gpus", gpus.split)
+    local = local_machine(workers=workers, workers_per_gpu=per_gpu, devices=devices)
     assert (local.devices, local.threads) == expected
     assert [slot.device for slot in local.slots()] == list(expected[0])
     assert len(set(local.slots())) == len(expected[0])
 
 
 @pytest.mark.parametrize(
-    ("devices", "shown"),
+    ("devices", "listed"),
     [(["cpu", "0"], "cpu,0"), (["0", "cpu", "1"], "0,cpu,1"), (["cpu"] * 2, "cpu,cpu")],
 )
-def test_the_cpu_is_not_mixed_with_gpus(devices: list[str], shown: str) -> None:
+def test_devices_that_mix_the_cpu_with_gpus_are_refused(devices: list[str], listed: str) -> None:
     with pytest.raises(
         ConfigError,
-        match=rf"^hydra\.sweeper\.devices must be \[cpu\] or GPUs but got \[{shown}\]\.$",
+        match=rf"^hydra\.sweeper\.devices must be \[cpu\] or GPUs but got \[{listed}\]\.$",
     ):
-        machine_with(devices=devices)
+        local_machine(devices=devices)
 
 
-def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "gpus", lambda: ["0", "1"])
+def test_a_gpu_that_nvidia_smi_does_not_list_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "visible_gpus", lambda: ["0", "1"])
     with pytest.raises(
         ConfigError,
         match=r"^hydra\.sweeper\.devices must be among the GPUs 0, 1 but got \[1,7\]\.$",
     ):
-        machine_with(devices=["1", "7"])
+        local_machine(devices=["1", "7"])
 
 
 @pytest.mark.parametrize(
     ("trained", "threads", "expected"),
     [([], 2, True), ([2], 2, True), ([2, 2], 2, True), ([2], 1, False), ([1, 1, 1], 1, False)],
 )
-def test_a_process_trains_so_many_trials_with_one_number_of_threads(
+def test_a_worker_trains_its_maximum_of_trials_with_one_number_of_threads(
     stand_in: StandIn, trained: list[int], threads: int, expected: bool
 ) -> None:
     worker = stand_in("sleep 600")
-    for each in trained:
-        worker.train(IMPOSSIBLE, each)
+    for n_threads in trained:
+        worker.train(INVALID, n_threads)
     assert worker.can_train(threads) == expected
 
 
@@ -188,7 +178,7 @@ def test_a_process_trains_so_many_trials_with_one_number_of_threads(
 @pytest.mark.parametrize(
     ("device", "visible"), [("cpu", "-1"), ("0", "0"), ("3", "3"), ("GPU-8f1a", "GPU-8f1a")]
 )
-def test_a_worker_sees_its_device_alone(
+def test_a_worker_sees_its_own_device_only(
     worker: Callable[[str], LocalWorker], monkeypatch: pytest.MonkeyPatch, device: str, visible: str
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2,3")
@@ -201,16 +191,16 @@ def test_a_worker_sees_its_device_alone(
 
 
 @pytest.mark.parametrize(
-    ("script", "stopped", "words"),
+    ("script", "external", "reason"),
     [
-        # somebody stopped it
+        # external causes
         ("kill -KILL $$", True, "the worker was ended by SIGKILL"),
         ("kill -TERM $$", True, "the worker was ended by SIGTERM"),
         ("exit 130", True, "the worker was ended by SIGINT"),
         ("exit 129", True, "the worker was ended by SIGHUP"),
         ("exit 137", True, "the worker was ended by SIGKILL"),
         ("exit 143", True, "the worker was ended by SIGTERM"),
-        # it was its own fault
+        # crashes and exits of its own
         ("kill -SEGV $$", False, "the worker was ended by SIGSEGV"),
         ("kill -ABRT $$", False, "the worker was ended by SIGABRT"),
         ("kill -BUS $$", False, "the worker was ended by SIGBUS"),
@@ -222,28 +212,30 @@ def test_a_worker_sees_its_device_alone(
         ("exit 255", False, "the worker ended with exit code 255"),
     ],
 )
-def test_why_a_worker_is_gone(stand_in: StandIn, script: str, stopped: bool, words: str) -> None:
+def test_the_exit_of_a_worker_is_described_with_its_cause(
+    stand_in: StandIn, script: str, external: bool, reason: str
+) -> None:
     worker = stand_in(f"ulimit -c 0; {script}")
-    assert worker.next_event() == WorkerExited(stopped, words)
+    assert worker.next_event() == WorkerExited(external, reason)
 
 
-def test_what_a_worker_says_on_stderr_is_kept(stand_in: StandIn, tmp_path: Path) -> None:
+def test_stderr_of_all_workers_is_appended_to_the_log(stand_in: StandIn, tmp_path: Path) -> None:
     for text in ("one", "two"):
         stand_in(f"echo {text}; echo {text} >&2").process.wait()
     assert (tmp_path / "workers.log").read_text() == "one\ntwo\n"
 
 
-def test_a_dead_worker_is_heard_of_when_it_is_handed_a_trial(stand_in: StandIn) -> None:
+def test_a_trial_for_a_worker_that_has_ended_results_in_its_exit(stand_in: StandIn) -> None:
     worker = stand_in("exit 1")
     worker.process.wait()
-    worker.train(IMPOSSIBLE, 1)
+    worker.train(INVALID, 1)
     assert worker.next_event() == WorkerExited(False, "the worker ended with exit code 1")
 
 
 @pytest.mark.parametrize(
     "script", ["exec sleep 600", "trap '' TERM; while true; do sleep 0.1; done"]
 )
-def test_a_closed_worker_is_gone(stand_in: StandIn, script: str) -> None:
+def test_close_ends_a_worker_even_if_it_ignores_sigterm(stand_in: StandIn, script: str) -> None:
     worker = stand_in(script)
     worker.process.terminate()
     worker.close(0.5)
@@ -252,31 +244,30 @@ def test_a_closed_worker_is_gone(stand_in: StandIn, script: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_worker_lives_as_long_as_its_driver_speaks_to_it(
+def test_a_worker_lives_until_its_driver_closes_the_connection(
     worker: Callable[[str], LocalWorker],
 ) -> None:
     busy = worker("cpu")
-    for _ in range(2):  # a trial that cannot be trained is no reason to end
-        busy.train(IMPOSSIBLE, 1)
+    for _ in range(2):  # an invalid trial does not end it
+        busy.train(INVALID, 1)
         answer = busy.next_event()
         assert isinstance(answer, TrialEnded)
         assert answer.status == "failed"
         assert "modle" in answer.reason
     assert (busy.trials, busy.process.poll()) == (2, None)
-    busy.process.send_signal(signal.SIGINT)  # Ctrl-C is the driver's to decide on
-    busy.train(IMPOSSIBLE, 1)
+    busy.process.send_signal(signal.SIGINT)  # the driver alone handles Ctrl-C
+    busy.train(INVALID, 1)
     assert isinstance(busy.next_event(), TrialEnded)
-    other = worker("cpu")  # started later; it must not hold the pipe of the first open
+    other = worker("cpu")  # started later; it must not inherit the first one's connection
     busy.connection.close()
-    assert is_gone_in_time(busy.process.pid)
+    assert ends_in_time(busy.process.pid)
     assert other.process.poll() is None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "delay", [0.1, 1.0, 2.0]
-)  # Python starts, modules are imported, TensorFlow is loaded
-def test_a_worker_can_be_stopped_while_it_starts(
+# while Python starts, while modules are imported, while TensorFlow is loaded
+@pytest.mark.parametrize("delay", [0.1, 1.0, 2.0])
+def test_a_worker_can_be_terminated_while_it_starts(
     worker: Callable[[str], LocalWorker], delay: float
 ) -> None:
     loading = worker("cpu")

@@ -1,4 +1,4 @@
-"""Where trials may begin: where memory is short slots close, where nodes come and go slots do."""
+"""Which slots are open: too little memory closes slots, nodes that join or leave change them."""
 
 import pytest
 from studies import Studies
@@ -8,91 +8,96 @@ from svhn_sweep.sweep.workers.slots import WorkerSlots
 
 
 @pytest.mark.parametrize(
-    ("devices", "events", "blamed", "left"),
+    ("devices", "events", "too_large", "still_open"),
     [
-        # A trial began at each place. `events`: 0 the trial there ran out of memory, +0 another one
-        # began there.
+        # A trial began in each slot. Events: `0` the trial in slot 0 runs out of memory, `+0`
+        # another trial begins in slot 0.
         ("0 0", "0", "", "1"),
-        ("0 0", "0 1", "", "1"),  # at once: neither is to blame
-        ("0 0", "1 +0 0", "0", "0 1"),  # alone as well: it is too big, and others may go on
+        ("0 0", "0 1", "", "1"),  # at the same time: neither is too large
+        ("0 0", "1 +0 0", "0", "0 1"),  # as the only one, too: it is too large, others may go on
         ("0 0 0", "0 1", "", "2"),
         ("0 0 0", "0 1 +2 2", "2", "0 1 2"),  # perhaps the first two ran out because of it
         ("0 0", "1 +0 0 +0 +1 1", "0", "0"),  # and beside another one once more
-        ("0 0", "1 0", "", "0"),  # it began beside another one: it is tried alone first
+        ("0 0", "1 0", "", "0"),  # it began beside another one: it is tried as the only one first
         ("0 1", "0", "0", "0 1"),
         ("0 1 0 1", "2 1", "", "0 3"),
         ("0 1 0 1", "2 +0 1 +3 3", "3", "0 1 3"),  # the other device has no more memory than before
     ],
 )
-def test_where_memory_is_short_slots_close(
-    devices: str, events: str, blamed: str, left: str
+def test_a_slot_closes_when_its_device_runs_out_of_memory_unless_the_trial_is_too_large(
+    devices: str, events: str, too_large: str, still_open: str
 ) -> None:
-    found = slots_of("node", devices)
-    assert after(found, events, whole_node=False) == (blamed, left)
+    slots = slots_with_trials("node", devices)
+    assert after(slots, events, whole_node=False) == (too_large, still_open)
 
 
 @pytest.mark.parametrize(
-    ("events", "blamed", "left"),
+    ("events", "too_large", "still_open"),
     [
         ("0", "", "1"),  # another device, but the same memory
         ("0 1", "", "1"),
         ("1 +0 0", "0", "0 1"),
     ],
 )
-def test_a_nodes_memory_is_that_of_all_its_devices(events: str, blamed: str, left: str) -> None:
-    assert after(slots_of("node", "0 1"), events, whole_node=True) == (blamed, left)
+def test_all_devices_of_a_node_share_the_nodes_memory(
+    events: str, too_large: str, still_open: str
+) -> None:
+    slots = slots_with_trials("node", "0 1")
+    assert after(slots, events, whole_node=True) == (too_large, still_open)
 
 
-def slots_of(node: str, devices: str) -> WorkerSlots:
-    """With a trial in each."""
+def slots_with_trials(node: str, devices: str) -> WorkerSlots:
+    """Slots on these devices; a trial began in each."""
     names = devices.split()
-    found = WorkerSlots(
-        Slot(node, device, names[:place].count(device)) for place, device in enumerate(names)
+    slots = WorkerSlots(
+        Slot(node, device, names[:position].count(device)) for position, device in enumerate(names)
     )
-    for state in found:
-        found.begin(state)
-    return found
+    for state in slots:
+        slots.begin_trial(state)
+    return slots
 
 
-def after(found: WorkerSlots, events: str, *, whole_node: bool) -> tuple[str, str]:
-    """Which trials are to blame, and which slots are open after these events."""
-    states, blamed = list(found), ""
+def after(slots: WorkerSlots, events: str, *, whole_node: bool) -> tuple[str, str]:
+    """The trials that are too large, and the slots that are open, after these events."""
+    states = list(slots)
+    too_large = ""
     for event in events.split():
         if event.startswith("+"):
-            found.begin(states[int(event)])
-        elif found.out_of_memory(states[int(event)], whole_node=whole_node):
-            blamed += event
-    return blamed, " ".join(str(states.index(state)) for state in found.open())
+            slots.begin_trial(states[int(event)])
+        elif slots.out_of_memory(states[int(event)], whole_node=whole_node):
+            too_large += event
+    return too_large, " ".join(str(states.index(state)) for state in slots.open())
 
 
-ONE, TWO = Slot("one", "cpu", 0), Slot("two", "cpu", 0)
+ONE = Slot("one", "cpu", 0)
+TWO = Slot("two", "cpu", 0)
 
 
-def test_a_node_that_joins_has_slots_and_one_that_leaves_has_none() -> None:
-    found = WorkerSlots([ONE])
-    assert found.update([ONE, TWO]) == []
-    assert [state.slot for state in found.open()] == [ONE, TWO]
-    (forgotten,) = found.update([TWO])
-    assert forgotten.slot == ONE
-    assert [state.slot for state in found] == [TWO]
+def test_a_node_that_joins_has_open_slots_and_one_that_leaves_has_none() -> None:
+    slots = WorkerSlots([ONE])
+    assert slots.update([ONE, TWO]) == []
+    assert [state.slot for state in slots.open()] == [ONE, TWO]
+    (removed,) = slots.update([TWO])
+    assert removed.slot == ONE
+    assert [state.slot for state in slots] == [TWO]
 
 
-def test_a_slot_that_is_gone_is_kept_until_its_trial_is_over(studies: Studies) -> None:
-    found = WorkerSlots([ONE, TWO])
-    state = next(iter(found))
+def test_a_slot_that_is_gone_stays_until_its_trial_is_over(studies: Studies) -> None:
+    slots = WorkerSlots([ONE, TWO])
+    state = next(iter(slots))
     study = studies.open()
-    assignment = study.next()
-    assert assignment is not None
-    state.trial = study, assignment
-    assert found.update([TWO]) == []
-    assert [each.slot for each in found.open()] == [TWO]
-    state.trial = None
-    assert found.update([TWO]) == [state]
+    pending = study.ask()
+    assert pending is not None
+    state.trial = study, pending
+    assert slots.update([TWO]) == []
+    assert [other.slot for other in slots.open()] == [TWO]
+    assert state.release() == (study, pending)
+    assert slots.update([TWO]) == [state]
 
 
-def test_a_node_that_comes_back_is_open_again() -> None:
-    found = WorkerSlots([ONE])
-    found.update([])
-    assert found.open() == []
-    found.update([ONE])
-    assert [state.slot for state in found.open()] == [ONE]
+def test_a_node_that_returns_has_open_slots_again() -> None:
+    slots = WorkerSlots([ONE])
+    slots.update([])
+    assert slots.open() == []
+    slots.update([ONE])
+    assert [state.slot for state in slots.open()] == [ONE]

@@ -21,32 +21,34 @@ from svhn_sweep.sweep.workers.protocol import (
 from svhn_sweep.sweep.workers.ray.folder_copy import FolderChanges, FolderCopy, FolderState
 from svhn_sweep.sweep.workers.tasks import train_trial
 
-SCRATCH = "svhn_sweep-"  # folders of workers begin with this; their process id follows
+SCRATCH_PREFIX = "svhn_sweep-"  # of workers' folders; the process id follows
 
 TrialEvent = EpochDone | TrialEnded | OutOfMemory | NodeFault
 Reply = tuple[FolderChanges, TrialEvent]
 
 
 class TrialActor:
-    """Trains one trial at a time, in a thread; each call returns with the trial's next event.
+    """Trains one trial at a time, in a thread; each call returns the trial's next event.
 
     Ray runs the calls one after another in the main thread of the actor's own process.
     """
 
+    _copy: FolderCopy  # of the present trial's folder
+
     def __init__(self, environment: Mapping[str, str]) -> None:
-        """Load TensorFlow. `environment`: what it reads when it is imported, beside the device
-        that Ray has set.
+        """Imports TensorFlow.
+
+        Args:
+            environment: Variables that TensorFlow reads; Ray has set the device already.
         """
         os.environ.update(environment)
-        self.scratch = _scratch()
-        self.events: queue.SimpleQueue[TrialEvent] = queue.SimpleQueue()
-        self.answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._scratch = _create_scratch()
+        self._events: queue.SimpleQueue[TrialEvent] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
         import svhn_sweep.training.fit  # noqa: F401
 
     def ready(self) -> str:
-        """Returns once the worker has started: the GPU that it sees, as CUDA_VISIBLE_DEVICES
-        names it.
-        """
+        """Returns the GPU that it sees, as CUDA_VISIBLE_DEVICES names it, once it has started."""
         return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
     def train(
@@ -56,54 +58,54 @@ class TrialActor:
         config_files: Mapping[str, Mapping[str, bytes]],
         digits: Splits,
     ) -> Reply:
-        """Begin a trial, or go on with it.
+        """Begins or resumes a trial and waits for its first event.
 
         Args:
-            request: what to train; its folders are on the driver's machine.
-            state: of the trial's folder.
-            config_files: the content of each of the request's folders of configs, by path.
-            digits: of the trial; their arrays are this node's, shared by all its workers, and
-                read-only.
+            request: The trial; its folders are on the driver's machine.
+            state: The files of the trial's folder.
+            config_files: For each of the request's config folders its files: content by path.
+            digits: The trial's digits: read-only arrays that all workers of the node share.
+
+        Returns:
+            What has changed in the copy of the trial's folder, and the event.
         """
-        shutil.rmtree(self.scratch)
-        folder = self.scratch / "trial"
+        shutil.rmtree(self._scratch)
+        folder = self._scratch / "trial"
         folder.mkdir(parents=True)
-        self.copy = FolderCopy(folder, state)
-        config_dirs = _write_configs(self.scratch, config_files)
+        self._copy = FolderCopy(folder, state)
+        config_dirs = _write_configs(self._scratch, config_files)
 
         def should_stop(epoch: int, metrics: dict[str, float]) -> bool:
-            self.events.put(EpochDone(epoch, metrics))
-            return self.answers.get()
+            self._events.put(EpochDone(epoch, metrics))
+            return self._answers.get()
 
-        def work() -> None:
-            self.events.put(
+        def run() -> None:
+            self._events.put(
                 train_trial(request, folder, lambda config: digits, should_stop, config_dirs)
             )
 
-        threading.Thread(target=work, name="trial", daemon=True).start()
-        return self._next()
+        threading.Thread(target=run, name="trial", daemon=True).start()
+        return self._next_reply()
 
     def answer(self, stop: bool) -> Reply:  # Ray passes arguments by position
-        """After an epoch: whether to stop."""
-        self.answers.put(stop)
-        return self._next()
+        """Answers an `EpochDone`, as `Worker.answer` does, and waits for the next event."""
+        self._answers.put(stop)
+        return self._next_reply()
 
-    def _next(self) -> Reply:
-        event = self.events.get()
-        return self.copy.changes(), event
+    def _next_reply(self) -> Reply:
+        event = self._events.get()
+        return self._copy.changes(), event
 
 
-def _scratch() -> Path:
-    """A folder for this process, beside Ray's other files of this session; those of dead
-    processes are removed.
-    """
+def _create_scratch() -> Path:
+    """Creates this process' folder beside Ray's files; removes those of processes that ended."""
     context = ray.get_runtime_context()
     session = Path(context.get_temp_dir()) / context.get_session_name()
     parent = session if session.is_dir() else Path(tempfile.gettempdir())
-    for folder in parent.glob(f"{SCRATCH}*"):
-        if not Path("/proc", folder.name.removeprefix(SCRATCH)).exists():
+    for folder in parent.glob(f"{SCRATCH_PREFIX}*"):
+        if not Path("/proc", folder.name.removeprefix(SCRATCH_PREFIX)).exists():
             shutil.rmtree(folder, ignore_errors=True)
-    scratch = parent / f"{SCRATCH}{os.getpid()}"
+    scratch = parent / f"{SCRATCH_PREFIX}{os.getpid()}"
     scratch.mkdir(exist_ok=True)
     return scratch
 
@@ -111,7 +113,7 @@ def _scratch() -> Path:
 def _write_configs(
     scratch: Path, config_files: Mapping[str, Mapping[str, bytes]]
 ) -> tuple[str, ...]:
-    """The user's own folders of configs on this node."""
+    """Writes the user's config folders to this node and returns their paths."""
     roots = []
     for index, files in enumerate(config_files.values()):
         root = scratch / f"config-{index}"

@@ -1,4 +1,4 @@
-"""A Ray cluster as the driver sees it: workers are Ray actors on its nodes.
+"""A Ray cluster as the driver uses it: workers are Ray actors on its nodes.
 
 The driver runs on one of the cluster's nodes. No other node needs its folder, its data, Optuna or
 MLflow: digits travel once to each node through Ray's object store, epochs and files to the driver
@@ -16,9 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-os.environ.setdefault(
-    "RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0"
-)  # nodes use their own Python, also below `uv run`
+# Before Ray's import: nodes use their own Python, also below `uv run`.
+os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -32,25 +31,31 @@ from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.local import LocalMachine, worker_environment
 from svhn_sweep.sweep.workers.protocol import CPU, EvaluateRequest, EvaluateResult, Slot, Worker
 from svhn_sweep.sweep.workers.ray.actor import TrialActor
-from svhn_sweep.sweep.workers.ray.nodes import RayNodes, reach
-from svhn_sweep.sweep.workers.ray.worker import RayWorker, calls_of_ray, last_line
+from svhn_sweep.sweep.workers.ray.nodes import RayNodes, check_reachable
+from svhn_sweep.sweep.workers.ray.worker import RayWorker, interrupted_by_ray, last_line
 
-LOOK_SECONDS = 1.0  # between two looks at the nodes
-SHUTDOWN_SECONDS = 10.0  # of a cluster whose head may be gone
+REFRESH_SECONDS = 1.0  # between two updates of the nodes
+SHUTDOWN_TIMEOUT_SECONDS = 10.0  # for leaving a cluster whose head may be gone
 
 
 class RayCluster:
-    """The nodes of a running Ray cluster that have the driver's versions."""
+    """The nodes of a running Ray cluster that have the driver's versions; see `Cluster`.
+
+    Attributes:
+        nodes: The nodes.
+        threads: The threads that a worker can use on every node that is there at the start.
+    """
 
     def __init__(self, settings: SweeperConfig, log: Path) -> None:
-        """Connect, and wait for the first node.
+        """Connects and waits for the first node.
 
         Args:
-            settings: of the sweep.
-            log: gets what Ray's C++ prints, and the process that evaluates on test.
+            settings: The sweep's settings.
+            log: The file to which the output of Ray's C++ and of the process that evaluates on
+                test is appended.
 
         Raises:
-            ConfigError: there is no such cluster, or none of its nodes can be used.
+            ConfigError: There is no such cluster, or none of its nodes can be used.
         """
         if settings.devices is not None:
             raise ConfigError(
@@ -63,13 +68,12 @@ class RayCluster:
         self._digits: dict[str, ray.ObjectRef] = {}  # by SHA-256
         self._stack = ExitStack()
         log.parent.mkdir(exist_ok=True)
-        self._stack.enter_context(
-            redirect_native_output(log)
-        )  # Ray's C++ speaks of lost nodes, too
+        # Ray's C++ writes to stderr, about lost nodes among others.
+        self._stack.enter_context(redirect_native_output(log))
         try:
             _connect(settings.cluster)
             self.nodes = RayNodes(ray.get_runtime_context().gcs_address, settings)
-            with calls_of_ray():
+            with interrupted_by_ray():
                 self.nodes.wait_for_first()
         except SweepInterruptedError as error:
             self.close()
@@ -79,20 +83,28 @@ class RayCluster:
             raise
         self.nodes.notices.clear()
         self.threads = min(node.threads for node in self.nodes.present.values())
-        self._looked = time.monotonic()
+        self._refreshed = time.monotonic()
 
-    def precision(self, wanted: Precision) -> Precision:
-        """What `auto` means for all nodes; nodes that do not compute in it are refused from now
-        on.
+    def resolve_precision(self, precision: Precision) -> Precision:
+        """Returns what `auto` stands for on all nodes; other nodes are refused from now on.
+
+        It is the precision that all present nodes are fastest in, or float32 if they differ.
+
+        Raises:
+            ConfigError: No node computes in it.
         """
-        if wanted == Precision.auto:
+        if precision == Precision.auto:
             precisions = {node.precision for node in self.nodes.present.values()}
-            wanted = precisions.pop() if len(precisions) == 1 else Precision.float32
-        self.nodes.require(wanted)
-        return wanted
+            precision = precisions.pop() if len(precisions) == 1 else Precision.float32
+        self.nodes.require_precision(precision)
+        return precision
 
     def prepare(self, plans: Sequence[Plan]) -> None:
-        """Put the digits into Ray's object store, without the test split."""
+        """Puts the digits, without the test split, into Ray's object store.
+
+        Raises:
+            SweepInterruptedError: The object store is too small.
+        """
         for plan in plans:
             if plan.data_sha256 in self._digits:
                 continue
@@ -107,100 +119,122 @@ class RayCluster:
                 ) from error
 
     def slots(self) -> Sequence[Slot]:
-        if time.monotonic() - self._looked > LOOK_SECONDS:
-            with calls_of_ray():
-                self.nodes.look()
-            self._looked = time.monotonic()
+        """Returns the slots of all present nodes, which are updated once a second.
+
+        Raises:
+            SweepInterruptedError: The cluster is gone, or has had no node for too long.
+        """
+        if time.monotonic() - self._refreshed > REFRESH_SECONDS:
+            with interrupted_by_ray():
+                self.nodes.refresh()
+            self._refreshed = time.monotonic()
         return [slot for node in self.nodes.present.values() for slot in node.slots]
 
     def notices(self) -> list[str]:
+        """Returns one sentence for each change of nodes since the last call."""
         notices = self.nodes.notices
         self.nodes.notices = []
         return notices
 
     def describe(self) -> str:
-        slots = sorted(
-            self.slots(), key=lambda slot: slot.index
-        )  # the scheduler's order, which spreads them
+        """Returns the present workers as text: "4 workers on 2 GPUs of 1 node of Ray at ..."."""
+        # The scheduler takes slots in this order, which spreads them over nodes and devices.
+        slots = sorted(self.slots(), key=lambda slot: slot.index)
         if self.settings.workers != "auto":
             slots = slots[: int(self.settings.workers)]
-        nodes = len({slot.node for slot in slots})
-        gpus = len({(slot.node, slot.device) for slot in slots if slot.device != CPU})
-        workers = f"{len(slots)} worker{'' if len(slots) == 1 else 's'}"
-        where = f"{gpus} GPU{'' if gpus == 1 else 's'} of " if gpus else ""
+        gpus = {(slot.node, slot.device) for slot in slots if slot.device != CPU}
+        nodes = {slot.node for slot in slots}
+        on_gpus = f"{_count(len(gpus), 'GPU')} of " if gpus else ""
         return (
-            f"{workers} on {where}{nodes} "
-            f"node{'' if nodes == 1 else 's'} of Ray at {self.nodes.address}"
+            f"{_count(len(slots), 'worker')} on {on_gpus}{_count(len(nodes), 'node')} "
+            f"of Ray at {self.nodes.address}"
         )
 
     def start(self, slot: Slot) -> RayWorker:
+        """Starts an actor on the slot's node; Ray chooses its GPU."""
         node = next(node for node in self.nodes.present.values() if slot in node.slots)
         actor_class = ray.remote(TrialActor).options(
             num_cpus=node.cpus,
             num_gpus=node.gpus,
             scheduling_strategy=NodeAffinitySchedulingStrategy(node.node_id, soft=False),
-            max_restarts=0,  # the scheduler decides
+            max_restarts=0,  # the scheduler replaces workers and resumes trials
             max_task_retries=0,
         )
-        visible = {} if node.gpus else {"CUDA_VISIBLE_DEVICES": "-1"}
-        with calls_of_ray():
-            actor = actor_class.remote(worker_environment() | visible)
+        visible_devices = {} if node.gpus else {"CUDA_VISIBLE_DEVICES": "-1"}
+        with interrupted_by_ray():
+            actor = actor_class.remote(worker_environment() | visible_devices)
             return RayWorker(
-                actor, node.name, self._digits, self.settings.max_trials_per_worker, self._look_soon
+                actor,
+                node.name,
+                self._digits,
+                self.settings.max_trials_per_worker,
+                on_exit=self._refresh_soon,
             )
 
-    def _look_soon(self) -> None:
-        self._looked = 0.0
-
     def wait(self, workers: Collection[Worker], timeout: float) -> list[Worker]:
+        """Waits for replies of actors, at most `timeout` seconds.
+
+        Raises:
+            SweepInterruptedError: The cluster is gone.
+        """
         waiting = {
-            worker.pending: worker
+            worker.next_reply: worker
             for worker in cast(Collection[RayWorker], workers)
-            if worker.pending
+            if worker.next_reply
         }
         if not waiting:
             time.sleep(timeout)
             return []
-        with calls_of_ray():
+        with interrupted_by_ray():
             ray.wait(list(waiting), num_returns=1, timeout=timeout)
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         return [waiting[reference] for reference in ready]
 
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
-        # nothing is trained any more, and Ray would end this process if its head went meanwhile
+        """Leaves the cluster and evaluates models in a process of this machine.
+
+        Raises:
+            SweepError: The models could not be evaluated.
+        """
+        # Ray would end this process if the head went away meanwhile.
         self._leave()
         return self._evaluator.evaluate(request)
 
     def close(self) -> None:
-        """Leave the cluster: its actors end with that."""
+        """Leaves the cluster, which ends its actors."""
         self._evaluator.close()
         self._leave()
         self._stack.close()
 
+    def _refresh_soon(self) -> None:
+        self._refreshed = 0.0
+
     def _leave(self) -> None:
         thread = threading.Thread(target=ray.shutdown, daemon=True)
         thread.start()
-        thread.join(SHUTDOWN_SECONDS)
+        thread.join(SHUTDOWN_TIMEOUT_SECONDS)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _connect(address: str) -> None:
-    """Attach this process to a running cluster.
+    """Attaches this process to a running cluster.
 
     Raises:
-        ConfigError: there is none, it has another version, or it does not let this process in.
+        ConfigError: There is none, it has another version, or it refuses this process.
     """
-    handler = signal.getsignal(signal.SIGTERM)
+    sigterm_handler = signal.getsignal(signal.SIGTERM)
     try:
-        reach(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+        check_reachable(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
         ray.init(address=address, log_to_driver=False, logging_level=logging.CRITICAL)
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         raise ConfigError(
             "hydra.sweeper.cluster must be a running Ray cluster, of which this machine "
-            f"is a node, but {address} "
-            f"is not: {last_line(error)}."
+            f"is a node, but {address} is not: {last_line(error)}."
         ) from error
     finally:
-        signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which ends the process
-    # Ray prints what its raylets report over the sweep's lines, whatever `log_to_driver` is
-    # (ray/_private/worker.py, listen_error_messages); the scheduler says the same in one line.
+        signal.signal(signal.SIGTERM, sigterm_handler)  # Ray's own handler ends the process
+    # ray/_private/worker.py's listen_error_messages prints raylets' errors despite log_to_driver.
     ray._private.worker._worker_logs_enabled = False

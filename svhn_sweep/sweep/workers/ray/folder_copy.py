@@ -1,26 +1,26 @@
-"""A trial's folder on another node, and what of it goes to and fro.
+"""Keeps a trial's folder on the driver's machine equal to its copy on another node.
 
-The trial's own folder is on the driver's machine. A worker elsewhere trains in a copy. After each
-epoch, and at the end, the driver writes what has changed there to the trial's own folder. Of the
-journal, both begin with the same events, and what the worker appends to the copy is appended here.
+The worker trains in the copy. After each epoch, and at the end, the driver writes what has changed
+there to the trial's folder. Both journals begin with the same events; what the worker appends to
+its own is appended to the driver's.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 
-from svhn_sweep.files import write_whole
+from svhn_sweep.files import write_atomically
 from svhn_sweep.tracking.journal import JOURNAL, Journal
-from svhn_sweep.trial import CHECKPOINT, RunInfo
+from svhn_sweep.tracking.run_info import RunInfo
+from svhn_sweep.trial_end import CHECKPOINT
 
 
 @dataclass(frozen=True)
 class FolderState:
-    """What a trial needs to begin, or to go on.
+    """The files that a trial needs to begin or to be resumed.
 
     Attributes:
-        journal: all lines.
-        checkpoint: of its last epoch; None if there is none.
+        journal: The whole journal.
+        checkpoint: The checkpoint of the trial's last epoch; None if there is none.
     """
 
     journal: bytes
@@ -29,11 +29,12 @@ class FolderState:
 
 @dataclass(frozen=True)
 class FolderChanges:
-    """What is new since the last time.
+    """What has changed in a copy since the last time.
 
     Attributes:
-        files: contents by path, relative to the folder.
-        journal: the lines that were appended.
+        files: Contents of new and changed files by their paths relative to the folder; without
+            the journal.
+        journal: The lines that were appended to the journal.
     """
 
     files: dict[str, bytes]
@@ -41,54 +42,67 @@ class FolderChanges:
 
 
 class FolderCopy:
-    """The copy, as the worker's node has it."""
+    """The copy on the worker's node.
+
+    Attributes:
+        folder: Its path.
+    """
 
     def __init__(self, folder: Path, state: FolderState) -> None:
-        """Make it. `folder`: an empty one."""
+        """Writes the copy.
+
+        Args:
+            folder: An empty folder.
+            state: The files of the trial's folder.
+        """
         self.folder = folder
         self._journal_size = len(state.journal)
         (folder / JOURNAL).write_bytes(state.journal)
         if state.checkpoint is not None:
             (folder / CHECKPOINT).write_bytes(state.checkpoint)
-        self._versions = self._present()
+        self._versions = self._file_versions()
 
     def changes(self) -> FolderChanges:
-        """What is new since the last call; nothing may be written meanwhile."""
-        present = self._present()
-        changed = [path for path, version in present.items() if self._versions.get(path) != version]
-        files = {path: (self.folder / path).read_bytes() for path in changed}
+        """Returns what has changed since the last call; nothing may be written meanwhile."""
+        versions = self._file_versions()
+        files = {
+            path: (self.folder / path).read_bytes()
+            for path, version in versions.items()
+            if self._versions.get(path) != version
+        }
         journal = (self.folder / JOURNAL).read_bytes()
         changes = FolderChanges(files, journal[self._journal_size :])
-        self._versions = present
+        self._versions = versions
         self._journal_size = len(journal)
         return changes
 
-    def _present(self) -> dict[str, tuple[int, int]]:
-        """Every file but the journal, with what tells its versions apart."""
+    def _file_versions(self) -> dict[str, tuple[int, int]]:
+        """Modification time (ns) and size of every file but the journal, by relative path."""
         files = [path for path in self.folder.rglob("*") if path.is_file() and path.name != JOURNAL]
-        versions = {path: path.stat() for path in files}
+        stats = {path: path.stat() for path in files}
         return {
-            str(path.relative_to(self.folder)): (s.st_mtime_ns, s.st_size)
-            for path, s in versions.items()
+            str(path.relative_to(self.folder)): (stat.st_mtime_ns, stat.st_size)
+            for path, stat in stats.items()
         }
 
 
 class TrialFolder:
-    """The trial's own folder, while a worker trains in a copy: the driver holds the journal's
-    lock for it.
+    """The trial's folder on the driver's machine, while a worker trains in a copy.
+
+    It holds the journal's lock, since the worker cannot.
     """
 
     def __init__(self, folder: Path, run_info: RunInfo) -> None:
-        """Begin the run, or go on with it.
+        """Opens the journal and writes its start event, or that the run is resumed.
 
         Raises:
-            BlockingIOError: another process writes the journal.
+            BlockingIOError: Another process writes the journal.
         """
         self._journal = Journal(folder)
         run_info.start(self._journal)
 
     def state(self) -> FolderState:
-        """What the copy begins with."""
+        """Returns the files with which a copy begins."""
         folder = self._journal.folder
         checkpoint = folder / CHECKPOINT
         return FolderState(
@@ -97,24 +111,13 @@ class TrialFolder:
         )
 
     def apply(self, changes: FolderChanges) -> None:
-        """Write what is new: files first, so that the journal names none that is not there."""
+        """Writes the changes of a copy: files first, so that those in the journal exist."""
         for path, content in changes.files.items():
             target = self._journal.folder / path
             target.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(target, content)
+            write_atomically(target, content)
         self._journal.extend(changes.journal)
 
-    def __enter__(self) -> "TrialFolder":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        """Let go of the lock."""
-        self._journal.__exit__()
+        """Releases the journal's lock."""
+        self._journal.close()

@@ -1,4 +1,4 @@
-"""What must be equal on all nodes, for trials to be comparable."""
+"""What must be equal on all nodes for their trials to be comparable."""
 
 import hashlib
 import platform
@@ -9,7 +9,7 @@ from pathlib import Path
 from svhn_sweep import machine
 from svhn_sweep.config.schema import Precision, conf_dir
 
-# What computes, composes configs or writes files; Ray compares its own version and Python's.
+# Packages that compute, compose configs or write files; Ray compares its own version and Python's.
 PACKAGES = (
     "tensorflow",
     "keras",
@@ -26,13 +26,12 @@ PACKAGES = (
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What a node has installed, and can compute.
+    """What is installed on a node, and how fast it computes.
 
     Attributes:
-        versions: of Python and of packages, by name.
-        code: the SHA-256 of this package's own files and of conf/.
-        precision: the fastest in which its GPUs, or its processor, compute: float32 or
-            mixed_bfloat16.
+        versions: Versions of Python and of `PACKAGES`, by name; `missing` if not installed.
+        code: Hexadecimal SHA-256 of this package's files and of conf/.
+        precision: The fastest that its GPUs, or its CPU, support: float32 or mixed_bfloat16.
     """
 
     versions: dict[str, str]
@@ -40,10 +39,13 @@ class NodeFacts:
     precision: Precision
 
     def difference(self, other: "NodeFacts") -> str:
-        """What another node has otherwise, in words; empty if there is nothing."""
-        for name, mine in self.versions.items():
-            if (theirs := other.versions.get(name)) != mine:
-                return f"its {name} is {theirs}, the driver's {mine}"
+        """Returns the first difference of another node from this one, the driver's, as text.
+
+        Precisions are not compared. The text is empty if there is no difference.
+        """
+        for name, own in self.versions.items():
+            if (others := other.versions.get(name)) != own:
+                return f"its {name} is {others}, the driver's {own}"
         if self.code != other.code:
             return (
                 f"its svhn_sweep differs from the driver's: {other.code[:8]}, not {self.code[:8]}"
@@ -52,9 +54,10 @@ class NodeFacts:
 
 
 def collect() -> NodeFacts:
-    """The facts of this process' node."""
+    """Collects the facts of the node that this process runs on."""
     versions = {"Python": platform.python_version()} | {name: _version(name) for name in PACKAGES}
-    return NodeFacts(versions, _code(), machine.precision(Precision.auto, machine.installed_gpus()))
+    precision = machine.resolve_precision(Precision.auto, machine.installed_gpus())
+    return NodeFacts(versions, _code_digest(), precision)
 
 
 def _version(package: str) -> str:
@@ -64,7 +67,7 @@ def _version(package: str) -> str:
         return "missing"
 
 
-def _code() -> str:
+def _code_digest() -> str:
     digest = hashlib.sha256()
     package = Path(__file__).parents[3]
     for root, pattern in ((package, "*.py"), (conf_dir(), "*.yaml")):

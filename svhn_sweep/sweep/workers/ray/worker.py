@@ -1,10 +1,10 @@
-"""A worker on a node of a Ray cluster, as the driver sees it."""
+"""A worker on a node of a Ray cluster, as the driver uses it."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import ray
 
@@ -18,24 +18,17 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerExited,
     WorkerReady,
 )
+from svhn_sweep.sweep.workers.ray.actor import Reply
 from svhn_sweep.sweep.workers.ray.folder_copy import TrialFolder
 from svhn_sweep.tracking import tracking_uri
 
 
-def last_line(error: BaseException) -> str:
-    """The last line of an error's text, which in Ray's errors is the one that says it; without
-    credentials.
-    """
-    text = re.sub(r"\x1b\[\d*m", "", tracking_uri.redacted(str(error)))  # Ray colours its errors
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    return lines[-1].rstrip(".") if lines else type(error).__name__
-
-
 class RayWorker:
-    """An actor. What it trains is written to the trial's folder here, with each of its replies.
+    """An actor; see `Worker`. Each of its replies updates the trial's folder.
 
     Attributes:
-        pending: Ray's reference to the actor's next reply; None while it has nothing to do.
+        is_ready: Whether the actor has started.
+        next_reply: Ray's reference to the actor's next reply; None while it has nothing to do.
     """
 
     def __init__(
@@ -46,95 +39,112 @@ class RayWorker:
         max_trials: int,
         on_exit: Callable[[], None],
     ) -> None:
-        """Wait for an actor to start.
+        """Asks the actor for its device, which it returns once it has started.
 
         Args:
-            actor: it.
-            node: the name of its node.
-            digits: in Ray's object store, by their SHA-256.
-            max_trials: that it trains, before it is to be replaced.
-            on_exit: called when the actor is gone: its node may be gone, too.
+            actor: A `TrialActor`, which may still be starting.
+            node: Name of the actor's node.
+            digits: The digits in Ray's object store, by their SHA-256.
+            max_trials: The most trials that it trains.
+            on_exit: Is called when the actor has ended; its node may be lost, too.
         """
+        self.actor = actor
+        self.node = node
+        self.digits = digits
+        self.max_trials = max_trials
         self.on_exit = on_exit
-        self.actor, self.node, self.digits, self.max_trials = actor, node, digits, max_trials
-        self.trials, self.threads = 0, 0
+        self.trials = 0
+        self.threads = 0
         self.is_ready = False
-        self.pending: ray.ObjectRef | None = actor.ready.remote()
+        self.next_reply: ray.ObjectRef | None = actor.ready.remote()
         self._folder: TrialFolder | None = None
 
     def can_train(self, threads: int) -> bool:
-        # TensorFlow keeps memory from trial to trial, and cannot change its threads.
+        """Returns false after `max_trials`, since TensorFlow keeps memory from trial to trial.
+
+        TensorFlow cannot change its number of threads either.
+        """
         return self.trials < self.max_trials and self.threads in (0, threads)
 
     def train(self, request: TrainRequest, threads: int) -> None:
-        self.trials = self.trials + 1
+        """Opens the trial's folder and sends the trial to the actor with what it needs."""
+        self.trials += 1
         self.threads = threads
-        with _writes_of_folder():
+        with _interrupted_by_disk():
             self._folder = TrialFolder(request.folder, request.run_info)
             state = self._folder.state()
-            configs = {folder: _files(Path(folder)) for folder in request.config_dirs}
-        with calls_of_ray():
-            self.pending = self.actor.train.remote(
-                request, state, configs, self.digits[request.data_sha256]
+            config_files = {folder: _yaml_files(Path(folder)) for folder in request.config_dirs}
+        with interrupted_by_ray():
+            self.next_reply = self.actor.train.remote(
+                request, state, config_files, self.digits[request.data_sha256]
             )
 
     def answer(self, *, stop: bool) -> None:
-        with calls_of_ray():
-            self.pending = self.actor.answer.remote(stop)
+        """Sends the answer to the actor."""
+        with interrupted_by_ray():
+            self.next_reply = self.actor.answer.remote(stop)
 
     def next_event(self) -> Event:
-        reference = self.pending
-        self.pending = None
+        """Returns the event in the actor's reply; updates the trial's folder before.
+
+        An error of Ray becomes an event, unless Ray's own process on this machine is gone.
+        """
+        reference = self.next_reply
+        self.next_reply = None
         try:
-            reply: Any = ray.get(reference)
+            reply: object = ray.get(reference)
         except (OSError, ray.exceptions.LocalRayletDiedError) as error:
-            if isinstance(error, ray.exceptions.RayTaskError):  # the actor's own OSError
-                return self._failed(error)
-            with calls_of_ray():
+            if isinstance(error, ray.exceptions.RayTaskError):  # an OSError within the actor
+                return self._failure(error)
+            with interrupted_by_ray():
                 raise
         except ray.exceptions.RayError as error:
-            return self._failed(error)
+            return self._failure(error)
         if not self.is_ready:
             self.is_ready = True
             return WorkerReady("" if reply in ("", "-1") else f"GPU {reply}")
+        return self._trial_event(cast(Reply, reply))
+
+    def terminate(self) -> None:
+        """Kills the actor; of the epochs that it has finished only the last one may be lost."""
+        if not ray.is_initialized():  # `ray.kill` would start a cluster
+            return
+        # Where Ray is gone, the actor is gone, too.
+        with suppress(OSError, RuntimeError, ray.exceptions.RayError):
+            ray.kill(self.actor)
+
+    def close(self, timeout: float) -> None:
+        """Releases the trial's folder; the actor itself never writes to it."""
+        self._close_folder()
+
+    def _trial_event(self, reply: Reply) -> Event:
         changes, event = reply
         assert self._folder is not None
-        with _writes_of_folder():
+        with _interrupted_by_disk():
             self._folder.apply(changes)
         if not isinstance(event, EpochDone):
             self._close_folder()
         if isinstance(event, NodeFault):
             return NodeFault(f"on node {self.node}: {event.reason}")
-        return event  # type: ignore[no-any-return]
+        return event
 
-    def terminate(self) -> None:
-        """Nothing is asked of the actor: of what it has finished, only a reply under way is
-        lost.
-        """
-        if not ray.is_initialized():  # `ray.kill` would start a cluster
-            return
-        with suppress(
-            OSError, RuntimeError, ray.exceptions.RayError
-        ):  # Ray is gone, and the actor with it
-            ray.kill(self.actor)
-
-    def close(self, timeout: float) -> None:
-        self._close_folder()
-
-    def _failed(self, error: "ray.exceptions.RayError") -> Event:
+    def _failure(self, error: "ray.exceptions.RayError") -> Event:
+        """The event that an error of Ray stands for."""
         self._close_folder()
         self.on_exit()
         text = str(error)
+        unavailable = isinstance(error, ray.exceptions.ActorUnavailableError)
         if not self.is_ready:
-            lost = isinstance(error, ray.exceptions.ActorUnavailableError) or _is_of_node(text)
             return WorkerExited(
-                True, f"no worker starts on node {self.node}: {last_line(error)}", node_lost=lost
+                True,
+                f"no worker starts on node {self.node}: {last_line(error)}",
+                node_lost=unavailable or _names_dead_node(text),
             )
         if isinstance(error, ray.exceptions.OutOfMemoryError) or "running low on memory" in text:
             return OutOfMemory(f"node {self.node} had too little memory", whole_node=True)
-        if _is_of_node(text):
+        if _names_dead_node(text):
             return WorkerExited(True, f"node {self.node} is gone", node_lost=True)
-        if isinstance(error, ray.exceptions.ActorUnavailableError | ray.exceptions.ObjectLostError):
+        if unavailable or isinstance(error, ray.exceptions.ObjectLostError):
             return WorkerExited(True, f"the connection to node {self.node} broke", node_lost=True)
         if isinstance(error, ray.exceptions.RayActorError) and not error.actor_init_failed:
             return WorkerExited(True, f"the worker on node {self.node} ended unexpectedly")
@@ -144,18 +154,25 @@ class RayWorker:
         folder = self._folder
         self._folder = None
         if folder is not None:
-            with suppress(OSError):  # a full disk, which was told when it was written to
+            with suppress(OSError):  # a full disk, which the last write to it has reported
                 folder.close()
 
 
-def _is_of_node(text: str) -> bool:
-    """Whether Ray says that an actor ended with its node, as ray 2.60's messages put it."""
-    return "node has died" in text or "node was terminated" in text
+def last_line(error: BaseException) -> str:
+    """Returns the last line of an error's text, where Ray puts the cause; without credentials."""
+    # Ray colours its messages.
+    text = re.sub(r"\x1b\[\d*m", "", tracking_uri.redact(str(error)))
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].rstrip(".") if lines else type(error).__name__
 
 
 @contextmanager
-def calls_of_ray() -> Iterator[None]:
-    """Within, the loss of Ray's own process on this machine ends the sweep with one sentence."""
+def interrupted_by_ray() -> Iterator[None]:
+    """Runs calls of Ray; ends the sweep with one sentence if they fail.
+
+    Raises:
+        SweepInterruptedError: Ray's process on this machine, or its head, is gone.
+    """
     try:
         yield
     except SystemError as error:
@@ -173,17 +190,21 @@ def calls_of_ray() -> Iterator[None]:
 
 
 @contextmanager
-def _writes_of_folder() -> Iterator[None]:
+def _interrupted_by_disk() -> Iterator[None]:
     try:
         yield
     except OSError as error:
         raise SweepInterruptedError(
-            f"a trial's folder cannot be written: {error}; every "
-            "finished epoch is kept, and the same command "
-            "continues."
+            f"a trial's folder cannot be written: {error}; every finished epoch is kept, "
+            "and the same command continues."
         ) from error
 
 
-def _files(root: Path) -> dict[str, bytes]:
-    """The configs in a folder, by path."""
+def _names_dead_node(text: str) -> bool:
+    """Whether an error's text, as of ray 2.60, says that an actor ended with its node."""
+    return "node has died" in text or "node was terminated" in text
+
+
+def _yaml_files(root: Path) -> dict[str, bytes]:
+    """The contents of all config files in a folder, by relative path."""
     return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*.yaml"))}

@@ -1,5 +1,6 @@
-"""A trial's folder and its copy on another node: what goes to and fro."""
+"""A trial's folder and its copy on another node: what is copied, in which order."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from svhn_sweep.sweep.workers.ray.folder_copy import (
     TrialFolder,
 )
 from svhn_sweep.tracking.journal import JOURNAL, Journal, end_tags, finalize_if_dead, history
-from svhn_sweep.trial import CHECKPOINT, RunInfo
+from svhn_sweep.tracking.run_info import RunInfo
+from svhn_sweep.trial_end import CHECKPOINT
 
 RUN = RunInfo("trial 1", "svhn", "sqlite:///mlflow.db", {"role": "trial"})
 
@@ -21,16 +23,17 @@ def copy_of(folder: TrialFolder, path: Path) -> FolderCopy:
     return FolderCopy(path, folder.state())
 
 
-def test_after_each_epoch_the_folder_is_what_its_copy_is(tmp_path: Path) -> None:
-    here, there = tmp_path / "here", tmp_path / "there"
-    with TrialFolder(here, RUN) as folder:
+def test_after_each_epoch_the_folder_equals_its_copy(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    there = tmp_path / "there"
+    with closing(TrialFolder(here, RUN)) as folder:
         copy = copy_of(folder, there)
         for epoch in (1, 2):
             (there / CHECKPOINT).write_bytes(b"weights" * epoch)
             (there / "trial.log").write_text("line\n" * epoch)
             with Journal(there) as journal:
                 RUN.start(journal)
-                journal.metrics({"val/accuracy": epoch / 10}, step=epoch)
+                journal.log_metrics({"val/accuracy": epoch / 10}, step=epoch)
             folder.apply(copy.changes())
             assert contents(here) == contents(there)
     assert history(here) == {1: {"val/accuracy": 0.1}, 2: {"val/accuracy": 0.2}}
@@ -44,8 +47,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def test_only_what_is_new_travels(tmp_path: Path) -> None:
-    with TrialFolder(tmp_path / "here", RUN) as folder:
+def test_only_new_files_and_lines_are_copied(tmp_path: Path) -> None:
+    with closing(TrialFolder(tmp_path / "here", RUN)) as folder:
         copy = copy_of(folder, tmp_path / "there")
     assert copy.changes() == FolderChanges({}, b"")
     (tmp_path / "there" / "figures").mkdir()
@@ -54,13 +57,13 @@ def test_only_what_is_new_travels(tmp_path: Path) -> None:
     assert copy.changes() == FolderChanges({}, b"")
 
 
-def test_a_trial_that_goes_on_takes_its_checkpoint_and_journal_along(tmp_path: Path) -> None:
+def test_the_copy_of_a_resumed_trial_has_its_checkpoint_and_journal(tmp_path: Path) -> None:
     here = tmp_path / "here"
-    with TrialFolder(here, RUN) as folder:
+    with closing(TrialFolder(here, RUN)) as folder:
         assert folder.state().checkpoint is None
     (here / CHECKPOINT).write_bytes(b"weights")
     (here / "model_summary.txt").write_text("is written anew")
-    with TrialFolder(here, RUN) as folder:
+    with closing(TrialFolder(here, RUN)) as folder:
         state = folder.state()
         copy = copy_of(folder, tmp_path / "there")
     assert state == FolderState((here / JOURNAL).read_bytes(), b"weights")
@@ -68,30 +71,30 @@ def test_a_trial_that_goes_on_takes_its_checkpoint_and_journal_along(tmp_path: P
     assert copy.changes().files == {}
 
 
-def test_a_file_is_there_before_the_journal_names_it(
+def test_a_file_is_written_before_the_journal_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[bool] = []
-    with TrialFolder(tmp_path / "here", RUN) as folder:
+    existed: list[bool] = []
+    with closing(TrialFolder(tmp_path / "here", RUN)) as folder:
         extend = Journal.extend
 
-        def watched(journal: Journal, lines: bytes) -> None:
-            seen.append((journal.folder / "config.yaml").exists())
+        def extend_after_check(journal: Journal, lines: bytes) -> None:
+            existed.append((journal.folder / "config.yaml").exists())
             extend(journal, lines)
 
-        monkeypatch.setattr(Journal, "extend", watched)
+        monkeypatch.setattr(Journal, "extend", extend_after_check)
         folder.apply(
             FolderChanges(
                 {"config.yaml": b"seed: 42\n"}, b'{"kind": "artifact", "path": "config.yaml"}\n'
             )
         )
-    assert seen == [True]
+    assert existed == [True]
 
 
-def test_while_a_copy_is_trained_in_nobody_takes_the_run_for_dead(tmp_path: Path) -> None:
-    with TrialFolder(tmp_path, RUN):
+def test_while_a_worker_trains_in_the_copy_the_run_does_not_count_as_dead(tmp_path: Path) -> None:
+    with closing(TrialFolder(tmp_path, RUN)):
         assert not finalize_if_dead(tmp_path)
         with pytest.raises(BlockingIOError):
-            Journal(tmp_path, patience=0)
+            Journal(tmp_path, timeout=0)
     assert finalize_if_dead(tmp_path)
     assert (end_tags(tmp_path) or {})["trial.state"] == "interrupted"

@@ -1,4 +1,4 @@
-"""What nodes must have in common, and how a difference is told."""
+"""The facts that nodes must have in common, and the messages about differences."""
 
 import platform
 from dataclasses import replace
@@ -15,18 +15,18 @@ from svhn_sweep.sweep.workers.ray.node_facts import NodeFacts, collect
 FACTS = NodeFacts({"Python": "3.11.7", "numpy": "2.3.1"}, "0123456789abcdef", Precision.float32)
 
 
-def test_the_facts_of_this_machine() -> None:
+def test_a_node_has_no_difference_from_itself() -> None:
     facts = collect()
     assert facts.versions["Python"] == platform.python_version()
     assert facts.versions["tensorflow"] == tf.__version__
     assert "missing" not in facts.versions.values()
-    assert facts.precision == machine.precision(Precision.auto, [])
+    assert facts.precision == machine.resolve_precision(Precision.auto, [])
     assert facts == collect()
     assert facts.difference(collect()) == ""
 
 
 @pytest.mark.parametrize(
-    ("other", "told"),
+    ("other", "message"),
     [
         (
             replace(FACTS, versions=FACTS.versions | {"numpy": "2.2.0"}),
@@ -40,30 +40,30 @@ def test_the_facts_of_this_machine() -> None:
             replace(FACTS, code="fedcba98"),
             "its svhn_sweep differs from the driver's: fedcba98, not 01234567",
         ),
-        (
-            replace(FACTS, precision=Precision.mixed_bfloat16),
-            "",
-        ),  # which of them computes is the cluster's to decide
+        # the cluster decides which precisions it accepts
+        (replace(FACTS, precision=Precision.mixed_bfloat16), ""),
     ],
 )
-def test_a_difference_is_named(other: NodeFacts, told: str) -> None:
-    assert FACTS.difference(other) == told
+def test_a_difference_is_described_by_name_and_both_values(other: NodeFacts, message: str) -> None:
+    assert FACTS.difference(other) == message
 
 
-def test_a_package_that_is_not_there_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_of_a_package_that_is_not_installed_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(node_facts, "PACKAGES", ("numpy", "no-such-package"))
     assert collect().versions["no-such-package"] == "missing"
 
 
-def test_a_changed_config_is_another_program(
+def test_a_changed_config_file_changes_the_digest_of_the_code(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    before = collect().code
+    digest = collect().code
     for path in conf_dir().rglob("*.yaml"):
         copy = tmp_path / path.relative_to(conf_dir())
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_bytes(path.read_bytes())
     monkeypatch.setattr(node_facts, "conf_dir", lambda: tmp_path)
-    assert collect().code == before
+    assert collect().code == digest
     (tmp_path / "model" / "model1.yaml").write_text("name: another\n")
-    assert collect().code != before
+    assert collect().code != digest

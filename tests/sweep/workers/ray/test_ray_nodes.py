@@ -1,4 +1,4 @@
-"""Sweeps on a real Ray cluster: what its nodes need, and what they have to offer."""
+"""Sweeps on a real Ray cluster: what nodes need, and which devices their workers get."""
 
 import os
 import re
@@ -18,22 +18,23 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 # what a node needs
 
 
-def test_nodes_that_see_nothing_of_the_drivers_train_the_same(
+def test_nodes_without_the_drivers_files_train_bit_identical_trials(
     short_path: Path,
     folder: Folder,
     plain_environment: dict[str, str],
     small_h5: Path,
     tmp_path: Path,
 ) -> None:
-    """Not its folder, nor its data, nor its own configs: a sweep with a confirmation, `==` to
-    one without Ray.
+    """A sweep with a confirmation equals (`==`) one without Ray.
+
+    The nodes see neither the driver's folder nor its data or the user's configs.
     """
-    own = folder.path / "own" / "search_space"
-    own.mkdir(parents=True)
-    (own / "few.yaml").write_text("training.learning_rate: choice(1e-3,2e-3,4e-3)\n")
+    search_space = folder.path / "own" / "search_space"
+    search_space.mkdir(parents=True)
+    (search_space / "few.yaml").write_text("training.learning_rate: choice(1e-3,2e-3,4e-3)\n")
     arguments = (
         *(
-            f"--config-dir={own.parent}",
+            f"--config-dir={search_space.parent}",
             "-m",
             "optuna",
             "search_space=few",
@@ -55,30 +56,30 @@ def test_nodes_that_see_nothing_of_the_drivers_train_the_same(
     assert result.returncode == 0, result.stderr
     assert "2 workers on 1 node of Ray" in result.stdout
     assert "On test, read once" in result.stdout
-    there = folder.path / "multirun"
-    here = Folder(tmp_path / "local", dict(plain_environment))
-    here.path.mkdir()
-    result = here.run(*arguments, "hydra.sweeper.workers=2")
+    on_ray = folder.path / "multirun"
+    local_folder = Folder(tmp_path / "local", dict(plain_environment))
+    local_folder.path.mkdir()
+    result = local_folder.run(*arguments, "hydra.sweeper.workers=2")
     assert result.returncode == 0, result.stderr
-    folders = sorted(
-        path.parent.relative_to(there) for path in there.rglob("trial-*/journal.jsonl")
-    )
-    assert folders == sorted(
-        path.parent.relative_to(here.path / "multirun")
-        for path in here.path.rglob("trial-*/journal.jsonl")
-    )
-    for each in folders:
-        assert numbers(there / each) == numbers(here.path / "multirun" / each)
-        assert files(there / each) == files(here.path / "multirun" / each)
+    local = local_folder.path / "multirun"
+    trial_folders = relative_trial_folders(on_ray)
+    assert trial_folders == relative_trial_folders(local)
+    for trial_folder in trial_folders:
+        assert metrics(on_ray / trial_folder) == metrics(local / trial_folder)
+        assert files(on_ray / trial_folder) == files(local / trial_folder)
     assert {run.info.status for run in folder.runs()} == {"FINISHED"}
 
 
-def numbers(folder: Path) -> dict[int, dict[str, float]]:
-    """Every metric of a trial but its time."""
-    known = journal.history(folder)
+def relative_trial_folders(multirun: Path) -> list[Path]:
+    journals = multirun.rglob("trial-*/journal.jsonl")
+    return sorted(path.parent.relative_to(multirun) for path in journals)
+
+
+def metrics(folder: Path) -> dict[int, dict[str, float]]:
+    """Returns all metrics of a trial but its times, by epoch."""
     return {
-        step: {key: value for key, value in m.items() if key != "epoch_seconds"}
-        for step, m in known.items()
+        step: {key: value for key, value in values.items() if key != "epoch_seconds"}
+        for step, values in journal.history(folder).items()
     }
 
 
@@ -102,18 +103,22 @@ def test_a_node_with_other_versions_is_refused(ray_cluster: Cluster, tmp_path: P
     )
     ray_cluster.nodes.join("new")
     wait_for_nodes(ray_cluster, 2)
-    shown = finish(ray_cluster.start())
-    assert "2 workers on 1 node of Ray" in shown
+    output = finish(ray_cluster.start())
+    assert "2 workers on 1 node of Ray" in output
     assert_whole(ray_cluster, 4)
 
 
-def test_a_cluster_that_lets_nobody_in_is_one_sentence(ray_cluster: Cluster) -> None:
+def test_a_cluster_that_refuses_the_driver_or_does_not_exist_is_reported_in_one_line(
+    ray_cluster: Cluster,
+) -> None:
     secret = Path(ray_cluster.nodes.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
     other = ray_cluster.folder.path / "other-token"
     other.write_text("0" * 64)
     sweep = ray_cluster.sweep()
-    nowhere = tuple(each.replace(ray_cluster.nodes.address, "127.0.0.1:1") for each in sweep)
-    for arguments, environment in ((sweep, {"RAY_AUTH_TOKEN_PATH": str(other)}), (nowhere, {})):
+    no_cluster = tuple(
+        argument.replace(ray_cluster.nodes.address, "127.0.0.1:1") for argument in sweep
+    )
+    for arguments, environment in ((sweep, {"RAY_AUTH_TOKEN_PATH": str(other)}), (no_cluster, {})):
         result = ray_cluster.folder.run(*arguments, **environment)
         assert result.returncode == 2
         assert result.stderr.startswith(
@@ -126,22 +131,17 @@ def test_a_cluster_that_lets_nobody_in_is_one_sentence(ray_cluster: Cluster) -> 
 # devices
 
 
-def test_a_gpu_is_shared_by_workers_that_see_it_alone(ray_cluster: Cluster) -> None:
+def test_workers_share_gpus_and_each_sees_one_only(ray_cluster: Cluster) -> None:
     ray_cluster.nodes.join("gpus", cpus=4, gpus=2)
-    shown = finish(ray_cluster.start("hydra.sweeper.workers_per_gpu=2", n_trials=8))
-    assert "4 workers on 2 GPUs of 1 node of Ray" in shown
+    output = finish(ray_cluster.start("hydra.sweeper.workers_per_gpu=2", n_trials=8))
+    assert "4 workers on 2 GPUs of 1 node of Ray" in output
     assert_whole(ray_cluster, 8)
-    seen = [
-        run.data.tags["visible"]
-        for run in ray_cluster.folder.runs()
-        if run.data.tags["role"] != "sweep"
-    ]
-    assert set(seen) == {"0", "1"}
+    assert {tag["visible"] for tag in tags_of(ray_cluster)} == {"0", "1"}
     workers = {(tag["visible"], tag["pid"]) for tag in tags_of(ray_cluster)}
     assert Counter(device for device, _ in workers) == {"0": 2, "1": 2}
 
 
-def test_a_node_without_gpus_has_a_worker_for_each_core_or_as_many_as_are_wanted(
+def test_a_node_without_gpus_has_a_worker_per_core_or_fewer_if_workers_is_set(
     ray_cluster: Cluster,
 ) -> None:
     ray_cluster.nodes.join("one", cpus=3)
@@ -150,7 +150,7 @@ def test_a_node_without_gpus_has_a_worker_for_each_core_or_as_many_as_are_wanted
     assert (
         "4 workers on 2 nodes of Ray" in ray_cluster.folder.run(*ray_cluster.sweep(DRY_RUN)).stdout
     )
-    shown = finish(ray_cluster.start("hydra.sweeper.workers=2"))
-    assert "2 workers on 2 nodes of Ray" in shown  # spread
+    output = finish(ray_cluster.start("hydra.sweeper.workers=2"))
+    assert "2 workers on 2 nodes of Ray" in output  # spread over the nodes
     assert len({tag["pid"] for tag in tags_of(ray_cluster)}) == 2
     assert {tag["visible"] for tag in tags_of(ray_cluster)} == {"-1"}

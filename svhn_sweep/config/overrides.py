@@ -1,0 +1,107 @@
+"""Hydra overrides: how values are written, which command they form, and what they change."""
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+
+from hydra.conf import HydraConf
+from hydra.core.override_parser.types import Quote, QuotedString
+
+from svhn_sweep.config.schema import Config, conf_dir, flatten, source_name
+
+Value = str | int | float | bool | None
+
+# A plain string needs no quotes: Hydra parses it as a string, whatever its letters.
+PLAIN_STRING = re.compile(
+    r"(?!(null|true|false|inf|nan)$)[a-z_/][\w./:+-]*", re.ASCII | re.IGNORECASE
+)
+RESOLVED_KEYS = re.compile(r"[+~]*(data[.=]|evaluation\.test=|training\.(threads|precision)=)")
+DATA_PATH = re.compile(r"[+~]*data\.path=")
+# Overrides that change a baseline; float32 is the precision that it has anyway.
+CHANGES = re.compile(r"[+~]*(model\.|training\.(?!threads=|precision=float32$)|training[=@])")
+
+
+def override_value(value: Value) -> str:
+    """Formats a value such that Hydra parses it back to the same value and type.
+
+    Strings are quoted unless they are plain words or paths; floats keep all their digits.
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if not isinstance(value, str) or PLAIN_STRING.fullmatch(value):
+        return str(value)
+    # OmegaConf interpolates ${...} unless a backslash precedes it, which others would escape.
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
+    return QuotedString(escaped, Quote.single).with_quotes()
+
+
+def to_override(key: str, value: Value) -> str:
+    """Formats the override `key=value`, which Hydra parses back to the same value and type."""
+    return f"{key}={override_value(value)}"
+
+
+def pin_overrides(overrides: Sequence[str], config: Config) -> list[str]:
+    """Replaces what is resolved at run time by its result, so that a run can be reproduced.
+
+    The data source, the precision, the number of threads and `evaluation.test` may be left open.
+
+    Args:
+        overrides: The user's overrides.
+        config: The config that they compose, with all of these resolved.
+
+    Returns:
+        The other overrides as they are, followed by those that fix what was resolved.
+    """
+    training = config.training
+    return [
+        *(override for override in overrides if not RESOLVED_KEYS.match(override)),
+        f"data={source_name(config.data)}",
+        *(to_override(f"data.{key}", value) for key, value in flatten(config.data)),
+        to_override("training.precision", training.precision.value),
+        to_override("training.threads", training.threads),
+        to_override("evaluation.test", config.evaluation.test),
+    ]
+
+
+def shell_command(overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
+    """Builds the shell command that composes these overrides.
+
+    Args:
+        overrides: Hydra overrides and flags.
+        config_dirs: The user's own config folders.
+    """
+    options = [f"--config-dir={folder}" for folder in config_dirs]
+    return shlex.join(["python", "-m", "svhn_sweep", *options, *overrides])
+
+
+def user_config_dirs(hydra: HydraConf) -> list[str]:
+    """Lists the user's own config folders, which `--config-dir` names."""
+    return [
+        source.path for source in hydra.runtime.config_sources if source.provider == "command-line"
+    ]
+
+
+def sets_data_path(overrides: Sequence[str]) -> bool:
+    """Tells whether the user chose the file with the digits."""
+    return any(DATA_PATH.match(override) for override in overrides)
+
+
+def run_role(overrides: Sequence[str], choices: Mapping[str, str]) -> str:
+    """Classifies a single run for its tag `role`.
+
+    Args:
+        overrides: The user's overrides. Those that `pin_overrides` adds to a baseline's command
+            change nothing.
+        choices: The chosen option of each config group, from `hydra.runtime.choices`. An option
+            that exists both in conf/ and in a user's folder counts as conf/'s.
+
+    Returns:
+        `baseline` if model and training are options of conf/ without changes, else `trial`.
+    """
+    from_conf = all(
+        (conf_dir() / group / f"{choices[group]}.yaml").exists() for group in ("model", "training")
+    )
+    changed = any(CHANGES.match(override) for override in overrides)
+    return "baseline" if from_conf and not changed else "trial"

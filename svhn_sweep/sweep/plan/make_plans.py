@@ -1,0 +1,201 @@
+"""Makes one checked plan for each model, from the settings of a sweep and the user's overrides."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from omegaconf import DictConfig
+from optuna.distributions import BaseDistribution
+
+from svhn_sweep.config.overrides import Value, to_override
+from svhn_sweep.config.schema import (
+    CONFIG_NAME,
+    Config,
+    EvaluationConfig,
+    compose_config,
+    flatten,
+    to_config,
+)
+from svhn_sweep.errors import ConfigError
+from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.search_space import bounds, to_distribution
+from svhn_sweep.sweep.plan.settings import SweeperConfig
+from svhn_sweep.tracking.run_folders import MULTIRUN
+
+FIXED_IN_A_STUDY = [
+    "data",
+    "evaluation",
+    "tracking",
+    "search_space",
+    "seed",
+    "training.precision",
+    "training.threads",
+    "training.validation_split",
+    "training.restore_best_weights",
+]
+# What a sweep sets unless the user overrides it.
+SWEEP_DEFAULTS = {"training.restore_best_weights": "true", "training.precision": "auto"}
+
+# Resolves what a config leaves open; also returns the SHA-256 of the data file.
+Resolve = Callable[[Config], tuple[Config, str]]
+
+
+def make_plans(settings: SweeperConfig, arguments: Sequence[str], resolve: Resolve) -> list[Plan]:
+    """Makes a plan for each model; nothing is written.
+
+    Args:
+        settings: The settings of the sweep.
+        arguments: The user's overrides, sweeps among them; they have precedence over `params`.
+        resolve: Resolves what a config leaves open.
+
+    Raises:
+        ConfigError: The overrides are no valid sweep. Hydra and OmegaConf raise their own errors.
+    """
+    params = [
+        f"{key}={'null' if value is None else value}" for key, value in settings.params.items()
+    ]
+    # glob(*) needs the config loader for the options of its group.
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    parsed = parser.parse_overrides([*params, *arguments])
+    overrides = {override.key_or_group: override for override in parsed}
+    models = _models(overrides.pop("model", None))
+    return [
+        _make_plan(settings, model, overrides, resolve, single_model=len(models) == 1)
+        for model in models
+    ]
+
+
+def _models(override: Override | None) -> list[str]:
+    if override is None:
+        return [compose_config([]).model.name]
+    if not override.is_sweep_override():
+        return [str(override.value())]
+    if not override.is_discrete_sweep():
+        raise ConfigError(f"model must be one or more names but got {override.input_line}.")
+    models = [str(model) for model in override.sweep_string_iterator()]
+    if len(set(models)) < len(models):
+        raise ConfigError(f"model must have each name once but got {override.input_line}.")
+    return models
+
+
+def _make_plan(
+    settings: SweeperConfig,
+    model: str,
+    overrides: Mapping[str, Override],
+    resolve: Resolve,
+    *,
+    single_model: bool,
+) -> Plan:
+    fixed = [
+        f"model={model}",
+        *(str(item.input_line) for item in overrides.values() if not item.is_sweep_override()),
+        *(f"{key}={value}" for key, value in SWEEP_DEFAULTS.items() if key not in overrides),
+    ]
+    baseline = compose(CONFIG_NAME, fixed)
+    config, data_sha256 = resolve(to_config(baseline))
+    if config.evaluation.test:
+        raise ConfigError(
+            "evaluation.test must not be true in a sweep, which selects on validation alone."
+        )
+    config = replace(config, evaluation=EvaluationConfig(test=False))
+    sweeps = _sweeps(config, overrides, model)
+    baseline_params = {key: _baseline_value(baseline, key, fixed) for key in sweeps}
+    space = {key: to_distribution(sweep, baseline_params[key]) for key, sweep in sweeps.items()}
+    _check_bounds(fixed, space)
+    fingerprint = _fingerprint(settings, config, space, data_sha256)
+    name = _study_name(settings.study_name, model, fingerprint, single_model=single_model)
+    return Plan(
+        name=name,
+        folder=MULTIRUN / name,
+        config=config,
+        fixed=tuple(fixed),
+        space=space,
+        enqueued_trials=[baseline_params],
+        n_trials=settings.n_trials,
+        fingerprint=fingerprint,
+        data_sha256=data_sha256,
+    )
+
+
+def _sweeps(config: Config, overrides: Mapping[str, Override], model: str) -> dict[str, Override]:
+    """The sweep of each explored key: conf/search_space/, changed by the user's overrides."""
+    sweeps = {
+        key: sweep for key, sweep in _parse_search_space(config).items() if key not in overrides
+    }
+    sweeps |= {key: item for key, item in overrides.items() if item.is_sweep_override()}
+    for key, sweep in sweeps.items():
+        if key.startswith("search_space."):
+            suggestion = str(sweep.input_line).removeprefix("search_space.")
+            raise ConfigError(f"{key} must be typed without search_space. in front: {suggestion}")
+        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_IN_A_STUDY):
+            raise ConfigError(
+                f"{key} must be the same for all trials of a study but got {sweep.input_line}."
+            )
+    if not sweeps:
+        raise ConfigError(f"search_space must name at least one key but that of {model} is empty.")
+    return sweeps
+
+
+def _parse_search_space(config: Config) -> dict[str, Override]:
+    texts = [f"{key}={text}" for key, text in config.search_space.items()]
+    parsed = OverridesParser.create().parse_overrides(texts)
+    for override in parsed:
+        if not override.is_sweep_override():
+            raise ConfigError(
+                "search_space must hold several values for each key "
+                f"but {override.key_or_group} has one."
+            )
+    return {override.key_or_group: override for override in parsed}
+
+
+def _baseline_value(baseline: DictConfig, key: str, fixed: Sequence[str]) -> Value:
+    """The baseline's value of a config key, or its option of a config group."""
+    value: Value | DictConfig = baseline
+    for part in key.replace("/", ".").split("."):
+        value = getattr(value, part)
+    if not isinstance(value, DictConfig):
+        return value
+    choices = compose(CONFIG_NAME, list(fixed), return_hydra_config=True).hydra.runtime.choices
+    if key not in choices:
+        raise ConfigError(
+            f"{key} must be a single value or a group of conf/ to be explored but is a section."
+        )
+    return str(choices[key])
+
+
+def _check_bounds(fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> None:
+    """Checks the bounds of each range, and every choice, against the schema.
+
+    To compose few configs, each of them has the n-th value of all keys at once.
+    """
+    values = {key: list(bounds(distribution)) for key, distribution in space.items()}
+    for index in range(max(map(len, values.values()))):
+        nth = {key: options[min(index, len(options) - 1)] for key, options in values.items()}
+        compose_config([*fixed, *(to_override(key, value) for key, value in nth.items())])
+
+
+def _study_name(study_name: str | None, model: str, fingerprint: str, *, single_model: bool) -> str:
+    if study_name is None:
+        return f"{model}-{fingerprint[:8]}"
+    return study_name if single_model else f"{study_name}-{model}"
+
+
+def _fingerprint(
+    settings: SweeperConfig, config: Config, space: Mapping[str, BaseDistribution], sha256: str
+) -> str:
+    facts = {
+        "baseline": {
+            **dict(flatten(config.model, "model.")),
+            **dict(flatten(config.training, "training.")),
+        },
+        "seed": config.seed,
+        "space": {key: repr(distribution) for key, distribution in space.items()},
+        "data": sha256,
+        "objective": [settings.metric, settings.direction],
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,36 @@
+"""The values of Optuna's trials: of each epoch, and of the trial as a whole."""
+
+import math
+from collections.abc import Iterable
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+
+def direction_sign(study: optuna.Study) -> int:
+    """Returns the factor that makes lower values better: -1 in a study that maximizes, else 1."""
+    return -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+
+
+def finite_values(trial: FrozenTrial) -> dict[int, float]:
+    """Returns the finite intermediate values by epoch, in ascending order of the epochs."""
+    return {
+        epoch: value
+        for epoch, value in sorted(trial.intermediate_values.items())
+        if math.isfinite(value)
+    }
+
+
+def objective_value(trial: FrozenTrial) -> float:
+    """Returns the value of a complete trial."""
+    assert trial.value is not None, f"trial {trial.number} is not complete"
+    return trial.value
+
+
+def best_trial(trials: Iterable[FrozenTrial], *, maximize: bool) -> FrozenTrial | None:
+    """Returns the complete trial with the best value, of equal ones the first; None without one."""
+    complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    sign = -1 if maximize else 1
+    return min(
+        complete, key=lambda trial: (sign * objective_value(trial), trial.number), default=None
+    )

@@ -1,0 +1,53 @@
+"""Feeds the training images to Keras in batches, in a new order in each epoch."""
+
+import math
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from svhn_sweep.data.splits import Images, Labels
+
+
+def shuffled_batches(
+    images: Images, labels: Labels, batch_size: int, seed: int, epoch: tf.Variable
+) -> tf.data.Dataset:
+    """Returns a dataset that yields one epoch's batches whenever it is iterated over.
+
+    Its length is known: only then does Keras run several steps in one call without running past
+    the end.
+
+    Args:
+        images: The training images.
+        labels: Their labels.
+        batch_size: Images in each batch; the last one may have fewer.
+        seed: The order depends on this and on the epoch alone.
+        epoch: An int64 variable on the CPU, from 0, read whenever an iteration begins.
+
+    Returns:
+        Batches of float32 images [B, 32, 32, 1] and float32 one-hot labels [B, 10].
+    """
+    with tf.device("CPU"):  # where the batches are put together
+        # tf.constant holds memory for twice the images
+        x = tf.identity(images)
+        y = tf.constant(_one_hot(labels))
+
+    def shuffled(_: tf.Tensor) -> tf.data.Dataset:
+        order = tf.random.experimental.stateless_shuffle(
+            tf.range(len(images)), seed=[tf.cast(seed, tf.int64), epoch]
+        )
+        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+
+    steps = math.ceil(len(images) / batch_size)
+    indices = tf.data.Dataset.range(1).flat_map(shuffled)
+    indices = indices.apply(tf.data.experimental.assert_cardinality(steps))
+    options = tf.data.Options()
+    # The autotuner's thread sleeps ever longer, and the end of the fit waits for it: up to 40 s.
+    options.autotune.enabled = False
+    batches = indices.map(lambda index: (tf.gather(x, index), tf.gather(y, index)))
+    return batches.prefetch(2).with_options(options)
+
+
+def _one_hot(labels: Labels) -> NDArray[np.float32]:
+    return np.asarray(keras.utils.to_categorical(labels, 10), dtype=np.float32)
