@@ -150,9 +150,7 @@ def test_a_study_that_another_one_surpassed_hears_why_it_was_not_judged(studies:
         runs[name] = Candidate(
             study, 1, {1: SAME}, {arm: {43: studies.path / name} for arm in (BASELINE, BEST)}
         )
-    found = lines(
-        study, runs["one"], Recommendation(runs["two"], {BASELINE: [0.8]}, 1, ""), None
-    )
+    found = lines(study, runs["one"], Recommendation(runs["two"], {BASELINE: [0.8]}, 1, ""), None)
     assert found[2:] == [
         "Not judged on test, since study did better on validation: 86.50% against 85.00%."
     ]
@@ -161,9 +159,7 @@ def test_a_study_that_another_one_surpassed_hears_why_it_was_not_judged(studies:
 def test_the_numbers_are_those_of_the_sentences(studies: Studies) -> None:
     study = searched(studies, 0.8, 0.85)
     chosen = candidate(study, BETTER)
-    found = numbers(
-        chosen, Recommendation(chosen, {BEST: [0.84, 0.86], BASELINE: [0.80]}, 1, "")
-    )
+    found = numbers(chosen, Recommendation(chosen, {BEST: [0.84, 0.86], BASELINE: [0.80]}, 1, ""))
     assert found == pytest.approx(
         {
             "confirmed/difference": 0.05,
