@@ -10,7 +10,8 @@ from rich.console import Console
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.report.study_run import StudyRun
 from svhn_sweep.sweep.study.study import Study
-from svhn_sweep.sweep.terminal.progress import FinishedTrial, SweepProgress
+from svhn_sweep.sweep.terminal.progress import SweepProgress
+from svhn_sweep.sweep.terminal.study_progress import FinishedTrial
 from svhn_sweep.sweep.workers.scheduler import Scheduler
 from svhn_sweep.tracking.background_uploader import BackgroundUploader
 from svhn_sweep.trial_status import TrialStatus
@@ -71,7 +72,7 @@ class SweepContext:
         for study in studies:
             searching = study.plan.role == "trial"
             progress.add_study(
-                study.plan.name, study.n_trials, _finished_trials(study), compared=searching
+                study.plan.name, study.n_trials, _finished_trials(study), is_search=searching
             )
         with progress:
             return self.scheduler.run_until_done(studies, progress, deadline, on_study_change)

@@ -74,11 +74,11 @@ def finalize(context: SweepContext) -> None:
             recommendation = recommend(candidates, scheduler.pool.cluster, scheduler.config_dirs)
     except SweepError:
         _report_all(results, None)
-        summary.show_table(context.studies, candidates)
+        summary.print_table(context.studies, candidates)
         raise
     summary_lines = _report_all(results, recommendation)
-    summary.show_table(context.studies, candidates)
-    summary.show_lines(context.studies, summary_lines)
+    summary.print_table(context.studies, candidates)
+    summary.print_lines(context.studies, summary_lines)
 
 
 def report_search(context: SweepContext) -> list[list[str]]:
@@ -114,7 +114,7 @@ def _open_confirmation(context: SweepContext, study: Study) -> Study | None:
         if plan is not None
         else None
     )
-    plan_tables.confirmation(study, confirming, context.worker_count)
+    plan_tables.print_confirmation(study, confirming, context.worker_count)
     return confirming
 
 
@@ -130,11 +130,11 @@ def _report(
     """Writes a study's report, and returns its summary lines even if that fails."""
     run = result.study_run
     matrices = load_confusion_matrices(run.study, result.candidate)
-    lines = summary.lines(run.study, result.candidate, recommendation, matrices)
+    lines = summary.summary_lines(run.study, result.candidate, recommendation, matrices)
     if not write:
         return lines
     try:
-        numbers = summary.numbers(result.candidate, recommendation)
+        numbers = summary.summary_metrics(result.candidate, recommendation)
         run.report(lines, numbers, result.best_number, matrices, result.finished_count)
     except Exception as error:
         logger.exception("no report")

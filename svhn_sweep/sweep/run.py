@@ -57,9 +57,9 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
     with closing(_open_cluster(settings)) as cluster:
         resolve = _resolver(arguments, cluster, needs_test=settings.confirm is not None)
         plans = make_plans(settings, arguments, resolve)
-        plan_tables.before(plans, settings, cluster)
+        plan_tables.print_plan(plans, settings, cluster)
         if settings.dry_run:
-            plan_tables.examples(plans, settings, cluster.threads, user_config_dirs(hydra))
+            plan_tables.print_dry_run(plans, settings, cluster.threads, user_config_dirs(hydra))
             return
         _log_to_file()
         storage = study_storage.connect(database)
@@ -189,8 +189,8 @@ def _search(context: SweepContext) -> bool:
 def _end_at_timeout(context: SweepContext) -> None:
     studies = context.studies
     summary_lines = report_search(context)
-    summary.show_table(studies, [None for _ in studies])
-    summary.show_lines(studies, summary_lines)
+    summary.print_table(studies, [None for _ in studies])
+    summary.print_lines(studies, summary_lines)
     begun = max(1, min(len(study.trials()) for study in studies))
     console.print(
         f"timeout={context.settings.timeout:g} s is over: the same command continues the search; "

@@ -1,11 +1,11 @@
-"""The trials of a study as rows, best first: CSV for programs, Markdown for people."""
+"""The leaderboard of a study, as rows, CSV and Markdown."""
 
 import csv
 import html
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 
 import optuna
@@ -13,69 +13,86 @@ from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.sweep.plan.formatting import format_metric, format_param, short_names
 from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
+from svhn_sweep.trial_status import TrialStatus
 
-CELL = 160  # characters; MLflow cuts a description off at 8,000
+MAX_CELL_CHARACTERS = 160  # in Markdown; MLflow cuts a description off at 8,000 characters
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One trial."""
+    """One trial; the fields are the columns of leaderboard.csv.
 
-    rank: int | None = None  # from 1; None unless complete
+    Attributes:
+        rank: from 1, the best; None unless the trial is complete.
+        number: of the trial in its study.
+        name: "baseline" or "trial 7".
+        state: a `TrialStatus`.
+        value: the objective of a complete trial, the best intermediate value of a pruned one.
+        delta: value minus the baseline's, if both trials are complete.
+        best_epoch: from 1, the first epoch with the best value; None if `value` is.
+        epochs: that were trained.
+        seconds: spent in these epochs.
+        params: hyperparameters by dotted key.
+        reason: why the trial diverged or failed; empty otherwise.
+    """
+
+    rank: int | None = None
     number: int
-    name: str  # "baseline", "trial 7"
-    state: (
-        str  # complete, pruned, running, interrupted; where something went wrong diverged or failed
-    )
-    value: (
-        float | None
-    )  # the objective of a complete trial, the best intermediate value of a pruned one
-    delta: float | None = None  # value minus the baseline's, where both are complete
-    best_epoch: int | None  # from 1, the first with the best value; None where value is
-    epochs: int  # trained
-    seconds: float | None  # in its epochs
-    params: dict[str, object]  # by dotted key
-    reason: str  # why it diverged or failed, else empty
+    name: str
+    state: TrialStatus
+    value: float | None
+    delta: float | None = None
+    best_epoch: int | None
+    epochs: int
+    seconds: float | None
+    params: dict[str, object]
+    reason: str
 
 
 def rows(study: optuna.Study) -> list[Row]:
-    """Started trials: complete ones best first, pruned ones likewise, diverged or failed,
-    running; ties by number.
+    """Return a row for each started trial, best first.
+
+    Complete trials come first, then pruned ones, each by value; then diverged and failed ones; then
+    those that still run. Ties are ordered by number.
     """
     sign = direction_sign(study)
-    places = {"complete": 0, "pruned": 1, "running": 3, "interrupted": 3}
-    started = [
-        trial for trial in study.get_trials(deepcopy=False) if trial.state != TrialState.WAITING
+    trials = study.get_trials(deepcopy=False)
+    unranked = [_row(trial, sign) for trial in trials if trial.state != TrialState.WAITING]
+    unranked.sort(key=lambda row: _sort_key(row, sign))
+    values = {row.number: row.value for row in unranked if row.state == TrialStatus.complete}
+    ranks = {number: rank for rank, number in enumerate(values, start=1)}
+    return [
+        replace(row, rank=ranks.get(row.number), delta=_difference(values, row.number))
+        for row in unranked
     ]
-    found = [_row(trial, sign) for trial in started]
-    found.sort(
-        key=lambda row: (
-            places.get(row.state, 2),
-            row.value is None,
-            sign * (row.value or 0.0),
-            row.number,
-        )
-    )
-    complete = [
-        (row, row.value) for row in found if row.state == "complete" and row.value is not None
-    ]
-    baseline = next((value for row, value in complete if row.number == 0), None)
-    for place, (row, value) in enumerate(complete):
-        found[place] = replace(
-            row, rank=place + 1, delta=None if baseline is None else value - baseline
-        )
-    return found
+
+
+def _difference(values: Mapping[int, float | None], number: int) -> float | None:
+    """The value of a complete trial minus the baseline's, if that is complete, too."""
+    value = values.get(number)
+    baseline = values.get(0)
+    return None if value is None or baseline is None else value - baseline
+
+
+def _sort_key(row: Row, sign: int) -> tuple[int, bool, float, int]:
+    groups = {
+        TrialStatus.complete: 0,
+        TrialStatus.pruned: 1,
+        TrialStatus.running: 3,
+        TrialStatus.interrupted: 3,
+    }
+    return groups.get(row.state, 2), row.value is None, sign * (row.value or 0.0), row.number
 
 
 def keys_of(rows: Iterable[Row]) -> list[str]:
-    """Every param that some trial has, in the baseline's order."""
+    """Return each key that some trial has a value for, in the baseline's order."""
     return list(
         dict.fromkeys(key for row in sorted(rows, key=lambda row: row.number) for key in row.params)
     )
 
 
 def table(rows: Sequence[Row], metric: str) -> list[list[str]]:
-    """The leaderboard as people read it: a header, then the cells of each row."""
+    """Return the leaderboard as text: a header, then the cells of each row."""
     fixed = [
         "rank",
         "trial",
@@ -87,8 +104,8 @@ def table(rows: Sequence[Row], metric: str) -> list[list[str]]:
         "training time",
     ]
     names = short_names(keys_of(rows), fixed)
-    why = ["reason"] if any(row.reason for row in rows) else []
-    lines = [[*fixed, *names.values(), *why]]
+    reason = ["reason"] if any(row.reason for row in rows) else []
+    lines = [[*fixed, *names.values(), *reason]]
     for row in rows:
         result = [
             str(row.rank or ""),
@@ -103,14 +120,12 @@ def table(rows: Sequence[Row], metric: str) -> list[list[str]]:
             "" if row.seconds is None else f"{row.seconds:.0f} s",
         ]
         params = [format_param(key, row.params[key]) if key in row.params else "" for key in names]
-        lines.append([*result, *effort, *params, *[row.reason for _ in why]])
+        lines.append([*result, *effort, *params, *[row.reason for _ in reason]])
     return lines
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Every digit, one column for each param under its dotted key, empty where there is no
-    value.
-    """
+    """Return the leaderboard as CSV with all digits, and a column for each dotted key."""
     columns = [field.name for field in fields(Row) if field.name != "params"]
     text = io.StringIO()
     writer = csv.DictWriter(
@@ -122,44 +137,39 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def to_markdown(rows: Sequence[Row], metric: str, limit: int | None = None) -> str:
-    """A table that GitHub and MLflow render; the baseline is in bold, and in it even beyond the
-    limit.
+    """Return the leaderboard as a Markdown table for GitHub and MLflow.
+
+    Args:
+        rows: best first.
+        metric: the name of the values.
+        limit: how many rows to show; the baseline, in bold, is shown beyond it. None: all.
     """
     header, *lines = table(rows, metric)
     marks = ["---" if title in ("trial", "state", "reason") else "---:" for title in header]
-    shown = []
-    for place, (row, line) in enumerate(zip(rows, lines, strict=True)):
-        short = [
-            textwrap.shorten(cell, CELL, placeholder=" ...") for cell in line
-        ]  # CSV has all of it
+    body = []
+    for index, (row, line) in enumerate(zip(rows, lines, strict=True)):
+        short = [textwrap.shorten(cell, MAX_CELL_CHARACTERS, placeholder=" ...") for cell in line]
         cells = [html.escape(cell, quote=False).replace("|", r"\|") for cell in short]
-        if limit is None or place < limit or row.number == 0:
-            shown.append([f"**{cell}**" if cell and row.number == 0 else cell for cell in cells])
-    left = len(rows) - len(shown)
+        if limit is None or index < limit or row.number == 0:
+            body.append([f"**{cell}**" if cell and row.number == 0 else cell for cell in cells])
+    left = len(rows) - len(body)
     more = f"\nand {left} more trial{'s' if left > 1 else ''}\n" if left else ""
-    return "".join(f"| {' | '.join(line)} |\n" for line in [header, marks, *shown]) + more
+    return "".join(f"| {' | '.join(line)} |\n" for line in [header, marks, *body]) + more
 
 
 def _row(trial: FrozenTrial, sign: int) -> Row:
-    told = str(trial.user_attrs.get("state"))
-    state = str(trial.state.name.lower())
-    by_epoch = finite_values(trial)
-    objective = math.nan if trial.value is None else trial.value
-    if (
-        state == "fail"
-        or told == "diverged"
-        or (state == "complete" and not math.isfinite(objective))
-    ):
-        state = "failed" if told in ("None", "complete", "pruned") else told
-    elif state == "running" and told == "interrupted":
-        state = told
-    best_epoch = min(by_epoch, key=lambda epoch: sign * by_epoch[epoch], default=None)
-    value = by_epoch[best_epoch] if state == "pruned" and best_epoch is not None else None
-    value = objective if state == "complete" else value
+    status = _status(trial)
+    intermediate = finite_values(trial)
+    best_epoch = min(intermediate, key=lambda epoch: sign * intermediate[epoch], default=None)
+    value = None
+    if status == TrialStatus.complete:
+        value = trial.value
+    elif status == TrialStatus.pruned and best_epoch is not None:
+        value = intermediate[best_epoch]
     return Row(
         number=trial.number,
         name=f"trial {trial.number}" if trial.number else "baseline",
-        state=state,
+        state=status,
         value=value,
         best_epoch=None if value is None else best_epoch,
         epochs=max(trial.intermediate_values, default=0),
@@ -167,3 +177,22 @@ def _row(trial: FrozenTrial, sign: int) -> Row:
         params=dict(trial.params),
         reason=str(trial.user_attrs.get("reason") or ""),
     )
+
+
+def _status(trial: FrozenTrial) -> TrialStatus:
+    """The status that the trial's attribute has, unless Optuna's state contradicts it."""
+    recorded = trial.user_attrs.get("state")
+    if recorded == TrialStatus.diverged:
+        return TrialStatus.diverged
+    match trial.state:
+        case TrialState.COMPLETE if trial.value is not None and math.isfinite(trial.value):
+            return TrialStatus.complete
+        case TrialState.PRUNED:
+            return TrialStatus.pruned
+        case TrialState.RUNNING if recorded == TrialStatus.interrupted:
+            return TrialStatus.interrupted
+        case TrialState.RUNNING:
+            return TrialStatus.running
+    if recorded in (None, TrialStatus.complete, TrialStatus.pruned):
+        return TrialStatus.failed
+    return TrialStatus(recorded)

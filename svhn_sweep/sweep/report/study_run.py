@@ -29,22 +29,25 @@ PICTURES = ("confusion_difference.png", "history.png", "learning_curves.png")  #
 
 
 class StudyRun:
-    """Keeps a study's run, and what its trials' runs can only learn from one another, up to
-    date.
+    """The run of a study in MLflow: leaderboard, description, figures, report.
+
+    It also adds to each trial's run its difference to the baseline.
     """
 
     def __init__(
         self, study: Study, explored: Sequence[str], sweep_command: str, config_dirs: Sequence[str]
     ) -> None:
-        """Start or resume it.
+        """Open the run's journal, and start or resume the run.
 
         Args:
-            study: that it stands for.
+            study: the search.
             explored: the keys that any study of this sweep explores.
-            sweep_command: continues it.
-            config_dirs: the user's own folders of configs.
+            sweep_command: continues the sweep.
+            config_dirs: the user's own folders of config files.
         """
-        self.study, self.command, self.config_dirs = study, sweep_command, config_dirs
+        self.study = study
+        self.command = sweep_command
+        self.config_dirs = config_dirs
         self.journal = Journal(study.plan.parent_run_dir)
         self.compared: set[int] = set()
         self.ended = False
@@ -60,11 +63,11 @@ class StudyRun:
             store=tracking_uri.address(),
             tags=tags | code_tags(),
         )
-        shown = _views(study, explored)
-        for key, (name, state) in shown.items():
+        views = _views(study, explored)
+        for key, (name, state) in views.items():
             self.journal.set_view(key, name, json.dumps(state))
         pages = {
-            name: saved_views.page(key, markdown.EXPERIMENT_ID) for key, (name, _) in shown.items()
+            name: saved_views.page(key, markdown.EXPERIMENT_ID) for key, (name, _) in views.items()
         }
         self.links = " · ".join(f"[{name}]({page})" for name, page in pages.items())
         self._write("command.txt", sweep_command + "\n")
@@ -74,8 +77,9 @@ class StudyRun:
         )
 
     def update(self) -> list[leaderboard.Row]:
-        """After a trial has ended: leaderboard, description, each complete trial's distance to
-        the baseline.
+        """Write the leaderboard, the description and each trial's difference to the baseline.
+
+        Called after each trial's end. Returns the rows of the leaderboard.
         """
         rows = leaderboard.rows(self.study.optuna_study)
         metric = self.study.settings.metric
@@ -92,10 +96,11 @@ class StudyRun:
                 with Journal(self.study.plan.trial_dir(row.number)) as trial:
                     _compare(trial, row, metric)
                 self.compared.add(row.number)
-        self._describe(rows, len(finished))
+        self._describe(rows)
         return rows
 
-    def _describe(self, rows: Sequence[leaderboard.Row], finished: int) -> None:
+    def _describe(self, rows: Sequence[leaderboard.Row]) -> None:
+        finished = len(self.study.finished())
         metric = self.study.settings.metric
         folder = self.journal.folder
         text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
@@ -110,19 +115,19 @@ class StudyRun:
     def report(
         self,
         lines: Sequence[str],
-        numbers: Mapping[str, float],
+        metrics: Mapping[str, float],
         best: int | None,
         confusions: ConfusionMatrices | None,
-        finished: int,
+        step: int,
     ) -> None:
-        """Write leaderboard, figures and the page for what is known so far.
+        """Write leaderboard, figures and report of the results so far.
 
         Args:
-            lines: say it in words.
-            numbers: say it as metrics.
-            best: the trial whose command is given; None if none is complete.
+            lines: the summary in sentences.
+            metrics: the summary as metrics.
+            best: the trial whose command is written down; None if none is complete.
             confusions: of the best config and the baseline, if they differ.
-            finished: how many trials they are drawn from, which is their step.
+            step: of the metrics: the number of trials, confirmations included, behind them.
         """
         from svhn_sweep.sweep.report import (
             figures,  # drawing takes a second to import: not while trials wait
@@ -135,13 +140,13 @@ class StudyRun:
         folder = self.journal.folder
         for name in ("leaderboard.csv", "leaderboard.md"):
             self.journal.log_artifact(name)
-        self.journal.log_metrics(dict(numbers), step=finished)
+        self.journal.log_metrics(dict(metrics), step=step)
         best_command = "" if best is None else self._command(best)
         self._write("best_command.txt", best_command + "\n")
         images = figures.save_all(self.study.optuna_study, metric, confusions, folder)
         for image in images:
             self.journal.log_artifact(image.name)
-        self._describe(rows, finished)  # with the pictures
+        self._describe(rows)  # with the figures
         self._write(
             "report.html",
             html_page.page(
@@ -171,21 +176,22 @@ class StudyRun:
         source = ", ".join(
             [source_name(digits), *(f"{key}={value}" for key, value in flatten(digits))]
         )
-        drawn = (
-            "; they are drawn: accuracies say nothing about SVHN"
+        warning = (
+            "; they are synthetic: accuracies say nothing about SVHN"
             if source_name(digits) == "synthetic"
             else ""
         )
         epochs = plan.max_epochs
         pruner = settings.pruner.name
+        baseline = plan.enqueued_trials[0]
         return {
-            "digits": f"{source} (SHA-256 {plan.data_sha256[:8]}){drawn}",
+            "digits": f"{source} (SHA-256 {plan.data_sha256[:8]}){warning}",
             "trials": f"{self.study.n_trials} of at most {epochs} epochs; "
             f"sampler {settings.sampler}, pruner {pruner}",
             "objective": f"{settings.direction} {settings.metric}, of each trial's epochs the best",
             **{
-                key: f"{format_distribution(each)}; in the baseline {plan.enqueued_trials[0][key]}"
-                for key, each in plan.space.items()
+                key: f"{format_distribution(distribution)}; in the baseline {baseline[key]}"
+                for key, distribution in plan.space.items()
             },
             "written": f"{datetime.now():%Y-%m-%d %H:%M}",
         }
@@ -203,19 +209,18 @@ class StudyRun:
 
 
 def _compare(trial: Journal, row: leaderboard.Row, metric: str) -> None:
-    """Note a trial's distance to the baseline, and begin its description with that."""
+    """Log a trial's difference to the baseline, and begin its description with it."""
     assert row.delta is not None
     trial.log_metrics({saved_views.DELTA_METRICS[metric]: round(row.delta, DECIMALS)})
-    words = f"**{format_difference(row.delta, metric)}** of {metric} against the baseline."
-    if row.number > 0 and trial.description and not trial.description.startswith(words):
-        trial.set_note(f"{words}\n\n{trial.description}")
+    difference = f"**{format_difference(row.delta, metric)}** of {metric} against the baseline."
+    if row.number > 0 and trial.description and not trial.description.startswith(difference):
+        trial.set_note(f"{difference}\n\n{trial.description}")
 
 
 def _views(study: Study, explored: Sequence[str]) -> dict[str, tuple[str, saved_views.ViewState]]:
     settings = study.settings
-    keys, columns = (
-        [key for key in each if "." in key] for each in (study.plan.space, explored)
-    )  # no groups of conf/
+    # A key without a dot is a group of conf/.
+    keys, columns = ([key for key in names if "." in key] for names in (study.plan.space, explored))
     about = saved_views.ViewSpec(
         study.plan.name, study.plan.data_sha256, settings.metric, settings.maximize, keys, columns
     )

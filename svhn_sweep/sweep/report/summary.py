@@ -1,4 +1,4 @@
-"""What a sweep found, in words and as a table."""
+"""The result of a sweep in sentences, as metrics and as a table."""
 
 import sys
 from collections.abc import Sequence
@@ -23,46 +23,51 @@ console = Console(
 )
 
 
-def lines(
+def summary_lines(
     study: Study,
     candidate: Candidate | None,
     recommended: Recommendation | None,
-    both: ConfusionMatrices | None,
+    confusions: ConfusionMatrices | None,
 ) -> list[str]:
-    """Sentences for the study's page and description, most important first; `both`: what its two
-    arms confuse.
+    """Return sentences for the report and the description in MLflow, most important first.
+
+    Args:
+        study: the search.
+        candidate: its best config with the confirmation, if there is one.
+        recommended: by the whole sweep, if it got that far.
+        confusions: of the best config and the baseline, if they differ.
     """
-    found = [_found(study)]
+    sentences = [_search_result(study)]
     if candidate is not None:
-        found += _confirmed(study, candidate)
+        sentences += _confirmation_results(study, candidate)
     if recommended is not None and recommended.candidate is candidate:
-        found += [_tested(recommended), recommended.registration]
+        sentences += [_test_result(recommended), recommended.registration]
     elif recommended is not None and candidate is not None and candidate.has_model:
-        found.append(_passed_over(candidate, recommended.candidate))
-    if both is not None:
-        found.append(both.sentence())
-    return [sentence[0].upper() + sentence[1:] + "." for sentence in found if sentence]
+        sentences.append(_not_tested(candidate, recommended.candidate))
+    if confusions is not None:
+        sentences.append(confusions.sentence())
+    return [sentence[0].upper() + sentence[1:] + "." for sentence in sentences if sentence]
 
 
-def numbers(candidate: Candidate | None, recommended: Recommendation | None) -> dict[str, float]:
-    """The same for MLflow: the confirmed difference with its interval, and test accuracies,
-    means over seeds.
-    """
-    found: dict[str, float] = {}
+def summary_metrics(
+    candidate: Candidate | None, recommended: Recommendation | None
+) -> dict[str, float]:
+    """Return the confirmed difference, its interval, and mean test accuracies."""
+    metrics: dict[str, float] = {}
     if candidate is not None and (verdict := candidate.verdict) is not None:
-        found |= {
+        metrics |= {
             f"confirmed/{name}": getattr(verdict, name) for name in ("difference", "low", "high")
         }
     if recommended is not None and recommended.candidate is candidate:
-        found |= {
+        metrics |= {
             f"test/{config}_accuracy": mean(accuracies)
             for config, accuracies in recommended.test_accuracies.items()
         }
-    return found
+    return metrics
 
 
-def show_table(studies: Sequence[Study], candidates: Sequence[Candidate | None]) -> None:
-    """The studies side by side."""
+def print_table(studies: Sequence[Study], candidates: Sequence[Candidate | None]) -> None:
+    """Print the studies side by side."""
     metric = studies[0].settings.metric
     table = Table(
         "study", "baseline", "best", "", "confirmed", "verdict", title=metric, title_justify="left"
@@ -82,14 +87,14 @@ def show_table(studies: Sequence[Study], candidates: Sequence[Candidate | None])
             f"({_ends(verdict, metric)})"
             if candidate is not None and verdict is not None
             else "",
-            _word(study, verdict),
+            _outcome(study, verdict),
         )
     console.print(table)
 
 
-def show_lines(studies: Sequence[Study], told: Sequence[Sequence[str]]) -> None:
-    """What was found in each study, and where all of it is; `told`: the `lines` of each."""
-    for study, sentences in zip(studies, told, strict=True):
+def print_lines(studies: Sequence[Study], lines: Sequence[Sequence[str]]) -> None:
+    """Print the `summary_lines` of each study, and where its report is."""
+    for study, sentences in zip(studies, lines, strict=True):
         for line in sentences:
             console.print(f"{study.plan.name}: {line}")
         command = study.plan.parent_run_dir / "best_command.txt"
@@ -101,17 +106,15 @@ def show_lines(studies: Sequence[Study], told: Sequence[Sequence[str]]) -> None:
             )
     pages = ui_links.addresses(study.plan.parent_run_dir for study in studies)
     if pages:
-        where = (
-            tracking_uri.address()
-            if tracking_uri.scheme() in tracking_uri.SERVERS
-            else "python -m svhn_sweep ui"
+        is_server = tracking_uri.is_server()
+        console.print(
+            f"In MLflow: {tracking_uri.address() if is_server else 'python -m svhn_sweep ui'}"
         )
-        console.print(f"In MLflow: {where}")
     for name, page in pages.items():
         console.print(f"{name}: {page}")
 
 
-def _found(study: Study) -> str:
+def _search_result(study: Study) -> str:
     baseline = study.baseline()
     best = study.best()
     metric = study.settings.metric
@@ -134,17 +137,17 @@ def _found(study: Study) -> str:
     )
 
 
-def _confirmed(study: Study, candidate: Candidate) -> list[str]:
-    """The verdict on the search's best trial, and on one that proved itself before."""
+def _confirmation_results(study: Study, candidate: Candidate) -> list[str]:
+    """The verdict on the best trial, and on one that was confirmed before."""
     best = study.best()
-    asked = sorted({best.number, candidate.trial_number} - {0}) if best is not None else []
-    told = [
+    numbers = sorted({best.number, candidate.trial_number} - {0}) if best is not None else []
+    verdicts = [
         _verdict(n, candidate.verdicts[n], study.settings.metric)
-        for n in asked
+        for n in numbers
         if n in candidate.verdicts
     ]
-    if told or not asked or study.settings.confirm is None:
-        return told
+    if verdicts or not numbers or study.settings.confirm is None:
+        return verdicts
     return [
         f"nothing is confirmed: fewer than two of {study.settings.confirm.seeds} "
         "pairs of runs on fresh seeds are "
@@ -167,36 +170,36 @@ def _verdict(number: int, verdict: Verdict, metric: str) -> str:
     )
 
 
-def _tested(recommended: Recommendation) -> str:
+def _test_result(recommended: Recommendation) -> str:
     parts = []
-    for arm in (BEST, BASELINE):
-        if accuracies := recommended.test_accuracies.get(arm):
+    for config in (BEST, BASELINE):
+        if accuracies := recommended.test_accuracies.get(config):
             ends = (
                 f" ({min(accuracies):.2%} to {max(accuracies):.2%})" if len(accuracies) > 1 else ""
             )
-            parts.append(f"{arm} {mean(accuracies):.2%}{ends}")
+            parts.append(f"{config} {mean(accuracies):.2%}{ends}")
     times = (
         "once"
         if recommended.test_reads == 1
         else f"{recommended.test_reads} times so far, once for each choice"
     )
-    arm = (
+    config = (
         "the baseline"
         if recommended.candidate.recommended_config == BASELINE
         else f"trial {recommended.candidate.trial_number}"
     )
-    return f"on test, read {times}: {', '.join(parts)}; this sweep recommends {arm}"
+    return f"on test, read {times}: {', '.join(parts)}; this sweep recommends {config}"
 
 
-def _passed_over(candidate: Candidate, other: Candidate) -> str:
+def _not_tested(candidate: Candidate, other: Candidate) -> str:
     return (
-        f"not judged on test, since {other.study.plan.name} did better on "
+        f"not evaluated on test, since {other.study.plan.name} did better on "
         f"validation: {other.validation_accuracy:.2%} against "
         f"{candidate.validation_accuracy:.2%}"
     )
 
 
-def _word(study: Study, verdict: Verdict | None) -> str:
+def _outcome(study: Study, verdict: Verdict | None) -> str:
     if verdict is not None:
         return verdict.outcome
     best = study.best()

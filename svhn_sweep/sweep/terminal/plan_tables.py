@@ -1,4 +1,4 @@
-"""What a sweep says before it starts, and all that a dry run says."""
+"""Prints the plan of a sweep, a dry run and the cost of a confirmation."""
 
 from collections.abc import Sequence
 
@@ -13,21 +13,22 @@ from svhn_sweep.sweep.plan.search_space import format_distribution, grid_size
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.sampling import make_sampler, suggest
 from svhn_sweep.sweep.study.study import Study
-from svhn_sweep.sweep.terminal.progress import duration
+from svhn_sweep.sweep.terminal.study_progress import format_duration
 from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.trial import experiment_name
 
-EXAMPLES = 3
+DRY_RUN_TRIALS = 3
 
 
-def before(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster) -> None:
-    """The studies, what they explore, and with what."""
+def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster) -> None:
+    """Print the studies, their search spaces, the workers, sampler and pruner."""
     run_header.print_synthetic_warning(plans[0].config, experiment_name(plans[0].config))
     for plan in plans:
         points = grid_size(plan.space)
-        of = f"{points:,} configurations" if points else "a continuous space"
+        space = f"{points:,} configurations" if points else "a continuous space"
         console.print(
-            f"{plan.name}: {plan.n_trials} trials of at most {plan.max_epochs} epochs, out of {of}"
+            f"{plan.name}: {plan.n_trials} trials of at most {plan.max_epochs} epochs, "
+            f"out of {space}"
         )
         table = Table("explored", "values", "baseline")
         for key, distribution in plan.space.items():
@@ -44,15 +45,15 @@ def before(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster) -> 
     )
 
 
-def examples(
+def print_dry_run(
     plans: Sequence[Plan], settings: SweeperConfig, threads: int, config_dirs: Sequence[str]
 ) -> None:
-    """A few trials as the commands that they are."""
+    """Print a few trials of each study as commands."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for plan in plans:
         console.print(f"\nThree trials that {plan.name} may train; none was started:")
         study = optuna.create_study(sampler=make_sampler(settings.sampler, plan.config.seed, 0))
-        for _ in range(EXAMPLES):
+        for _ in range(DRY_RUN_TRIALS):
             trial = study.ask()
             params = {
                 key: suggest(trial, key, distribution) for key, distribution in plan.space.items()
@@ -61,8 +62,8 @@ def examples(
             console.print(shell_command(plan.overrides(params, used), config_dirs))
 
 
-def confirmation(study: Study, confirming: Study | None, workers: int) -> None:
-    """Whether the study's best config is confirmed, and what that costs."""
+def print_confirmation(study: Study, confirming: Study | None, workers: int) -> None:
+    """Print whether the best config of a study is confirmed, and how long it takes."""
     if confirming is None:
         reason = (
             "its baseline is not complete"
@@ -78,7 +79,7 @@ def confirmation(study: Study, confirming: Study | None, workers: int) -> None:
     baseline = study.baseline()
     assert best is not None
     seconds = [trial.user_attrs["seconds"] for trial in (best, baseline) if trial is not None]
-    about = duration(left * sum(seconds) / len(seconds) / max(1, workers))
+    about = format_duration(left * sum(seconds) / len(seconds) / max(1, workers))
     console.print(
         f"{study.plan.name}: confirming trial {best.number} against the baseline on "
         f"{len(confirming.plan.enqueued_trials) // 2} fresh seeds: {left} trainings, about {about}"

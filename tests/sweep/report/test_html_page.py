@@ -7,6 +7,7 @@ import pytest
 
 from svhn_sweep.sweep.report.html_page import page
 from svhn_sweep.sweep.report.leaderboard import Row
+from svhn_sweep.trial_status import TrialStatus
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -19,7 +20,7 @@ def row(number: int, state: str, reason: str = "") -> Row:
         rank=number + 1 if state == "complete" else None,
         number=number,
         name=f"trial {number}" if number else "baseline",
-        state=state,
+        state=TrialStatus(state),
         value=0.9 if state == "complete" else None,
         delta=0.0 if state == "complete" else None,
         best_epoch=None,

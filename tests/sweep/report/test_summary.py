@@ -7,7 +7,7 @@ import pytest
 from studies import Studies, sweeper, train
 
 from svhn_sweep.sweep.plan.settings import ConfirmConfig
-from svhn_sweep.sweep.report.summary import lines, numbers
+from svhn_sweep.sweep.report.summary import summary_lines, summary_metrics
 from svhn_sweep.sweep.selection.champion import BASELINE, BEST, Candidate, Recommendation
 from svhn_sweep.sweep.selection.confirmation import Verdict, compare
 from svhn_sweep.sweep.study.study import Study
@@ -58,14 +58,16 @@ def candidate(study: Study, verdict: Verdict | None, number: int = 1) -> Candida
 def test_what_the_search_found(
     studies: Studies, direction: str, values: tuple[float, ...], sentence: str
 ) -> None:
-    assert lines(searched(studies, *values, direction=direction), None, None, None) == [sentence]
+    assert summary_lines(searched(studies, *values, direction=direction), None, None, None) == [
+        sentence
+    ]
 
 
 def test_without_its_baseline_a_best_trial_is_compared_with_nothing(studies: Studies) -> None:
     study = studies.open()
     train(study, 0.5, state="failed")
     train(study, 0.6)
-    assert lines(study, None, None, None) == [
+    assert summary_lines(study, None, None, None) == [
         "The best is trial 1 with 60.00% val/accuracy; the baseline is not complete."
     ]
 
@@ -97,7 +99,7 @@ def test_what_the_confirmation_found(
     studies: Studies, verdict: Verdict | None, sentence: str
 ) -> None:
     study = searched(studies, 0.8, 0.85)
-    assert lines(study, candidate(study, verdict), None, None)[1:] == [sentence]
+    assert summary_lines(study, candidate(study, verdict), None, None)[1:] == [sentence]
 
 
 def test_who_proved_itself_is_named_beside_the_best(studies: Studies) -> None:
@@ -105,7 +107,7 @@ def test_who_proved_itself_is_named_beside_the_best(studies: Studies) -> None:
     both = Candidate(
         study, 1, {1: BETTER, 2: SAME}, {arm: {43: Path(arm)} for arm in (BASELINE, BEST)}
     )
-    first, second, third = lines(study, both, None, None)
+    first, second, third = summary_lines(study, both, None, None)
     assert first.startswith("Trial 2 has 86.00%")
     assert second.startswith("Over 3 fresh seeds trial 1 has 85.00%")
     assert third.startswith("Over 3 fresh seeds trial 2 has 80.00%")
@@ -138,10 +140,13 @@ def test_the_judgement_on_test(
     study = searched(studies, 0.8, 0.85)
     chosen = candidate(study, verdict)
     recommended = Recommendation(chosen, test, reads, "registered as svhn-digits")
-    assert lines(study, chosen, recommended, None)[2:] == [sentence, "Registered as svhn-digits."]
+    assert summary_lines(study, chosen, recommended, None)[2:] == [
+        sentence,
+        "Registered as svhn-digits.",
+    ]
 
 
-def test_a_study_that_another_one_surpassed_hears_why_it_was_not_judged(studies: Studies) -> None:
+def test_a_study_that_another_one_surpassed_says_why_it_is_not_evaluated(studies: Studies) -> None:
     study, runs = searched(studies, 0.8, 0.85), {}
     for name, accuracy in (("one", 0.85), ("two", 0.865)):
         with Journal(studies.path / name) as journal:
@@ -150,16 +155,20 @@ def test_a_study_that_another_one_surpassed_hears_why_it_was_not_judged(studies:
         runs[name] = Candidate(
             study, 1, {1: SAME}, {arm: {43: studies.path / name} for arm in (BASELINE, BEST)}
         )
-    found = lines(study, runs["one"], Recommendation(runs["two"], {BASELINE: [0.8]}, 1, ""), None)
+    found = summary_lines(
+        study, runs["one"], Recommendation(runs["two"], {BASELINE: [0.8]}, 1, ""), None
+    )
     assert found[2:] == [
-        "Not judged on test, since study did better on validation: 86.50% against 85.00%."
+        "Not evaluated on test, since study did better on validation: 86.50% against 85.00%."
     ]
 
 
 def test_the_numbers_are_those_of_the_sentences(studies: Studies) -> None:
     study = searched(studies, 0.8, 0.85)
     chosen = candidate(study, BETTER)
-    found = numbers(chosen, Recommendation(chosen, {BEST: [0.84, 0.86], BASELINE: [0.80]}, 1, ""))
+    found = summary_metrics(
+        chosen, Recommendation(chosen, {BEST: [0.84, 0.86], BASELINE: [0.80]}, 1, "")
+    )
     assert found == pytest.approx(
         {
             "confirmed/difference": 0.05,
@@ -169,4 +178,4 @@ def test_the_numbers_are_those_of_the_sentences(studies: Studies) -> None:
             "test/baseline_accuracy": 0.80,
         }
     )
-    assert numbers(None, None) == {}
+    assert summary_metrics(None, None) == {}

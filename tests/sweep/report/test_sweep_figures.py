@@ -150,7 +150,7 @@ def test_importances_are_the_same_each_time_and_sum_to_one() -> None:
     assert sum(shares) == pytest.approx(100, abs=3)  # rounded
 
 
-@pytest.mark.parametrize("count", [0, 1, figures.ENOUGH - 1])
+@pytest.mark.parametrize("count", [0, 1, figures.MIN_COMPLETE_TRIALS - 1])
 def test_importances_say_why_there_are_none(count: int) -> None:
     figure = figures.importances(study_of([TrialState.COMPLETE] * count), "val/accuracy")
     assert [text.get_text() for text in figure.texts[-1:]] == [

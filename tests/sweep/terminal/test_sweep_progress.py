@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 import pytest
 from rich.console import Console
 
-from svhn_sweep.sweep.terminal.progress import FinishedTrial, SweepProgress
+from svhn_sweep.sweep.terminal.progress import SweepProgress
+from svhn_sweep.sweep.terminal.study_progress import FinishedTrial
 from svhn_sweep.trial_status import TrialStatus
 
 WHAT = "learning_rate 1.2e-03, dropout 0.31"

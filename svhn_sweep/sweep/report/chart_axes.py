@@ -1,0 +1,199 @@
+"""Axes, scales and styles that the figures of a study share."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import (
+    FixedLocator,
+    Formatter,
+    FuncFormatter,
+    Locator,
+    LogLocator,
+    MaxNLocator,
+    ScalarFormatter,
+)
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from svhn_sweep.sweep.report.leaderboard import Row
+
+BLUE, ORANGE, _, RED = sns.color_palette("colorblind")[:4]
+GREY = "0.55"
+DPI = 150
+
+
+def new_figure(title: str, width: float, height: float) -> Figure:
+    """Create an empty figure with a title; width and height are in inches."""
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
+    figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def message_figure(title: str, text: str) -> Figure:
+    """Create a figure that explains why there is nothing to draw yet."""
+    figure = new_figure(title, 10, 2)
+    figure.text(0.5, 0.4, text, ha="center", fontsize=11)
+    return figure
+
+
+def add_legend(figure: Figure, axes: Axes) -> None:
+    """Add one legend below the figure, with each label of these axes once."""
+    lines = {
+        line.get_label(): line
+        for line in axes.get_lines()
+        if not str(line.get_label()).startswith("_")
+    }
+    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=5, frameon=False)
+
+
+def metric_formatter(metric: str) -> Formatter:
+    """Format accuracies as percent and losses as plain numbers."""
+    percent = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
+    return percent if metric.endswith("accuracy") else ScalarFormatter(useOffset=False)
+
+
+def row_values(trial_rows: Sequence[Row]) -> np.ndarray:
+    """Return the value of each row, float64 [N]; NaN where there is none."""
+    return np.array([math.nan if row.value is None else row.value for row in trial_rows])
+
+
+def value_limits(trial_rows: Sequence[Row], sign: int) -> tuple[float, float]:
+    """Limits of the y axis, from the best value to the worst complete one.
+
+    The axis ends at four times the distance of the median from the best, so that a few bad trials
+    do not hide the differences between the others.
+    """
+    values = sign * row_values(
+        [row for row in trial_rows if row.rank]
+        or [row for row in trial_rows if row.value is not None]
+    )
+    if len(values) == 0:
+        return 0.0, 1.0
+    best = values.min()
+    worst = min(values.max(), best + 4 * (np.median(values) - best))
+    margin = 0.06 * (worst - best) or 0.01 * abs(best) or 0.01
+    low, high = sorted((sign * (best - margin), sign * (worst + margin)))
+    return float(low), float(high)
+
+
+def set_value_axis(
+    axes: Axes, trial_rows: Sequence[Row], sign: int, metric: str
+) -> tuple[float, float]:
+    """Prepare the y axis for values of the metric and return its limits."""
+    limits = value_limits(trial_rows, sign)
+    axes.set(ylim=limits, ylabel=metric)
+    axes.yaxis.set_major_formatter(metric_formatter(metric))
+    axes.grid(alpha=0.3)
+    return limits
+
+
+def scatter_trials(
+    axes: Axes,
+    trial_rows: Sequence[Row],
+    xs: Sequence[float],
+    limits: tuple[float, float],
+    late: ScalarMappable | None = None,
+) -> None:
+    """Draw one mark for each trial.
+
+    Complete trials are filled, pruned ones open, failed ones crosses at the bottom. A triangle is
+    a value beyond the limits of the axis.
+    """
+    for row, x in zip(trial_rows, xs, strict=True):
+        if row.value is not None:
+            y = min(max(row.value, limits[0]), limits[1])
+            marker = "o" if y == row.value else "v" if y > row.value else "^"
+            label = row.state if y == row.value else f"{row.state}, off the axis"
+            color = late.to_rgba(np.array(row.number)) if late else BLUE
+            face, edge = (color, color) if row.rank else ("none", GREY)
+            dot = axes.plot(x, y, marker, mfc=face, mec=edge, clip_on=False, label=label)[0]
+            if row.number == 0:
+                dot.set(marker="D", markeredgecolor="black")
+                axes.axhline(y, color="black", linestyle="--", linewidth=1.2, label="baseline")
+        elif row.state not in ("running", "interrupted"):
+            axes.plot(
+                x,
+                0.04,
+                "x",
+                color=RED,
+                transform=axes.get_xaxis_transform(),
+                label="diverged or failed",
+            )
+
+
+def unit_scale(study: optuna.Study, key: str) -> tuple[dict[Any, float], dict[float, str]]:
+    """Map the values of a hyperparameter to 0..1 within its search space.
+
+    Returns:
+        The position of each value that was tried, and the label of each tick by its position.
+    """
+    trials_with_key = [trial for trial in study.get_trials(deepcopy=False) if key in trial.params]
+    searched = trials_with_key[-1].distributions[key]
+    used = [trial.params[key] for trial in trials_with_key]
+    if isinstance(searched, CategoricalDistribution):
+        last = max(len(searched.choices) - 1, 1)
+        choices = {choice: index / last for index, choice in enumerate(searched.choices)}
+        return choices, {position: str(choice) for choice, position in choices.items()}
+    assert isinstance(searched, FloatDistribution | IntDistribution)
+    low = min(searched.low, *used)
+    high = max(searched.high, *used)
+    step = searched.step or math.inf
+    norm: Normalize = (LogNorm if searched.log else Normalize)(low, high)
+    locator: Locator = MaxNLocator(5)
+    if searched.log:
+        locator = LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,))
+    elif step <= high - low <= 6 * step:
+        locator = FixedLocator(
+            [low + step * count for count in range(7) if low + step * count <= high]
+        )
+    ticks = [
+        tick for tick in locator.tick_values(low, high) if low - 1e-9 <= tick <= high + 1e-9
+    ] or [low]
+    return {value: float(norm(value)) for value in used}, {
+        float(norm(tick)): f"{tick:g}" for tick in ticks
+    }
+
+
+def curve_style(row: Row) -> dict[str, Any]:
+    """Return the arguments of `Axes.plot` for the learning curve of a trial."""
+    if row.number == 0:
+        return {
+            "color": "black",
+            "linestyle": "--",
+            "linewidth": 1.8,
+            "zorder": 4,
+            "marker": ".",
+            "label": "baseline",
+        }
+    if row.rank == 1:
+        return {
+            "color": ORANGE,
+            "linewidth": 2.4,
+            "zorder": 3,
+            "marker": ".",
+            "label": f"{row.name}, the best",
+        }
+    styles: dict[str, dict[str, Any]] = {
+        "complete": {"color": BLUE, "alpha": 0.45, "marker": ".", "label": "complete"},
+        "pruned": {
+            "color": GREY,
+            "alpha": 0.7,
+            "marker": "o",
+            "markerfacecolor": "none",
+            "label": "pruned",
+        },
+    }
+    styles |= {
+        state: {"color": BLUE, "linestyle": ":", "marker": ".", "label": state}
+        for state in ("running", "interrupted")
+    }
+    return {"linewidth": 1.0} | styles.get(
+        row.state, {"color": RED, "marker": "x", "label": "diverged or failed"}
+    )
