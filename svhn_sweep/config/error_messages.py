@@ -17,9 +17,9 @@ from svhn_sweep.errors import UserError
 
 COMMANDS = ("optuna", "ui", "sync", "predict")
 RENAMED_KEYS = {
-    "failures_in_a_row": "max_consecutive_failures",
-    "target": "target_value",
-    "warmup_epochs": "min_resource",
+    "hydra.sweeper.failures_in_a_row": "max_consecutive_failures",
+    "hydra.sweeper.target": "target_value",
+    "hydra.sweeper.pruner.warmup_epochs": "min_resource",
 }
 USER_ERRORS = (UserError, HydraException, OmegaConfBaseException)
 
@@ -66,7 +66,7 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
     names = [str(name) for name in siblings if name != "hydra"]
     similar = difflib.get_close_matches(str(error.key), names, n=1)
-    suggestion = RENAMED_KEYS.get(str(error.key)) or next(iter(similar), None)
+    suggestion = RENAMED_KEYS.get(key) or next(iter(similar), None)
     hint = f"did you mean {suggestion}?" if suggestion else f"there are {', '.join(names)}."
     return f"{key} is not a key of the config; {hint}"
 

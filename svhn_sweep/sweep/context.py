@@ -44,7 +44,7 @@ class SweepContext:
     @property
     def worker_count(self) -> int:
         """The number of workers that can train at the same time now."""
-        return len(self.scheduler.pool.slots.open())
+        return self.scheduler.pool.capacity()
 
     def run_until_done(
         self,

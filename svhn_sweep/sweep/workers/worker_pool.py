@@ -30,7 +30,7 @@ class WorkerPool:
         self.slots = WorkerSlots(cluster.slots())
         self.max_workers = math.inf if workers == "auto" else int(workers)
         self._node_faults = NodeFaults()
-        self._reported_capacity = self._capacity()
+        self._reported_capacity = self.capacity()
 
     def update_slots(self, callbacks: SweepCallbacks) -> None:
         """Takes account of nodes that joined or left the cluster.
@@ -89,14 +89,14 @@ class WorkerPool:
 
     def report_capacity(self, callbacks: SweepCallbacks) -> None:
         """Reports how many trials can be trained at the same time, if the number has changed."""
-        capacity = self._capacity()
-        if capacity == self._reported_capacity:
+        count = self.capacity()
+        if count == self._reported_capacity:
             return
-        self._reported_capacity = capacity
-        callbacks.on_workers_change(capacity)
+        self._reported_capacity = count
+        callbacks.on_workers_change(count)
         total = int(min(self.max_workers, sum(not state.is_gone for state in self.slots)))
-        text = f"{capacity} of {total} workers from now on"
-        callbacks.on_message(text if capacity else "no worker is left; waiting for one")
+        text = f"{count} of {total} workers from now on"
+        callbacks.on_message(text if count else "no worker is left; waiting for one")
 
     def stop_worker(self, state: SlotState, timeout: float = STOP_TIMEOUT_SECONDS) -> None:
         """Stops the worker of a slot and waits for its end; its trial stays in the slot."""
@@ -117,5 +117,6 @@ class WorkerPool:
         for state in self.slots:
             state.worker = None
 
-    def _capacity(self) -> int:
+    def capacity(self) -> int:
+        """Return how many trials can be trained at the same time."""
         return int(min(self.max_workers, len(self.slots.open())))
