@@ -33,8 +33,8 @@ class ModelConfig:
     """A CNN: pairs of 3x3 convolutions, a max pool after each pair, one hidden dense layer.
 
     Attributes:
-        name: Names the study, and appears in the titles of figures.
-        filters: The filters of each convolution: conv1, conv2 and so on, 2 to 10 in pairs.
+        name: The name of its file in conf/model; appears in the names of runs and in titles.
+        filters: The filters of each convolution: conv1, conv2 and so on; 2, 4, 6, 8 or 10 of them.
         batch_norm: Whether each max pool is followed by a batch normalization.
         dense_units: The units of the hidden dense layer.
         dropout: The rate after the hidden dense layer; 0 means no dropout layer.
@@ -160,7 +160,7 @@ class StanfordConfig(DataConfig):
 
 @dataclass
 class AutoConfig(DataConfig):
-    """The course file at `path` if it exists, else synthetic digits."""
+    """The HDF5 file at `path` if it exists, else synthetic digits."""
 
     path: str = MISSING
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)

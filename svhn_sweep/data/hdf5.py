@@ -1,4 +1,4 @@
-"""Reads and writes the course file's layout: X_train, y_train, X_test, y_test in one HDF5 file."""
+"""Reads and writes the HDF5 layout of the digits: X_train, y_train, X_test, y_test."""
 
 import hashlib
 from pathlib import Path

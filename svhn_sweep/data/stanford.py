@@ -1,4 +1,4 @@
-"""Builds the course file's layout from Stanford's cropped digits.
+"""Builds an HDF5 file of the package's layout from Stanford's cropped digits.
 
 Netzer et al., Reading Digits in Natural Images with Unsupervised Feature Learning, 2011:
 train_32x32.mat holds 73,257 colour crops, test_32x32.mat 26,032, extra_32x32.mat 531,131 easier

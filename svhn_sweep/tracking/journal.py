@@ -163,6 +163,9 @@ class Journal:
     def end(self, status: TrialStatus, reason: str = "") -> None:
         """Ends the run until it is resumed.
 
+        Metrics, tags and a description may still follow, for example the difference to the
+        baseline.
+
         Args:
             status: How the run ended; any but running.
             reason: Why; empty if there is nothing to explain.

@@ -11,13 +11,14 @@ from svhn_sweep.config.schema import Precision, TrainingConfig
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training import checkpoint
 from svhn_sweep.training.batches import shuffled_batches
-from svhn_sweep.training.callbacks import EpochRecorder, ResumedReduceLROnPlateau
 from svhn_sweep.training.evaluation import Evaluation, evaluate, predictor
+from svhn_sweep.training.keras_callbacks import EpochRecorder, ResumedReduceLROnPlateau
 from svhn_sweep.training.progress import Progress
 from svhn_sweep.training.result import Log, ShouldStop, TrainResult
 from svhn_sweep.trial_status import TrialStatus
 
-JIT_COMPILE: bool | Literal["auto"] = "auto"  # by XLA: Keras' own choice, which is yes on a GPU
+# By XLA. Keras chooses no: there are only CPUs, or operations are deterministic (device.py).
+JIT_COMPILE: bool | Literal["auto"] = "auto"
 # Steps in one call of TensorFlow: fewer cost more time in Python (one: 14 % of model1's); with more
 # images in one call, a wide model would take seconds to stop.
 MAX_STEPS_PER_CALL = 16

@@ -1,4 +1,4 @@
-"""Builds the Keras model of a config, which covers both baselines."""
+"""Builds the Keras model of a config: any number of pairs of convolutions."""
 
 from random import Random
 
@@ -26,9 +26,9 @@ def build_model(
 
     Convolutions come in pairs, each pair followed by a 2x2 max pool and, if `batch_norm`, a batch
     normalization; then one dense layer, dropout, and a softmax over the digits. Each convolution
-    and the dense layer has a leaky ReLU. The notebook's stands before the pool, this one after it:
-    it never falls with its input, so the maxima are the same, made of a quarter of the numbers (4
-    to 9 % of a training's time). The precision is set on each layer, never globally, because one
+    and the dense layer has a leaky ReLU. The second one of a pair stands after the pool, in the
+    notebook before it: the activation is monotonic, so the result is the same, computed from a
+    quarter of the numbers (4 to 9 % of a training's time). The precision is set on each layer, never globally, because one
     process builds many models; rescaling and softmax stay float32 (in bfloat16 probabilities round
     to 1.0).
 

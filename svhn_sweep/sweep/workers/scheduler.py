@@ -10,7 +10,6 @@ from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.study_storage import DATABASE_ERRORS
 from svhn_sweep.sweep.study.trial_run import run_info
-from svhn_sweep.sweep.workers.callbacks import SweepCallbacks
 from svhn_sweep.sweep.workers.fault_counts import MAX_EXITS_WITHOUT_PROGRESS, ExitCounts
 from svhn_sweep.sweep.workers.protocol import (
     Cluster,
@@ -24,6 +23,7 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerReady,
 )
 from svhn_sweep.sweep.workers.slots import SlotState
+from svhn_sweep.sweep.workers.sweep_callbacks import SweepCallbacks
 from svhn_sweep.sweep.workers.trial_finalizer import TrialFinalizer, recorded_end
 from svhn_sweep.sweep.workers.worker_pool import WorkerPool
 from svhn_sweep.tracking import journal

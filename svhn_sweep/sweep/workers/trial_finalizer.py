@@ -1,4 +1,7 @@
-"""Records how trials end: in the journal first, then in Optuna, then through the callbacks."""
+"""Tells Optuna and the callbacks how trials end; the driver's side of a trial's end.
+
+The worker's side, which normally writes the end to the journal first, is svhn_sweep/trial_end.py.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +11,8 @@ from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.study import PendingTrial, Study
 from svhn_sweep.sweep.study.trial_run import run_info
 from svhn_sweep.sweep.study.trial_values import finite_values
-from svhn_sweep.sweep.workers.callbacks import SweepCallbacks
 from svhn_sweep.sweep.workers.protocol import TrialEnded
+from svhn_sweep.sweep.workers.sweep_callbacks import SweepCallbacks
 from svhn_sweep.tracking.journal import JOURNAL, Journal, end_tags, finalize_if_dead
 from svhn_sweep.trial_end import CHECKPOINT
 from svhn_sweep.trial_status import TrialStatus
@@ -37,7 +40,10 @@ class TrialFinalizer:
         self.consecutive_failures = 0
 
     def finalize(self, study: Study, pending: PendingTrial, ended: TrialEnded) -> None:
-        """Records the end of a trial; an end that is in its journal already replaces `ended`.
+        """Records the end of a trial.
+
+        The worker has normally written the end to the trial's journal: that end is told to Optuna.
+        `ended` is recorded only if the worker could not.
 
         Raises:
             SweepError: Too many consecutive trials failed.

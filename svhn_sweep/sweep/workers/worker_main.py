@@ -55,6 +55,7 @@ def _handle_requests(connection: Connection, inbox: Inbox) -> None:
         return digits[key]
 
     def should_stop(epoch: int, metrics: dict[str, float]) -> bool:
+        """Sends the epoch and blocks until the driver answers."""
         connection.send(EpochDone(epoch, metrics))
         return bool(inbox.get())
 

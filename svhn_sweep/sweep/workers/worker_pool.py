@@ -5,10 +5,10 @@ import time
 from collections.abc import Iterator
 
 from svhn_sweep.errors import SweepInterruptedError
-from svhn_sweep.sweep.workers.callbacks import SweepCallbacks
 from svhn_sweep.sweep.workers.fault_counts import NodeFaults
 from svhn_sweep.sweep.workers.protocol import STOP_TIMEOUT_SECONDS, Cluster, Event
 from svhn_sweep.sweep.workers.slots import SlotState, WorkerSlots
+from svhn_sweep.sweep.workers.sweep_callbacks import SweepCallbacks
 
 
 class WorkerPool:
