@@ -34,7 +34,7 @@ class Outcome:
 
     Attributes:
         status: complete, pruned or diverged.
-        summary_metrics: The metrics of the whole run, as in MLflow; accuracies in 0..1.
+        summary_metrics: The metrics logged at the trial's end, by MLflow's keys; accuracies in 0..1.
         reason: Why it diverged; else empty.
     """
 
@@ -160,10 +160,10 @@ def _evaluate(
     result: "TrainResult",
     journal: Journal,
 ) -> dict[str, float]:
-    """Records the evaluations on validation and, if it is loaded, on test.
+    """Evaluates the test split if it is loaded; logs the artifacts of validation and test.
 
     Returns:
-        The summary metrics.
+        The summary metrics, which the caller logs.
     """
     from svhn_sweep.training import figures
     from svhn_sweep.training.evaluation import evaluate, predictor
@@ -180,7 +180,7 @@ def _evaluate(
         "val/lowest_loss": min(epoch["val/loss"] for epoch in result.history),
     }
     for evaluation, _ in evaluations:
-        _log_evaluation(journal, evaluation, _title(config, splits))
+        _log_evaluation_artifacts(journal, evaluation, _title(config, splits))
         metrics |= _split_metrics(evaluation)
     evaluation, images = evaluations[-1]
     mistakes = figures.mistakes(
@@ -192,7 +192,7 @@ def _evaluate(
     return metrics
 
 
-def _log_evaluation(journal: Journal, evaluation: "Evaluation", title: str) -> None:
+def _log_evaluation_artifacts(journal: Journal, evaluation: "Evaluation", title: str) -> None:
     from svhn_sweep.training import figures
 
     for path in evaluation.write(journal.folder):
@@ -206,9 +206,10 @@ def _log_evaluation(journal: Journal, evaluation: "Evaluation", title: str) -> N
 
 
 def _split_metrics(evaluation: "Evaluation") -> dict[str, float]:
+    """The metrics of a split by their keys in MLflow; those of each digit on test only."""
     if evaluation.split == "validation":
         return {"val/macro_f1": evaluation.macro_f1}
-    recalls = {f"test/recall_{digit}": value for digit, value in enumerate(evaluation.recall)}
+    recalls = {f"test/recall_{digit}": value for digit, value in enumerate(evaluation.recalls)}
     return {"test/accuracy": evaluation.accuracy, "test/macro_f1": evaluation.macro_f1, **recalls}
 
 

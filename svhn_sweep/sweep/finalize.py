@@ -134,7 +134,7 @@ def _report(
     if not write:
         return lines
     try:
-        numbers = summary.summary_metrics(result.candidate, recommendation)
+        numbers = summary.study_metrics(result.candidate, recommendation)
         run.report(lines, numbers, result.best_number, matrices, result.finished_count)
     except Exception as error:
         logger.exception("no report")

@@ -18,7 +18,7 @@ TAG_PREFIX = "mlflow.sharedViewState."
 CONFUSION_MATRIX = "confusion_matrix"  # MLflow's key of the image that each trial logs
 # Metrics of a whole run, by the objective: its value in the run's best epoch, and how far that is
 # from the baseline's.
-SUMMARY_METRICS = {"val/accuracy": "val/best_accuracy", "val/loss": "val/lowest_loss"}
+BEST_VALUE_METRICS = {"val/accuracy": "val/best_accuracy", "val/loss": "val/lowest_loss"}
 DELTA_METRICS = {"val/accuracy": "delta_to_baseline", "val/loss": "loss_delta_to_baseline"}
 CHART = "&compareRunsMode=CHART"
 # Without these MLflow opens its pages, and those of an experiment, in its GenAI mode.
@@ -103,7 +103,7 @@ def encode(name: str, state: str, milliseconds: int) -> str:
 
 def _state(spec: ViewSpec, runs_filter: str) -> ViewState:
     """Returns a table of the runs that match a filter, the best run first."""
-    objective = SUMMARY_METRICS[spec.metric]
+    objective = BEST_VALUE_METRICS[spec.metric]
     first = ["tags.`trial.state`", *_metrics(objective, DELTA_METRICS[spec.metric])]
     last = _metrics("val/best_accuracy", "val/best_epoch")  # the epoch of that accuracy
     columns = [
@@ -131,7 +131,7 @@ def _charts(spec: ViewSpec, runs_filter: str) -> ViewState:
     curves = [_line(metric) for metric in dict.fromkeys((spec.metric, "val/accuracy", "val/loss"))]
     lines = {
         "selectedParams": list(spec.params),
-        "selectedMetrics": [SUMMARY_METRICS[spec.metric]],
+        "selectedMetrics": [BEST_VALUE_METRICS[spec.metric]],
         "showAllRuns": False,
     }
     parallel = _chart("PARALLEL", "Hyperparameters and result", lines)

@@ -60,18 +60,18 @@ class Evaluation:
 
     @property
     def macro_f1(self) -> float:
-        """The mean of the digits' F1 scores, 0..1; a digit that is never predicted has 0."""
+        """The mean of the digits' F1 scores, 0..1; 0 for a digit without a correct prediction."""
         return float(
             f1_score(self.labels, self.predictions, labels=DIGITS, average="macro", zero_division=0)
         )
 
     @property
-    def recall(self) -> list[float]:
+    def recalls(self) -> list[float]:
         """The recall of each digit, 0..1; 0 for a digit that the split lacks."""
-        recalls = recall_score(
+        scores = recall_score(
             self.labels, self.predictions, labels=DIGITS, average=None, zero_division=0
         )
-        return [float(value) for value in recalls]
+        return [float(score) for score in scores]
 
     @property
     def confusion(self) -> NDArray[np.int64]:

@@ -77,7 +77,7 @@ def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
         cbar_ax=colour_bar,
         cbar_kws={"label": "share of the true digit", "format": PercentFormatter(1, decimals=0)},
     )
-    axes.set_yticklabels([f"{digit}  ({evaluation.recall[digit]:.0%})" for digit in DIGITS])
+    axes.set_yticklabels([f"{digit}  ({evaluation.recalls[digit]:.0%})" for digit in DIGITS])
     axes.tick_params(axis="y", rotation=0)
     axes.set_xlabel("predicted digit")
     axes.set_ylabel("true digit (recall)")

@@ -28,9 +28,9 @@ def build_model(
     normalization; then one dense layer, dropout, and a softmax over the digits. Each convolution
     and the dense layer has a leaky ReLU. The second one of a pair stands after the pool, in the
     notebook before it: the activation is monotonic, so the result is the same, computed from a
-    quarter of the numbers (4 to 9 % of a training's time). The precision is set on each layer, never globally, because one
-    process builds many models; rescaling and softmax stay float32 (in bfloat16 probabilities round
-    to 1.0).
+    quarter of the numbers (4 to 9 % of a training's time). The precision is set on each layer,
+    never globally, because one process builds many models; rescaling and softmax stay float32 (in
+    bfloat16 probabilities round to 1.0).
 
     Args:
         config: The architecture; with `dropout` 0 there is no dropout layer.

@@ -19,7 +19,7 @@ def evaluation() -> Evaluation:
 def test_metrics_equal_those_computed_by_hand(evaluation: Evaluation) -> None:
     assert evaluation.accuracy == pytest.approx(4 / 6)
     assert evaluation.loss == pytest.approx(-2 * np.log(1e-7) / 6, rel=1e-5)  # 0 counts as 1e-7
-    assert evaluation.recall == pytest.approx([2 / 3, 1, 0, 0, 0, 0, 0, 0, 0, 0])
+    assert evaluation.recalls == pytest.approx([2 / 3, 1, 0, 0, 0, 0, 0, 0, 0, 0])
     assert evaluation.macro_f1 == pytest.approx((2 / 3 + 4 / 5) / 10)  # digits 0, 1; others: 0
     assert evaluation.confusion.shape == (10, 10)
     assert evaluation.confusion[0].tolist() == [2, 1, 0, 0, 0, 0, 0, 0, 0, 0]

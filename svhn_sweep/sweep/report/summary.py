@@ -49,7 +49,7 @@ def summary_lines(
     return [sentence[0].upper() + sentence[1:] + "." for sentence in sentences if sentence]
 
 
-def summary_metrics(
+def study_metrics(
     candidate: Candidate | None, recommended: Recommendation | None
 ) -> dict[str, float]:
     """Return the confirmed difference, its interval, and mean test accuracies."""

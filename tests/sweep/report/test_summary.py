@@ -7,7 +7,7 @@ import pytest
 from studies import Studies, sweeper, train
 
 from svhn_sweep.sweep.plan.settings import ConfirmConfig
-from svhn_sweep.sweep.report.summary import summary_lines, summary_metrics
+from svhn_sweep.sweep.report.summary import study_metrics, summary_lines
 from svhn_sweep.sweep.selection.champion import BASELINE, BEST, Candidate, Recommendation
 from svhn_sweep.sweep.selection.confirmation import Verdict, compare
 from svhn_sweep.sweep.study.study import Study
@@ -166,7 +166,7 @@ def test_a_study_that_another_one_surpassed_says_why_it_is_not_evaluated(studies
 def test_the_numbers_are_those_of_the_sentences(studies: Studies) -> None:
     study = searched(studies, 0.8, 0.85)
     chosen = candidate(study, BETTER)
-    found = summary_metrics(
+    found = study_metrics(
         chosen, Recommendation(chosen, {BEST: [0.84, 0.86], BASELINE: [0.80]}, 1, "")
     )
     assert found == pytest.approx(
@@ -178,4 +178,4 @@ def test_the_numbers_are_those_of_the_sentences(studies: Studies) -> None:
             "test/baseline_accuracy": 0.80,
         }
     )
-    assert summary_metrics(None, None) == {}
+    assert study_metrics(None, None) == {}
