@@ -34,7 +34,7 @@ class Outcome:
 
     Attributes:
         status: complete, pruned or diverged.
-        summary_metrics: The metrics logged at the trial's end, by MLflow's keys; accuracies in 0..1.
+        summary_metrics: Logged at the trial's end, by MLflow's keys; accuracies in 0..1.
         reason: Why it diverged; else empty.
     """
 
