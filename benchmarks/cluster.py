@@ -151,7 +151,7 @@ def _round(folder: Path, name: str, epochs: int, known: dict[str, promises.Histo
 
 
 def _still_alive(nodes: RayNodes) -> list[str]:
-    """Workers that outlive their sweep by more than is promised."""
+    """Workers that outlive their sweep, or its driver, by more than is promised."""
     end = time.monotonic() + GONE_WITHIN
     while any(node.workers() for node in nodes.nodes) and time.monotonic() < end:
         time.sleep(0.1)
@@ -200,14 +200,7 @@ def _driver_dies(nodes: RayNodes, sweep: Sweep) -> list[str]:
     assert sweep.process is not None
     sweep.process.kill()
     sweep.process.wait()
-    killed = time.monotonic()
-    nodes_with_workers = nodes.nodes
-    while (
-        any(node.workers() for node in nodes_with_workers)
-        and time.monotonic() - killed < GONE_WITHIN
-    ):
-        time.sleep(0.1)
-    found = [f"left: {node.name}" for node in nodes_with_workers if node.workers()]
+    found = _still_alive(nodes)
     sweep.start()
     return found
 

@@ -31,6 +31,9 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
+
+from gpu_page import PRECISIONS, WAYS
 
 from svhn_sweep import machine
 from svhn_sweep.sweep.workers.local import worker_environment
@@ -38,9 +41,7 @@ from svhn_sweep.sweep.workers.local import worker_environment
 HERE = Path(__file__).parent
 GPU_FACTS = "name,driver_version,memory.total,compute_cap"
 SAMPLED = "utilization.gpu,memory.used"
-Found = dict[str, object]
-PRECISIONS = ("float32", "mixed_bfloat16")
-OPERATIONS = ("deterministic", "any", "xla")
+Found = dict[str, Any]
 COUNTS = (1, 2, 4, 8)
 SECONDS_AT_MOST = 120  # of one training
 SECONDS_AT_LEAST = 60  # of a part: XLA compiles for 30 to 40 s
@@ -103,7 +104,7 @@ def alone(bench: Bench, model: str) -> Found:
         "model.fit": _Training(bench, [*plain, "--epochs", str(min(6, bench.epochs))]).result()
     }
     for precision in PRECISIONS:
-        for kind in OPERATIONS:
+        for kind in WAYS:
             training = _Training(bench, _training(bench, model, precision, "--operations", kind))
             found[f"{precision} {kind}"] = training.result()
     return found
@@ -124,7 +125,7 @@ def equal(bench: Bench) -> Found:
     kinds = {
         f"{precision} {kind}": (precision, "--operations", kind)
         for precision in PRECISIONS
-        for kind in OPERATIONS
+        for kind in WAYS
     }
     epochs = str(min(3, bench.epochs))
     running = {
@@ -202,9 +203,7 @@ def _together(bench: Bench, model: str, count: int) -> Found:
         training.wait_until_ready()
     with _samples() as samples, ThreadPool(count) as threads:
         results = threads.map(_Training.result, trainings)
-    rates = [
-        float(str(one["epochs"])) / float(str(one["seconds"])) for one in results if "epochs" in one
-    ]
+    rates = [one["epochs"] / one["seconds"] for one in results if "epochs" in one]
     return {"epochs_per_second": sum(rates), "each": rates, "nvidia_smi": samples, "runs": results}
 
 
@@ -272,7 +271,7 @@ print(json.dumps(runs))
 """
 
 
-def _tracked(bench: Bench, folder: Path) -> object:
+def _tracked(bench: Bench, folder: Path) -> Any:
     """What MLflow has of a sweep: of each run how many epochs its curve has, and its confusion
     matrices.
     """
@@ -353,7 +352,7 @@ def main() -> None:
         deadline=time.monotonic() + options.limit,
         sweep=(*small, *sizes, *(() if options.short else ("training.epochs=5",))),
     )
-    results: dict[str, object] = {}
+    results: Found = {}
     for name in options.parts:
         if bench.left < SECONDS_AT_LEAST:
             results[name] = {"failed": "no time left"}

@@ -1,10 +1,12 @@
 """The section of docs/speed.md about the GPU that gpu.py measured."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from statistics import median
 from typing import Any
+
+from speed_results import table
 
 RESULTS = Path(__file__).parent / "gpu.json"
 WAYS = {
@@ -65,7 +67,7 @@ def _alone(part: Part) -> str:
                     accuracy,
                 ]
             )
-    return _table(
+    return table(
         [
             "",
             "first epoch, with tracing or compiling",
@@ -96,9 +98,4 @@ def _at_once(part: Part) -> str:
         "GPU busy (nvidia-smi)",
         "GPU memory",
     ]
-    return f"bfloat16, operations: {part['operations']}.\n\n" + _table(header, rows)
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"bfloat16, operations: {part['operations']}.\n\n" + table(header, rows)

@@ -22,18 +22,11 @@ import time
 import keras
 import steps
 import tensorflow as tf
+from gpu_page import WAYS
 from speed_results import MODELS
 
-from svhn_sweep import data
 from svhn_sweep.training import fit
-from svhn_sweep.training.device import current_device, use_deterministic_operations, use_threads
-from svhn_sweep.training.model import build_model
-
-OPERATIONS = (
-    "deterministic",
-    "any",
-    "xla",
-)  # as the program takes them, any that TensorFlow has, compiled by XLA
+from svhn_sweep.training.device import current_device, use_deterministic_operations
 
 
 def digest(model: keras.Model) -> str:
@@ -52,16 +45,8 @@ def peak_memory() -> int | None:
 
 
 def train(options: argparse.Namespace) -> dict[str, object]:
-    config = steps.composed(
-        options.model, options.file, options.precision, options.epochs, *options.overrides
-    )
-    use_threads(config.training.threads)
-    parts = data.split_validation(
-        data.load(config.data, test=False), config.training.validation_split
-    )
-    model = build_model(
-        config.model, config.training.augmentation, config.training.precision, config.seed
-    )
+    config = steps.composed(options.model, options.file, options.precision, options.epochs)
+    parts, model = steps.prepared(config)
     ends = [time.perf_counter()]
 
     def log(epoch: int, metrics: dict[str, float]) -> None:
@@ -96,13 +81,10 @@ def main() -> None:
     parser.add_argument("file")
     parser.add_argument("--model", choices=MODELS, default="model2")
     parser.add_argument("--precision", default="float32")
-    parser.add_argument(
-        "--operations", choices=OPERATIONS, default="deterministic", help="on a GPU"
-    )
+    parser.add_argument("--operations", choices=WAYS, default="deterministic", help="on a GPU")
     parser.add_argument("--epochs", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=8.0)
     parser.add_argument("--wait", action="store_true")
-    parser.add_argument("--overrides", nargs="*", default=[], help="of the config")
     options = parser.parse_args()
     fit.JIT_COMPILE = options.operations == "xla"
     if options.operations == "deterministic":

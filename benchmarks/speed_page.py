@@ -8,7 +8,16 @@ from statistics import mean, median
 import gpu_page
 from scipy import stats
 from speed_figure import figure
-from speed_results import MODELS, Found, Results, per_hour, plain_found, precision_of, values_of
+from speed_results import (
+    MODELS,
+    Found,
+    Results,
+    per_hour,
+    plain_found,
+    precision_of,
+    table,
+    values_of,
+)
 
 SETTINGS = {
     "plain": "`model.fit` with its defaults, all cores",
@@ -100,10 +109,10 @@ def _steps(results: Results) -> str:
         [
             "### Steps",
             "Training images per CPU second; validation is part of the time.",
-            _table(["", *MODELS], rows),
+            table(["", *MODELS], rows),
             "Where the time of the operations goes in "
             f"{precision.removeprefix('mixed_')}, in one epoch:",
-            _table(["", *MODELS], profile),
+            table(["", *MODELS], profile),
         ]
     )
 
@@ -144,7 +153,7 @@ def _trials(results: Results) -> str:
         " are seeded, each with another number; the script's are not."
     )
     return "\n\n".join(
-        ["### Full-length trials", note, _table(["", "plain script", "svhn_sweep", ""], rows)]
+        ["### Full-length trials", note, table(["", "plain script", "svhn_sweep", ""], rows)]
     )
 
 
@@ -180,7 +189,7 @@ def _sweeps(results: Results) -> str:
         [
             "### Sweeps",
             note,
-            _table(["", "plain script", "svhn_sweep", ""], rows),
+            table(["", "plain script", "svhn_sweep", ""], rows),
             _time_of(results),
         ]
     )
@@ -209,7 +218,7 @@ def _time_of(results: Results) -> str:
         "checkpoints, figures, files. The driver"
         " talks to Optuna and MLflow beside them."
     )
-    return f"{note}\n\n{_table(['', *shown], rows)}"
+    return f"{note}\n\n{table(['', *shown], rows)}"
 
 
 def _sweep(model: str, ours: Results, plain: Results | None) -> list[list[str]]:
@@ -279,9 +288,9 @@ def _overhead(results: Results) -> str:
     return "\n\n".join(
         [
             "### What is not training",
-            _table(["command", "takes"], commands),
+            table(["command", "takes"], commands),
             note,
-            _table(["", *MODELS], rows),
+            table(["", *MODELS], rows),
         ]
     )
 
@@ -304,7 +313,7 @@ def _memory(results: Results) -> str:
         "The workers of a sweep of model2, one thread each, at their most. Four "
         f"hold {ratio:.1f} times what one holds."
     )
-    return "\n\n".join(["### Memory", note, _table(["", "one worker", "four workers"], rows)])
+    return "\n\n".join(["### Memory", note, table(["", "one worker", "four workers"], rows)])
 
 
 def _both(plain: Sequence[Results], ours: Sequence[Results], key: str, form: str) -> list[str]:
@@ -321,8 +330,3 @@ def _spread(values: Sequence[float], form: str) -> str:
 
 def _range(values: Sequence[float], form: str) -> str:
     return f"{form.format(min(values))}..{form.format(max(values))}"
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -37,6 +37,12 @@ def plain_found(part: Results) -> Found:
     return found
 
 
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
 def values_of(runs: Sequence[Results], key: str) -> list[float]:
     return [value for run in runs for value in run[key]]
 

@@ -52,6 +52,17 @@ def composed(model: str, path: str, precision: str, epochs: int, *overrides: str
         return compose_config([*chosen, f"training.epochs={epochs}", *overrides])
 
 
+def prepared(config: Config) -> tuple[data.FitData, keras.Model]:
+    """Its digits and its untrained model, in a process with its threads."""
+    use_threads(config.training.threads)
+    splits = data.load(config.data, test=False)
+    training = config.training
+    return (
+        data.split_validation(splits, training.validation_split),
+        build_model(config.model, training.augmentation, training.precision, config.seed),
+    )
+
+
 def flop(model: keras.Model) -> tuple[float, float]:
     """Floating-point operations per image of convolutions and dense layers: forward alone, and
     with all gradients.
@@ -84,15 +95,10 @@ def matrix_products(dtype: str, size: int = 2048) -> float:
 def ours(config: Config, profile: Path | None = None) -> dict[str, object]:
     """Train as the program does, on one process's threads."""
     assert config.training.threads
-    use_threads(config.training.threads)
+    use_threads(config.training.threads)  # before the products, which are to use them too
     dtype = "bfloat16" if config.training.precision == "mixed_bfloat16" else "float32"
     rate = matrix_products(dtype)
-    parts = data.split_validation(
-        data.load(config.data, test=False), config.training.validation_split
-    )
-    model = build_model(
-        config.model, config.training.augmentation, config.training.precision, config.seed
-    )
+    parts, model = prepared(config)
     ends = [(time.perf_counter(), time.process_time())]
 
     def log(epoch: int, metrics: dict[str, float]) -> None:

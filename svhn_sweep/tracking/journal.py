@@ -239,6 +239,8 @@ def finalize_if_dead(folder: Path) -> bool:
     Returns:
         Whether the run has started and no process writes it any more.
     """
+    if not (folder / JOURNAL).exists():  # a journal that is opened is created
+        return False
     try:
         with Journal(folder, timeout=0) as journal:
             if not journal.started:

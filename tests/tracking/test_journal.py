@@ -92,6 +92,11 @@ def test_a_writer_waits_until_another_one_closes_the_journal(tmp_path: Path) -> 
     assert kinds(tmp_path) == ["start", "tags", "artifact"]
 
 
+def test_finalize_if_dead_leaves_a_folder_without_a_journal_alone(tmp_path: Path) -> None:
+    assert not finalize_if_dead(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_finalize_if_dead_does_not_wait_for_a_running_process(journal: Journal) -> None:
     start = time.monotonic()
     assert not finalize_if_dead(journal.folder)

@@ -30,21 +30,21 @@ DPI = 150
 
 
 def new_figure(title: str, width: float, height: float) -> Figure:
-    """Create an empty figure with a title; width and height are in inches."""
+    """Creates an empty figure with a title; width and height are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
     figure.suptitle(title, fontsize=12)
     return figure
 
 
 def message_figure(title: str, text: str) -> Figure:
-    """Create a figure that explains why there is nothing to draw yet."""
+    """Creates a figure that explains why there is nothing to draw yet."""
     figure = new_figure(title, 10, 2)
     figure.text(0.5, 0.4, text, ha="center", fontsize=11)
     return figure
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:
-    """Add one legend below the figure, with each label of these axes once."""
+    """Adds one legend below the figure, with each label of these axes once."""
     lines = {
         line.get_label(): line
         for line in axes.get_lines()
@@ -54,13 +54,13 @@ def add_legend(figure: Figure, axes: Axes) -> None:
 
 
 def metric_formatter(metric: str) -> Formatter:
-    """Format accuracies as percent and losses as plain numbers."""
+    """Formats accuracies as percent and losses as plain numbers."""
     percent = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
     return percent if metric.endswith("accuracy") else ScalarFormatter(useOffset=False)
 
 
 def row_values(trial_rows: Sequence[Row]) -> np.ndarray:
-    """Return the value of each row, float64 [N]; NaN where there is none."""
+    """Returns the value of each row, float64 [N]; NaN where there is none."""
     return np.array([math.nan if row.value is None else row.value for row in trial_rows])
 
 
@@ -86,7 +86,7 @@ def value_limits(trial_rows: Sequence[Row], sign: int) -> tuple[float, float]:
 def set_value_axis(
     axes: Axes, trial_rows: Sequence[Row], sign: int, metric: str
 ) -> tuple[float, float]:
-    """Prepare the y axis for values of the metric and return its limits."""
+    """Prepares the y axis for values of the metric and returns its limits."""
     limits = value_limits(trial_rows, sign)
     axes.set(ylim=limits, ylabel=metric)
     axes.yaxis.set_major_formatter(metric_formatter(metric))
@@ -101,7 +101,7 @@ def scatter_trials(
     limits: tuple[float, float],
     late: ScalarMappable | None = None,
 ) -> None:
-    """Draw one mark for each trial.
+    """Draws one mark for each trial.
 
     Complete trials are filled, pruned ones open, failed ones crosses at the bottom. A triangle is
     a value beyond the limits of the axis.
@@ -129,7 +129,7 @@ def scatter_trials(
 
 
 def unit_scale(study: optuna.Study, key: str) -> tuple[dict[Any, float], dict[float, str]]:
-    """Map the values of a hyperparameter to 0..1 within its search space.
+    """Maps the values of a hyperparameter to 0..1 within its search space.
 
     Returns:
         The position of each value that was tried, and the label of each tick by its position.
@@ -162,7 +162,7 @@ def unit_scale(study: optuna.Study, key: str) -> tuple[dict[Any, float], dict[fl
 
 
 def curve_style(row: Row) -> dict[str, Any]:
-    """Return the arguments of `Axes.plot` for the learning curve of a trial."""
+    """Returns the arguments of `Axes.plot` for the learning curve of a trial."""
     if row.number == 0:
         return {
             "color": "black",

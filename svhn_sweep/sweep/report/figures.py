@@ -43,7 +43,7 @@ MIN_COMPLETE_TRIALS = 8  # the importances of fewer are noise
 def save_all(
     study: optuna.Study, metric: str, confusions: ConfusionMatrices | None, folder: Path
 ) -> list[Path]:
-    """Write each figure to the folder, named as its function, at any stage of the study."""
+    """Writes each figure to the folder, named as its function, at any stage of the study."""
     folder.mkdir(parents=True, exist_ok=True)
     draws = (history, importances, parallel_coordinates, slices, learning_curves)
     figures = {draw.__name__: draw(study, metric) for draw in draws}

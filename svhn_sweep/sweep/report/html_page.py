@@ -47,7 +47,7 @@ def page(
     images: Sequence[Path],
     command: str,
 ) -> str:
-    """Render the report of a study.
+    """Renders the report of a study.
 
     Args:
         title: the heading; plain text, as all other arguments.

@@ -50,7 +50,7 @@ class Row:
 
 
 def rows(study: optuna.Study) -> list[Row]:
-    """Return a row for each started trial, best first.
+    """Returns a row for each started trial, best first.
 
     Complete trials come first, then pruned ones, each by value; then diverged and failed ones; then
     those that still run. Ties are ordered by number.
@@ -85,14 +85,14 @@ def _sort_key(row: Row, sign: int) -> tuple[int, bool, float, int]:
 
 
 def keys_of(rows: Iterable[Row]) -> list[str]:
-    """Return each key that some trial has a value for, in the baseline's order."""
+    """Returns each key that some trial has a value for, in the baseline's order."""
     return list(
         dict.fromkeys(key for row in sorted(rows, key=lambda row: row.number) for key in row.params)
     )
 
 
 def table(rows: Sequence[Row], metric: str) -> list[list[str]]:
-    """Return the leaderboard as text: a header, then the cells of each row."""
+    """Returns the leaderboard as text: a header, then the cells of each row."""
     fixed = [
         "rank",
         "trial",
@@ -125,7 +125,7 @@ def table(rows: Sequence[Row], metric: str) -> list[list[str]]:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Return the leaderboard as CSV with all digits, and a column for each dotted key."""
+    """Returns the leaderboard as CSV with all digits, and a column for each dotted key."""
     columns = [field.name for field in fields(Row) if field.name != "params"]
     text = io.StringIO()
     writer = csv.DictWriter(
@@ -137,7 +137,7 @@ def to_csv(rows: Sequence[Row]) -> str:
 
 
 def to_markdown(rows: Sequence[Row], metric: str, limit: int | None = None) -> str:
-    """Return the leaderboard as a Markdown table for GitHub and MLflow.
+    """Returns the leaderboard as a Markdown table for GitHub and MLflow.
 
     Args:
         rows: best first.

@@ -37,7 +37,7 @@ class StudyRun:
     def __init__(
         self, study: Study, explored: Sequence[str], sweep_command: str, config_dirs: Sequence[str]
     ) -> None:
-        """Open the run's journal, and start or resume the run.
+        """Opens the run's journal, and starts or resumes the run.
 
         Args:
             study: the search.
@@ -77,7 +77,7 @@ class StudyRun:
         )
 
     def update(self) -> list[leaderboard.Row]:
-        """Write the leaderboard, the description and each trial's difference to the baseline.
+        """Writes the leaderboard, the description and each trial's difference to the baseline.
 
         Called after each trial's end. Returns the rows of the leaderboard.
         """
@@ -120,7 +120,7 @@ class StudyRun:
         confusions: ConfusionMatrices | None,
         step: int,
     ) -> None:
-        """Write leaderboard, figures and report of the results so far.
+        """Writes leaderboard, figures and report of the results so far.
 
         Args:
             lines: the summary in sentences.
@@ -165,7 +165,7 @@ class StudyRun:
         )
 
     def end(self, status: TrialStatus, reason: str = "") -> None:
-        """End the study's run; the next start of the sweep resumes it."""
+        """Ends the study's run; the next start of the sweep resumes it."""
         self.ended = True
         self.journal.end(status, reason)
 
@@ -209,7 +209,7 @@ class StudyRun:
 
 
 def _compare(trial: Journal, row: leaderboard.Row, metric: str) -> None:
-    """Log a trial's difference to the baseline, and begin its description with it."""
+    """Logs a trial's difference to the baseline, and begins its description with it."""
     assert row.delta is not None
     trial.log_metrics({saved_views.DELTA_METRICS[metric]: round(row.delta, DECIMALS)})
     difference = f"**{format_difference(row.delta, metric)}** of {metric} against the baseline."

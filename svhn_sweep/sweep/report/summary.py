@@ -29,7 +29,7 @@ def summary_lines(
     recommended: Recommendation | None,
     confusions: ConfusionMatrices | None,
 ) -> list[str]:
-    """Return sentences for the report and the description in MLflow, most important first.
+    """Returns sentences for the report and the description in MLflow, most important first.
 
     Args:
         study: the search.
@@ -52,7 +52,7 @@ def summary_lines(
 def study_metrics(
     candidate: Candidate | None, recommended: Recommendation | None
 ) -> dict[str, float]:
-    """Return the confirmed difference, its interval, and mean test accuracies."""
+    """Returns the confirmed difference, its interval, and mean test accuracies."""
     metrics: dict[str, float] = {}
     if candidate is not None and (verdict := candidate.verdict) is not None:
         metrics |= {
@@ -67,7 +67,7 @@ def study_metrics(
 
 
 def print_table(studies: Sequence[Study], candidates: Sequence[Candidate | None]) -> None:
-    """Print the studies side by side."""
+    """Prints the studies side by side."""
     metric = studies[0].settings.metric
     table = Table(
         "study", "baseline", "best", "", "confirmed", "verdict", title=metric, title_justify="left"
@@ -93,7 +93,7 @@ def print_table(studies: Sequence[Study], candidates: Sequence[Candidate | None]
 
 
 def print_lines(studies: Sequence[Study], lines: Sequence[Sequence[str]]) -> None:
-    """Print the `summary_lines` of each study, and where its report is."""
+    """Prints the `summary_lines` of each study, and where its report is."""
     for study, sentences in zip(studies, lines, strict=True):
         for line in sentences:
             console.print(f"{study.plan.name}: {line}")

@@ -233,7 +233,5 @@ class Study:
         # Optuna resumes no trial (optuna#3351) and gives out a running one by no other id (#2987).
         interrupted = deque(Trial(self.optuna_study, trial._trial_id) for trial in running)
         for trial in running:
-            trial_dir = self.plan.trial_dir(trial.number)
-            if (trial_dir / journal.JOURNAL).exists():
-                journal.finalize_if_dead(trial_dir)
+            journal.finalize_if_dead(self.plan.trial_dir(trial.number))
         return interrupted

@@ -21,7 +21,7 @@ DRY_RUN_TRIALS = 3
 
 
 def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster) -> None:
-    """Print the studies, their search spaces, the workers, sampler and pruner."""
+    """Prints the studies, their search spaces, the workers, sampler and pruner."""
     run_header.print_synthetic_warning(plans[0].config, experiment_name(plans[0].config))
     for plan in plans:
         points = grid_size(plan.space)
@@ -48,7 +48,7 @@ def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster)
 def print_dry_run(
     plans: Sequence[Plan], settings: SweeperConfig, threads: int, config_dirs: Sequence[str]
 ) -> None:
-    """Print a few trials of each study as commands."""
+    """Prints a few trials of each study as commands."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for plan in plans:
         console.print(f"\nThree trials that {plan.name} may train; none was started:")
@@ -63,7 +63,7 @@ def print_dry_run(
 
 
 def print_confirmation(study: Study, confirming: Study | None, workers: int) -> None:
-    """Print whether the best config of a study is confirmed, and how long it takes."""
+    """Prints whether the best config of a study is confirmed, and how long it takes."""
     if confirming is None:
         reason = (
             "its baseline is not complete"

@@ -49,7 +49,7 @@ class SweepProgress:
         workers: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Draw nothing yet.
+        """Draws nothing yet.
 
         Args:
             console: to print on.
@@ -90,7 +90,7 @@ class SweepProgress:
         *,
         is_search: bool = True,
     ) -> None:
-        """Announce a study.
+        """Announces a study.
 
         Args:
             name: of the study.
@@ -154,14 +154,14 @@ class SweepProgress:
         self.workers = workers
 
     def on_message(self, text: str) -> None:
-        """Print a line that stays, above the rows that move."""
+        """Prints a line that stays, above the rows that move."""
         self._print([text])
 
     def _standing(
         self, study: StudyProgress, number: int, trial: RunningTrial, value: float, complete: bool
     ) -> str:
         """How good a value is: "best of 3 (+0.42 points)", one of the two, or nothing."""
-        has_lead = complete and trial.description != "baseline"
+        has_lead = complete and not trial.is_baseline
         lead = self._lead(study, value) if has_lead else ""
         is_best = (
             study.is_search and len(study.finished) > 1 and self._best_of(study.results()) == number
@@ -172,7 +172,7 @@ class SweepProgress:
     def _print(
         self, columns: Sequence[str], description: str = "", duration: str = "", style: str = ""
     ) -> None:
-        """Print one line, its second column in `style`.
+        """Prints one line, its second column in `style`.
 
         In a terminal that is too narrow the description is cut first, then the duration.
         """

@@ -42,6 +42,11 @@ class RunningTrial:
     epoch: int
     values: dict[int, float] = field(default_factory=dict)
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether it is the study's baseline."""
+        return self.description == "baseline"
+
 
 @dataclass
 class StudyProgress:
@@ -64,7 +69,7 @@ class StudyProgress:
     trials_done: float = 0.0
 
     def results(self, *, baseline_only: bool = False) -> dict[int, float]:
-        """Return the values of complete trials by number; pruned trials have no result."""
+        """Returns the values of complete trials by number; pruned trials have no result."""
         return {
             trial.number: trial.value
             for trial in self.finished
@@ -74,17 +79,16 @@ class StudyProgress:
         }
 
     def finish(self, number: int, status: TrialStatus, value: float | None, seconds: float) -> None:
-        """Move a running trial to the finished ones; an interrupted one is only removed."""
+        """Moves a running trial to the finished ones; an interrupted one is only removed."""
         trial = self.running.pop(number)
         if status == TrialStatus.interrupted:
             return
-        is_baseline = trial.description == "baseline"
-        self.finished.append(FinishedTrial(number, status, value, is_baseline))
+        self.finished.append(FinishedTrial(number, status, value, trial.is_baseline))
         self.seconds += seconds
         self.trials_done += 1 - trial.resumed_after / trial.epochs
 
     def format_counts(self) -> str:
-        """Return for example "3/24  2 complete, 1 pruned, 0 failed"."""
+        """Returns for example "3/24  2 complete, 1 pruned, 0 failed"."""
         statuses = [trial.status for trial in self.finished]
         complete = statuses.count(TrialStatus.complete)
         pruned = statuses.count(TrialStatus.pruned)
@@ -95,7 +99,7 @@ class StudyProgress:
         )
 
     def format_time_left(self, workers: int) -> str:
-        """Return the time left if trials go on taking their mean.
+        """Returns the time left if trials go on taking their mean.
 
         Empty before the first trial ended, after the last one, and without a worker.
         """
@@ -108,7 +112,7 @@ class StudyProgress:
 
 
 def format_duration(seconds: float) -> str:
-    """Return for example 45 s, 2 min 10 s, 12 min, 1 h 40 min."""
+    """Returns for example 45 s, 2 min 10 s, 12 min, 1 h 40 min."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         parts = [(minutes // 60, "h"), (minutes % 60, "min")]

@@ -17,6 +17,7 @@ from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError, SweepError
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
+from svhn_sweep.sweep.workers.limited_worker import LimitedWorker
 from svhn_sweep.sweep.workers.protocol import (
     CPU,
     STOP_TIMEOUT_SECONDS,
@@ -36,7 +37,7 @@ MAX_WORKERS_PER_GPU = 4
 MAX_EVALUATIONS = 3  # attempts if the worker dies
 
 
-class LocalWorker:
+class LocalWorker(LimitedWorker):
     """A process of this machine; see `Worker`.
 
     It accepts a trial at once, and begins it when TensorFlow is imported.
@@ -56,9 +57,7 @@ class LocalWorker:
             log: The file to which its stderr outside of trials is appended.
             max_trials: The most trials that it trains.
         """
-        self.max_trials = max_trials
-        self.trials = 0
-        self.threads = 0
+        super().__init__(max_trials)
         visible_devices = "-1" if device == CPU else device
         driver_end, worker_end = socket.socketpair()
         with driver_end, worker_end, log.open("ab") as stderr:
@@ -73,17 +72,9 @@ class LocalWorker:
             )
             self.connection: Connection[object, object] = Connection(os.dup(driver_end.fileno()))
 
-    def can_train(self, threads: int) -> bool:
-        """Returns false after `max_trials`, since TensorFlow keeps memory from trial to trial.
-
-        TensorFlow cannot change its number of threads either.
-        """
-        return self.trials < self.max_trials and self.threads in (0, threads)
-
     def train(self, request: TrainRequest, threads: int) -> None:
         """Sends the trial to the process, which may still be starting."""
-        self.trials += 1
-        self.threads = threads
+        self.count_trial(threads)
         self._send(request)
 
     def answer(self, *, stop: bool) -> None:

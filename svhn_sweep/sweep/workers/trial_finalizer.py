@@ -13,7 +13,7 @@ from svhn_sweep.sweep.study.trial_run import run_info
 from svhn_sweep.sweep.study.trial_values import finite_values
 from svhn_sweep.sweep.workers.protocol import TrialEnded
 from svhn_sweep.sweep.workers.sweep_callbacks import SweepCallbacks
-from svhn_sweep.tracking.journal import JOURNAL, Journal, end_tags, finalize_if_dead
+from svhn_sweep.tracking.journal import Journal, end_tags, finalize_if_dead
 from svhn_sweep.trial_end import CHECKPOINT
 from svhn_sweep.trial_status import TrialStatus
 
@@ -67,9 +67,8 @@ class TrialFinalizer:
 
     def interrupt(self, study: Study, pending: PendingTrial, reason: str) -> None:
         """Puts a trial, whose folder no worker uses, back among those to be trained."""
-        folder = study.plan.trial_dir(pending.number)
-        if (folder / JOURNAL).exists():
-            finalize_if_dead(folder)  # MLflow must not show it as running while it waits
+        # MLflow must not show it as running while it waits.
+        finalize_if_dead(study.plan.trial_dir(pending.number))
         study.interrupt(pending.number)
         self.callbacks.on_trial_end(
             study.plan.name, pending.number, TrialStatus.interrupted, None, reason

@@ -118,5 +118,5 @@ class WorkerPool:
             state.worker = None
 
     def capacity(self) -> int:
-        """Return how many trials can be trained at the same time."""
+        """Returns how many trials can be trained at the same time."""
         return int(min(self.max_workers, len(self.slots.open())))

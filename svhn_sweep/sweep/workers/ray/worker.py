@@ -9,6 +9,7 @@ from typing import cast
 import ray
 
 from svhn_sweep.errors import SweepInterruptedError, Terminated
+from svhn_sweep.sweep.workers.limited_worker import LimitedWorker
 from svhn_sweep.sweep.workers.protocol import (
     EpochDone,
     Event,
@@ -23,7 +24,7 @@ from svhn_sweep.sweep.workers.ray.folder_copy import TrialFolder
 from svhn_sweep.tracking import tracking_uri
 
 
-class RayWorker:
+class RayWorker(LimitedWorker):
     """An actor; see `Worker`. Each of its replies updates the trial's folder.
 
     Attributes:
@@ -48,28 +49,18 @@ class RayWorker:
             max_trials: The most trials that it trains.
             on_exit: Is called when the actor has ended; its node may be lost, too.
         """
+        super().__init__(max_trials)
         self.actor = actor
         self.node = node
         self.digits = digits
-        self.max_trials = max_trials
         self.on_exit = on_exit
-        self.trials = 0
-        self.threads = 0
         self.is_ready = False
         self.next_reply: ray.ObjectRef | None = actor.ready.remote()
         self._folder: TrialFolder | None = None
 
-    def can_train(self, threads: int) -> bool:
-        """Returns false after `max_trials`, since TensorFlow keeps memory from trial to trial.
-
-        TensorFlow cannot change its number of threads either.
-        """
-        return self.trials < self.max_trials and self.threads in (0, threads)
-
     def train(self, request: TrainRequest, threads: int) -> None:
         """Opens the trial's folder and sends the trial to the actor with what it needs."""
-        self.trials += 1
-        self.threads = threads
+        self.count_trial(threads)
         with _interrupted_by_disk():
             self._folder = TrialFolder(request.folder, request.run_info)
             state = self._folder.state()
