@@ -129,7 +129,7 @@ DRIVER = {
     "optuna.study.study:create_study": 1,
     "optuna.study.study:Study.set_user_attr": 2,
     "optuna.study.study:Study.enqueue_trial": 1,
-    "svhn_sweep.sweep.report.study_run:StudyRun.__init__": 1,
+    "svhn_sweep.sweep.report.study_run:StudyRun.start": 1,
     "svhn_sweep.tracking.journal:Journal.start": 1,
     "optuna.study.study:Study.ask": 4,
     "optuna.trial._trial:Trial.suggest_float": 8,
@@ -147,7 +147,7 @@ DRIVER = {
     "svhn_sweep.sweep.report.study_run:StudyRun.update": 4,
     "mlflow.tracking.client:MlflowClient.log_artifact": 10,
     "mlflow.tracking.client:MlflowClient.set_terminated": 3,
-    "svhn_sweep.sweep.report.study_run:StudyRun.report": 1,
+    "svhn_sweep.sweep.report.study_run:StudyRun.write_report": 1,
     "svhn_sweep.sweep.selection.confirmation:plan_confirmation": 1,
     "mlflow.tracking.client:MlflowClient.create_logged_model": 1,
     "mlflow.tracking.client:MlflowClient.finalize_logged_model": 1,
@@ -197,7 +197,7 @@ SHORT = [
     ),
     Kill("worker", "worker", "after", "numpy:savez", 5),
     Kill("all", "driver", "before", "optuna.study.study:Study.tell", 2),
-    Kill("driver", "driver", "before", "svhn_sweep.sweep.report.study_run:StudyRun.report"),
+    Kill("driver", "driver", "before", "svhn_sweep.sweep.report.study_run:StudyRun.write_report"),
 ]
 SCENES = {  # what random kills rarely meet
     "the baseline is late": [

@@ -90,11 +90,6 @@ def watch_trials(uploader: BackgroundUploader, studies: Sequence[Study]) -> None
 
 def _finished_trials(study: Study) -> list[FinishedTrial]:
     return [
-        FinishedTrial(
-            trial.number,
-            TrialStatus(trial.user_attrs["state"]),
-            trial.value,
-            study.plan.is_baseline(trial.number),
-        )
+        FinishedTrial(trial.number, TrialStatus(trial.user_attrs["state"]), trial.value)
         for trial in study.finished()
     ]

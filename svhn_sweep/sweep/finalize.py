@@ -135,7 +135,7 @@ def _report(
         return lines
     try:
         numbers = summary.study_metrics(result.candidate, recommendation)
-        run.report(lines, numbers, result.best_number, matrices, result.finished_count)
+        run.write_report(lines, numbers, result.best_number, matrices, result.finished_count)
     except Exception as error:
         logger.exception("no report")
         console.print(f"{run.study.plan.name}: no report: {tracking_uri.reason(error)}")

@@ -210,7 +210,7 @@ def _study_runs(
     try:
         with study_storage.interrupted_by_database():
             for study in studies:
-                study_runs.append(StudyRun(study, explored, command, config_dirs))
+                study_runs.append(StudyRun.start(study, explored, command, config_dirs))
                 study_runs[-1].update()
             yield study_runs
     except BaseException as error:

@@ -1,1 +1,1 @@
-"""What a sweep leaves behind: leaderboard, figures, HTML page, the study's MLflow run."""
+"""Writes a study's leaderboard, figures, HTML report and MLflow run."""

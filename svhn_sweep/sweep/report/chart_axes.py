@@ -1,7 +1,8 @@
-"""Axes, scales and styles that the figures of a study share."""
+"""Provides the axes, scales and styles that the figures of a study share."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,19 @@ GREY = "0.55"
 DPI = 150
 
 
+@dataclass(frozen=True)
+class UnitScale:
+    """Maps the values of a hyperparameter to 0..1 within its search space.
+
+    Attributes:
+        positions: The position in 0..1 of each value that was tried or can be chosen.
+        ticks: The label of each tick, by position.
+    """
+
+    positions: Mapping[object, float]
+    ticks: Mapping[float, str]
+
+
 def new_figure(title: str, width: float, height: float) -> Figure:
     """Creates an empty figure with a title; width and height are in inches."""
     figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
@@ -54,7 +68,7 @@ def add_legend(figure: Figure, axes: Axes) -> None:
 
 
 def metric_formatter(metric: str) -> Formatter:
-    """Formats accuracies as percent and losses as plain numbers."""
+    """Returns a formatter of accuracies as percent, and of other metrics as plain numbers."""
     percent = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
     return percent if metric.endswith("accuracy") else ScalarFormatter(useOffset=False)
 
@@ -65,10 +79,17 @@ def row_values(trial_rows: Sequence[Row]) -> np.ndarray:
 
 
 def value_limits(trial_rows: Sequence[Row], sign: int) -> tuple[float, float]:
-    """Limits of the y axis, from the best value to the worst complete one.
+    """Returns limits of the y axis that hold the best value and the worst complete one.
 
     The axis ends at four times the distance of the median from the best, so that a few bad trials
     do not hide the differences between the others.
+
+    Args:
+        trial_rows: The leaderboard.
+        sign: 1 if smaller values are better, -1 if larger ones are.
+
+    Returns:
+        The lower and the upper limit; 0 and 1 if no trial has a value.
     """
     values = sign * row_values(
         [row for row in trial_rows if row.rank]
@@ -99,19 +120,23 @@ def scatter_trials(
     trial_rows: Sequence[Row],
     xs: Sequence[float],
     limits: tuple[float, float],
-    late: ScalarMappable | None = None,
+    number_colors: ScalarMappable | None = None,
 ) -> None:
-    """Draws one mark for each trial.
+    """Draws one marker for each trial: complete filled, pruned open, failed crosses at the bottom.
 
-    Complete trials are filled, pruned ones open, failed ones crosses at the bottom. A triangle is
-    a value beyond the limits of the axis.
+    Args:
+        axes: Receives the markers.
+        trial_rows: The trials.
+        xs: The x coordinate of each trial.
+        limits: Of the y axis; a value beyond them is a triangle at the axis' end.
+        number_colors: Colours complete trials by their number; None colours all blue.
     """
     for row, x in zip(trial_rows, xs, strict=True):
         if row.value is not None:
             y = min(max(row.value, limits[0]), limits[1])
             marker = "o" if y == row.value else "v" if y > row.value else "^"
             label = row.state if y == row.value else f"{row.state}, off the axis"
-            color = late.to_rgba(np.array(row.number)) if late else BLUE
+            color = number_colors.to_rgba(np.array(row.number)) if number_colors else BLUE
             face, edge = (color, color) if row.rank else ("none", GREY)
             dot = axes.plot(x, y, marker, mfc=face, mec=edge, clip_on=False, label=label)[0]
             if row.number == 0:
@@ -128,41 +153,45 @@ def scatter_trials(
             )
 
 
-def unit_scale(study: optuna.Study, key: str) -> tuple[dict[Any, float], dict[float, str]]:
-    """Maps the values of a hyperparameter to 0..1 within its search space.
-
-    Returns:
-        The position of each value that was tried, and the label of each tick by its position.
-    """
+def unit_scale(study: optuna.Study, key: str) -> UnitScale:
+    """Returns the scale of a hyperparameter that at least one trial has."""
     trials_with_key = [trial for trial in study.get_trials(deepcopy=False) if key in trial.params]
     searched = trials_with_key[-1].distributions[key]
     used = [trial.params[key] for trial in trials_with_key]
     if isinstance(searched, CategoricalDistribution):
         last = max(len(searched.choices) - 1, 1)
-        choices = {choice: index / last for index, choice in enumerate(searched.choices)}
-        return choices, {position: str(choice) for choice, position in choices.items()}
+        positions: dict[object, float] = {
+            choice: index / last for index, choice in enumerate(searched.choices)
+        }
+        return UnitScale(
+            positions, {position: str(choice) for choice, position in positions.items()}
+        )
     assert isinstance(searched, FloatDistribution | IntDistribution)
     low = min(searched.low, *used)
     high = max(searched.high, *used)
-    step = searched.step or math.inf
     norm: Normalize = (LogNorm if searched.log else Normalize)(low, high)
-    locator: Locator = MaxNLocator(5)
+    ticks = _tick_locator(searched, low, high).tick_values(low, high)
+    inside = [tick for tick in ticks if low - 1e-9 <= tick <= high + 1e-9]
+    return UnitScale(
+        {value: float(norm(value)) for value in used},
+        {float(norm(tick)): f"{tick:g}" for tick in inside or [low]},
+    )
+
+
+def _tick_locator(
+    searched: FloatDistribution | IntDistribution, low: float, high: float
+) -> Locator:
     if searched.log:
-        locator = LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,))
-    elif step <= high - low <= 6 * step:
-        locator = FixedLocator(
-            [low + step * count for count in range(7) if low + step * count <= high]
-        )
-    ticks = [
-        tick for tick in locator.tick_values(low, high) if low - 1e-9 <= tick <= high + 1e-9
-    ] or [low]
-    return {value: float(norm(value)) for value in used}, {
-        float(norm(tick)): f"{tick:g}" for tick in ticks
-    }
+        return LogLocator(subs=(1, 2, 5) if high < 50 * low else (1,))
+    step = searched.step or math.inf
+    if step <= high - low <= 6 * step:
+        steps = [low + step * count for count in range(7)]
+        return FixedLocator([tick for tick in steps if tick <= high])
+    return MaxNLocator(5)
 
 
 def curve_style(row: Row) -> dict[str, Any]:
-    """Returns the arguments of `Axes.plot` for the learning curve of a trial."""
+    """Returns the keyword arguments of `Axes.plot` for the learning curve of a trial."""
     if row.number == 0:
         return {
             "color": "black",

@@ -1,4 +1,4 @@
-"""The figures of a study.
+"""Draws the figures of a study.
 
 Each function draws one figure. None needs a display, and none needs a finished trial.
 """
@@ -6,7 +6,6 @@ Each function draws one figure. None needs a display, and none needs a finished 
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
@@ -33,7 +32,7 @@ from svhn_sweep.sweep.report.chart_axes import (
     unit_scale,
     value_limits,
 )
-from svhn_sweep.sweep.report.leaderboard import Row, keys_of, rows
+from svhn_sweep.sweep.report.leaderboard import Row, make_rows, param_keys
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
 
@@ -43,10 +42,20 @@ MIN_COMPLETE_TRIALS = 8  # the importances of fewer are noise
 def save_all(
     study: optuna.Study, metric: str, confusions: ConfusionMatrices | None, folder: Path
 ) -> list[Path]:
-    """Writes each figure to the folder, named as its function, at any stage of the study."""
+    """Writes each figure to the folder, named as its function, at any stage of the study.
+
+    Args:
+        study: The search.
+        metric: The name of the sweep's metric.
+        confusions: Of the best config and the baseline; None leaves their figure out.
+        folder: Receives the PNG files; created if it does not exist.
+
+    Returns:
+        The files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    draws = (history, importances, parallel_coordinates, slices, learning_curves)
-    figures = {draw.__name__: draw(study, metric) for draw in draws}
+    functions = (history, importances, parallel_coordinates, slices, learning_curves)
+    figures = {function.__name__: function(study, metric) for function in functions}
     if confusions is not None:
         figures[confusion_difference.__name__] = confusion_difference(confusions)
     for name, figure in figures.items():
@@ -55,8 +64,8 @@ def save_all(
 
 
 def history(study: optuna.Study, metric: str) -> Figure:
-    """Each trial's value by its number, and the best value so far."""
-    trial_rows = rows(study)
+    """Draws each trial's value by its number, and the best value so far."""
+    trial_rows = make_rows(study)
     sign = direction_sign(study)
     if not trial_rows:
         return message_figure(f"{metric} of each trial", "No trial has started yet.")
@@ -81,20 +90,20 @@ def history(study: optuna.Study, metric: str) -> Figure:
 
 
 def importances(study: optuna.Study, metric: str) -> Figure:
-    """How much each hyperparameter separates the best trials from all trials.
+    """Draws how much each hyperparameter separates the best trials from all trials.
 
     PED-ANOVA (https://arxiv.org/abs/2304.10255) is the one of Optuna's evaluators that handles log
     scales; it draws no random numbers. The best trials are a tenth of all, but at least five, as
     its documentation asks, unless five are more than half.
     """
-    values = [row.value for row in rows(study) if row.rank]
+    values = [row.value for row in make_rows(study) if row.rank]
     top = max(math.ceil(len(values) / 10), min(5, len(values) // 2))
     if len(values) < MIN_COMPLETE_TRIALS or values[top - 1] == values[-1]:
-        need = (
+        text = (
             f"This takes {MIN_COMPLETE_TRIALS} complete trials, not all alike; "
             f"so far {len(values)}."
         )
-        return message_figure("Importance of each hyperparameter: too early to say", need)
+        return message_figure("Importance of each hyperparameter: too early to say", text)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=top / len(values))
     shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
     keys = sorted(shares, key=lambda key: (shares[key], key))
@@ -113,37 +122,38 @@ def importances(study: optuna.Study, metric: str) -> Figure:
 
 
 def parallel_coordinates(study: optuna.Study, metric: str) -> Figure:
-    """One line for each complete trial, through its params to its value."""
-    trial_rows = [row for row in reversed(rows(study)) if row.rank]
+    """Draws one line for each complete trial, through its params to its value."""
+    trial_rows = [row for row in reversed(make_rows(study)) if row.rank]
     sign = direction_sign(study)
     if not trial_rows:
         return message_figure(
             "Hyperparameters and value of each trial", "No trial is complete yet."
         )
-    keys = keys_of(trial_rows)
+    keys = param_keys(trial_rows)
     limits = value_limits(trial_rows, sign)
     names = short_names(keys)
     scales = {key: unit_scale(study, key) for key in keys}
-    shade = ScalarMappable(Normalize(*limits), colormaps["crest" if sign < 0 else "crest_r"])
+    norm = Normalize(*limits)
+    shade = ScalarMappable(norm, colormaps["crest" if sign < 0 else "crest_r"])
     width = min(2.1 * len(keys) + 1.6, 12)
     figure = new_figure(
         "Hyperparameters of the complete trials: the darker, the better", max(width, 6), 4.8
     )
     axes = figure.subplots()
     for row, value in zip(trial_rows, np.clip(row_values(trial_rows), *limits), strict=True):
-        heights: list[Any] = [
-            scales[key][0][row.params[key]] if key in row.params else math.nan for key in keys
+        heights = [
+            scales[key].positions[row.params[key]] if key in row.params else math.nan
+            for key in keys
         ]
-        line = axes.plot([*heights, shade.norm(value)], color=shade.to_rgba(value), linewidth=1.8)[
-            0
-        ]
+        heights.append(float(norm(value)))
+        (line,) = axes.plot(heights, color=shade.to_rgba(value), linewidth=1.8)
         if row.number == 0:
             line.set(color=RED, linestyle="--", linewidth=2.4, zorder=3, label="baseline")
-    for position, (_, ticks) in enumerate(scales.values()):
-        axes.axvline(position, color="black", linewidth=0.8)
-        for height, text in ticks.items():
-            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
-            axes.text(position - 0.03, height, text, ha="right", va="center", bbox=box)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
+    for x, scale in enumerate(scales.values()):
+        axes.axvline(x, color="black", linewidth=0.8)
+        for height, text in scale.ticks.items():
+            axes.text(x - 0.03, height, text, ha="right", va="center", bbox=box)
     axes.set(xticks=range(len(keys)), xlim=(-0.4, len(keys)), ylim=(-0.02, 1.02))
     axes.set_xticklabels(list(names.values()))
     axes.yaxis.set_visible(False)
@@ -154,47 +164,45 @@ def parallel_coordinates(study: optuna.Study, metric: str) -> Figure:
 
 
 def slices(study: optuna.Study, metric: str) -> Figure:
-    """The value against each param, a panel for each."""
-    trial_rows = rows(study)
-    keys = keys_of(trial_rows)
+    """Draws the value against each param, in a panel for each."""
+    trial_rows = make_rows(study)
+    keys = param_keys(trial_rows)
     if not keys:
         return message_figure(f"{metric} against each hyperparameter", "No trial has started yet.")
     columns = min(len(keys), 4)
-    lines = math.ceil(len(keys) / 4)
+    n_rows = math.ceil(len(keys) / 4)
     title = f"{metric} against each hyperparameter: the darker, the later"
-    figure = new_figure(title, max(6.6, 2.9 * columns), 1 + 3 * lines)
-    panels = figure.subplots(lines, columns, sharey=True, squeeze=False)
-    late = ScalarMappable(
-        Normalize(0, max(1, *(row.number for row in trial_rows))), colormaps["crest"]
-    )
+    figure = new_figure(title, max(6.6, 2.9 * columns), 1 + 3 * n_rows)
+    panels = figure.subplots(n_rows, columns, sharey=True, squeeze=False)
+    last_number = max(1, *(row.number for row in trial_rows))
+    number_colors = ScalarMappable(Normalize(0, last_number), colormaps["crest"])
     for axes, key in zip(panels.flat, keys, strict=False):
         rows_with_key = [row for row in trial_rows if key in row.params]
-        positions, ticks = unit_scale(study, key)
+        scale = unit_scale(study, key)
         limits = set_value_axis(axes, trial_rows, direction_sign(study), metric)
-        xs = [positions[row.params[key]] for row in rows_with_key]
-        scatter_trials(axes, rows_with_key, xs, limits, late)
-        axes.set(xlim=(-0.06, 1.06), xlabel=short_names(keys)[key], xticks=list(ticks))
-        axes.set_xticklabels(list(ticks.values()))
+        xs = [scale.positions[row.params[key]] for row in rows_with_key]
+        scatter_trials(axes, rows_with_key, xs, limits, number_colors)
+        axes.set(xlim=(-0.06, 1.06), xlabel=short_names(keys)[key], xticks=list(scale.ticks))
+        axes.set_xticklabels(list(scale.ticks.values()))
         if axes not in panels[:, 0]:
             axes.set_ylabel("")
     for axes in panels.flat[len(keys) :]:
         axes.set_axis_off()
-    figure.colorbar(
-        late, ax=panels, aspect=30, pad=0.01, label="trial", ticks=MaxNLocator(6, integer=True)
-    )
+    ticks = MaxNLocator(6, integer=True)
+    figure.colorbar(number_colors, ax=panels, aspect=30, pad=0.01, label="trial", ticks=ticks)
     add_legend(figure, panels[0, 0])
     return figure
 
 
 def learning_curves(study: optuna.Study, metric: str) -> Figure:
-    """Every trial's value by epoch: all of them, and the best from close up."""
-    trial_rows = rows(study)
+    """Draws every trial's value by epoch: all of them, and a close-up of the best values."""
+    trial_rows = make_rows(study)
     curves = {trial.number: finite_values(trial) for trial in study.get_trials(deepcopy=False)}
     if not any(curves.values()):
         return message_figure(f"{metric} by epoch", "No trial has ended an epoch yet.")
     figure = new_figure(_headline(trial_rows, metric), 10, 4.8)
-    whole, close = figure.subplots(1, 2)
-    for axes in (whole, close):
+    whole, close_up = figure.subplots(1, 2)
+    for axes in (whole, close_up):
         for row in reversed([row for row in trial_rows if curves[row.number]]):
             epochs = curves[row.number]
             axes.plot(list(epochs), list(epochs.values()), markevery=[-1], **curve_style(row))
@@ -202,13 +210,16 @@ def learning_curves(study: optuna.Study, metric: str) -> Figure:
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     whole.autoscale(axis="y")
-    close.set(title="close-up", ylabel="")
+    close_up.set(title="close-up", ylabel="")
     add_legend(figure, whole)
     return figure
 
 
 def confusion_difference(confusions: ConfusionMatrices) -> Figure:
-    """Best config minus baseline in each cell; blue is better, on and off the diagonal."""
+    """Draws a heatmap of best config minus baseline, row = true digit, column = predicted digit.
+
+    Blue is better: more images on the diagonal, fewer beside it.
+    """
     figure = new_figure("Confusions on validation: best config minus baseline", 7.4, 6.4)
     axes = figure.subplots()
     form = "{:+.0f}" if confusions.runs == 1 else "{:+.1f}"

@@ -1,4 +1,4 @@
-"""A study's report as one HTML file that needs no other file and no network."""
+"""Renders a study's report as one HTML file that needs no other file and no network."""
 
 import base64
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from svhn_sweep.sweep.report.leaderboard import Row, table
+from svhn_sweep.sweep.report.leaderboard import Row, to_cells
 
 CAPTIONS = {
     "history": "Each trial's value by its number, the best so far, and what was pruned or failed.",
@@ -25,12 +25,12 @@ CSS_CLASSES = {"trial": "text", "state": "text", "reason": "reason"}  # all othe
 
 @dataclass(frozen=True)
 class Figure:
-    """An image in the page.
+    """Holds an image of the page.
 
     Attributes:
-        name: for those who cannot see it.
-        caption: below it.
-        base64: the PNG file.
+        name: The image's alternative text.
+        caption: The text below the image.
+        base64: The PNG file, base64-encoded.
     """
 
     name: str
@@ -38,10 +38,10 @@ class Figure:
     base64: str
 
 
-def page(
+def render_page(
     title: str,
     summary: Sequence[str],
-    about: Mapping[str, str],
+    details: Mapping[str, str],
     rows: Sequence[Row],
     metric: str,
     images: Sequence[Path],
@@ -50,22 +50,22 @@ def page(
     """Renders the report of a study.
 
     Args:
-        title: the heading; plain text, as all other arguments.
-        summary: one paragraph for each sentence.
-        about: what was done, on which data: a description for each term.
-        rows: of the leaderboard, as `leaderboard.rows` returns them.
-        metric: the name of the values.
+        title: The heading; plain text, as all other arguments.
+        summary: Sentences; each becomes a paragraph.
+        details: The study's data, search space and settings: a description for each term.
+        rows: The leaderboard, as `make_rows` returns it.
+        metric: The name of the sweep's metric.
         images: PNG files; one whose name is in CAPTIONS gets that caption.
-        command: trains the best trial again; empty while none is complete.
+        command: Trains the best trial again; empty while none is complete.
 
     Returns:
         HTML with the images inside; it loads nothing from the network.
     """
-    columns, *cells = table(rows, metric)
+    columns, *cells = to_cells(rows, metric)
     return _template().render(
         title=title,
         summary=summary,
-        about=about,
+        details=details,
         columns=columns,
         lines=list(zip(rows, cells, strict=True)),
         figures=[_figure(path) for path in images],

@@ -1,4 +1,4 @@
-"""The leaderboard of a study, as rows, CSV and Markdown."""
+"""Ranks the trials of a study and formats the leaderboard as text, CSV and Markdown."""
 
 import csv
 import html
@@ -20,20 +20,20 @@ MAX_CELL_CHARACTERS = 160  # in Markdown; MLflow cuts a description off at 8,000
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One trial; the fields are the columns of leaderboard.csv.
+    """Describes one trial; the fields are the columns of leaderboard.csv.
 
     Attributes:
-        rank: from 1, the best; None unless the trial is complete.
-        number: of the trial in its study.
+        rank: From 1, the best; None unless the trial is complete.
+        number: The trial's number in its study.
         name: "baseline" or "trial 7".
-        state: a `TrialStatus`.
-        value: the objective of a complete trial, the best intermediate value of a pruned one.
-        delta: value minus the baseline's, if both trials are complete.
-        best_epoch: from 1, the first epoch with the best value; None if `value` is.
-        epochs: that were trained.
-        seconds: spent in these epochs.
-        params: hyperparameters by dotted key.
-        reason: why the trial diverged or failed; empty otherwise.
+        state: The trial's status.
+        value: The objective of a complete trial, the best finite value of a pruned one.
+        delta: `value` minus the baseline's; None unless both trials are complete.
+        best_epoch: The first epoch with the best value, from 1; None if `value` is.
+        epochs: The last epoch with a value; 0 if there is none.
+        seconds: Duration of the training; None if the trial has not recorded it.
+        params: Hyperparameters by dotted key.
+        reason: Why the trial ended this way; empty if there is nothing to explain.
     """
 
     rank: int | None = None
@@ -49,8 +49,8 @@ class Row:
     reason: str
 
 
-def rows(study: optuna.Study) -> list[Row]:
-    """Returns a row for each started trial, best first.
+def make_rows(study: optuna.Study) -> list[Row]:
+    """Makes a row for each started trial, best first.
 
     Complete trials come first, then pruned ones, each by value; then diverged and failed ones; then
     those that still run. Ties are ordered by number.
@@ -68,7 +68,7 @@ def rows(study: optuna.Study) -> list[Row]:
 
 
 def _difference(values: Mapping[int, float | None], number: int) -> float | None:
-    """The value of a complete trial minus the baseline's, if that is complete, too."""
+    """Returns the value of a complete trial minus that of a complete baseline, else None."""
     value = values.get(number)
     baseline = values.get(0)
     return None if value is None or baseline is None else value - baseline
@@ -84,15 +84,14 @@ def _sort_key(row: Row, sign: int) -> tuple[int, bool, float, int]:
     return groups.get(row.state, 2), row.value is None, sign * (row.value or 0.0), row.number
 
 
-def keys_of(rows: Iterable[Row]) -> list[str]:
+def param_keys(rows: Iterable[Row]) -> list[str]:
     """Returns each key that some trial has a value for, in the baseline's order."""
-    return list(
-        dict.fromkeys(key for row in sorted(rows, key=lambda row: row.number) for key in row.params)
-    )
+    by_number = sorted(rows, key=lambda row: row.number)
+    return list(dict.fromkeys(key for row in by_number for key in row.params))
 
 
-def table(rows: Sequence[Row], metric: str) -> list[list[str]]:
-    """Returns the leaderboard as text: a header, then the cells of each row."""
+def to_cells(rows: Sequence[Row], metric: str) -> list[list[str]]:
+    """Returns the leaderboard as text: the titles of the columns, then the cells of each row."""
     fixed = [
         "rank",
         "trial",
@@ -103,7 +102,7 @@ def table(rows: Sequence[Row], metric: str) -> list[list[str]]:
         "epochs",
         "training time",
     ]
-    names = short_names(keys_of(rows), fixed)
+    names = short_names(param_keys(rows), fixed)
     reason = ["reason"] if any(row.reason for row in rows) else []
     lines = [[*fixed, *names.values(), *reason]]
     for row in rows:
@@ -125,11 +124,11 @@ def table(rows: Sequence[Row], metric: str) -> list[list[str]]:
 
 
 def to_csv(rows: Sequence[Row]) -> str:
-    """Returns the leaderboard as CSV with all digits, and a column for each dotted key."""
+    """Returns the leaderboard as CSV, with unrounded numbers and a column for each dotted key."""
     columns = [field.name for field in fields(Row) if field.name != "params"]
     text = io.StringIO()
     writer = csv.DictWriter(
-        text, [*columns, *keys_of(rows)], extrasaction="ignore", lineterminator="\n"
+        text, [*columns, *param_keys(rows)], extrasaction="ignore", lineterminator="\n"
     )
     writer.writeheader()
     writer.writerows(vars(row) | row.params for row in rows)
@@ -140,32 +139,33 @@ def to_markdown(rows: Sequence[Row], metric: str, limit: int | None = None) -> s
     """Returns the leaderboard as a Markdown table for GitHub and MLflow.
 
     Args:
-        rows: best first.
-        metric: the name of the values.
-        limit: how many rows to show; the baseline, in bold, is shown beyond it. None: all.
+        rows: The trials, best first.
+        metric: The name of the sweep's metric.
+        limit: The number of rows to show; the baseline, in bold, is shown beyond it. None shows
+            all rows.
     """
-    header, *lines = table(rows, metric)
-    marks = ["---" if title in ("trial", "state", "reason") else "---:" for title in header]
+    header, *lines = to_cells(rows, metric)
+    rules = ["---" if title in ("trial", "state", "reason") else "---:" for title in header]
     body = []
     for index, (row, line) in enumerate(zip(rows, lines, strict=True)):
         short = [textwrap.shorten(cell, MAX_CELL_CHARACTERS, placeholder=" ...") for cell in line]
         cells = [html.escape(cell, quote=False).replace("|", r"\|") for cell in short]
         if limit is None or index < limit or row.number == 0:
             body.append([f"**{cell}**" if cell and row.number == 0 else cell for cell in cells])
-    left = len(rows) - len(body)
-    more = f"\nand {left} more trial{'s' if left > 1 else ''}\n" if left else ""
-    return "".join(f"| {' | '.join(line)} |\n" for line in [header, marks, *body]) + more
+    n_hidden = len(rows) - len(body)
+    more = f"\nand {n_hidden} more trial{'s' if n_hidden > 1 else ''}\n" if n_hidden else ""
+    return "".join(f"| {' | '.join(line)} |\n" for line in [header, rules, *body]) + more
 
 
 def _row(trial: FrozenTrial, sign: int) -> Row:
     status = _status(trial)
-    intermediate = finite_values(trial)
-    best_epoch = min(intermediate, key=lambda epoch: sign * intermediate[epoch], default=None)
+    values = finite_values(trial)
+    best_epoch = min(values, key=lambda epoch: sign * values[epoch], default=None)
     value = None
     if status == TrialStatus.complete:
         value = trial.value
     elif status == TrialStatus.pruned and best_epoch is not None:
-        value = intermediate[best_epoch]
+        value = values[best_epoch]
     return Row(
         number=trial.number,
         name=f"trial {trial.number}" if trial.number else "baseline",
@@ -180,7 +180,7 @@ def _row(trial: FrozenTrial, sign: int) -> Row:
 
 
 def _status(trial: FrozenTrial) -> TrialStatus:
-    """The status that the trial's attribute has, unless Optuna's state contradicts it."""
+    """Returns the recorded status, or that of Optuna's state where the two contradict."""
     recorded = trial.user_attrs.get("state")
     if recorded == TrialStatus.diverged:
         return TrialStatus.diverged

@@ -1,10 +1,9 @@
-"""The run that stands for a whole study in MLflow, with the leaderboard as its description."""
+"""Records a study as an MLflow run, whose description is the leaderboard."""
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 
 from svhn_sweep.config.overrides import shell_command
 from svhn_sweep.config.schema import flatten, source_name
@@ -22,66 +21,95 @@ from svhn_sweep.trial_status import TrialStatus
 
 logger = logging.getLogger(__name__)
 
-SHOWN_TRIALS = 20  # in the description
-DECIMALS = 7  # of a difference of two float32
-FINDINGS = "findings.md"
-PICTURES = ("confusion_difference.png", "history.png", "learning_curves.png")  # in the description
+MAX_DESCRIBED_TRIALS = 20
+DESCRIBED_FIGURES = ("confusion_difference.png", "history.png", "learning_curves.png")
+DELTA_DECIMALS = 7  # of a difference of two float32
+SUMMARY = "findings.md"
 
 
 class StudyRun:
-    """The run of a study in MLflow: leaderboard, description, figures, report.
+    """Writes the leaderboard, the description, the figures and the report of a study's run.
 
     It also adds to each trial's run its difference to the baseline.
+
+    Attributes:
+        study: The search.
+        journal: The journal of the study's run, which is started.
+        ended: Whether this object ended the run.
     """
 
     def __init__(
-        self, study: Study, explored: Sequence[str], sweep_command: str, config_dirs: Sequence[str]
+        self,
+        study: Study,
+        journal: Journal,
+        view_links: str,
+        sweep_command: str,
+        config_dirs: Sequence[str],
     ) -> None:
-        """Opens the run's journal, and starts or resumes the run.
+        """Holds a started run; `start` starts one.
 
         Args:
-            study: the search.
-            explored: the keys that any study of this sweep explores.
-            sweep_command: continues the sweep.
-            config_dirs: the user's own folders of config files.
+            study: The search.
+            journal: The run's journal.
+            view_links: Links to the run's saved views, in Markdown.
+            sweep_command: The command that continues the sweep.
+            config_dirs: The user's own config folders.
         """
         self.study = study
-        self.command = sweep_command
-        self.config_dirs = config_dirs
-        self.journal = Journal(study.plan.parent_run_dir)
-        self.compared: set[int] = set()
+        self.journal = journal
         self.ended = False
+        self._view_links = view_links
+        self._sweep_command = sweep_command
+        self._config_dirs = config_dirs
+        self._compared: set[int] = set()  # numbers of trials whose difference is logged
+
+    @classmethod
+    def start(
+        cls, study: Study, explored: Sequence[str], sweep_command: str, config_dirs: Sequence[str]
+    ) -> "StudyRun":
+        """Opens the journal of a study's run, and starts or resumes the run.
+
+        Args:
+            study: The search.
+            explored: The keys that any study of the sweep explores.
+            sweep_command: The command that continues the sweep.
+            config_dirs: The user's own config folders.
+
+        Raises:
+            BlockingIOError: Another process holds the journal.
+        """
+        plan = study.plan
+        journal = Journal(plan.parent_run_dir)
         tags: dict[str, Scalar] = {
             "role": "sweep",
-            "study": study.plan.name,
-            "data.sha256": study.plan.data_sha256,
+            "study": plan.name,
+            "data.sha256": plan.data_sha256,
+            "trial.state": TrialStatus.running.value,
         }
-        tags["trial.state"] = TrialStatus.running.value
-        self.journal.start(
-            name=study.plan.name,
-            experiment=experiment_name(study.plan.config),
+        journal.start(
+            name=plan.name,
+            experiment=experiment_name(plan.config),
             store=tracking_uri.address(),
             tags=tags | code_tags(),
         )
-        views = _views(study, explored)
-        for key, (name, state) in views.items():
-            self.journal.set_view(key, name, json.dumps(state))
-        pages = {
-            name: saved_views.page(key, markdown.EXPERIMENT_ID) for key, (name, _) in views.items()
-        }
-        self.links = " · ".join(f"[{name}]({page})" for name, page in pages.items())
-        self._write("command.txt", sweep_command + "\n")
-        self._write(
+        view_links = _set_views(journal, study, explored)
+        _write_artifact(journal, "command.txt", sweep_command + "\n")
+        _write_artifact(
+            journal,
             "search_space.txt",
-            "".join(f"{key}: {format_distribution(d)}\n" for key, d in study.plan.space.items()),
+            "".join(f"{key}: {format_distribution(d)}\n" for key, d in plan.space.items()),
         )
+        return cls(study, journal, view_links, sweep_command, config_dirs)
 
     def update(self) -> list[leaderboard.Row]:
         """Writes the leaderboard, the description and each trial's difference to the baseline.
 
-        Called after each trial's end. Returns the rows of the leaderboard.
+        The sweep calls it after each trial's end.
+
+        Returns:
+            The rows of the leaderboard.
         """
-        rows = leaderboard.rows(self.study.optuna_study)
+        rows = leaderboard.make_rows(self.study.optuna_study)
         metric = self.study.settings.metric
         folder = self.journal.folder
         try:
@@ -89,30 +117,11 @@ class StudyRun:
             write_atomically(folder / "leaderboard.md", leaderboard.to_markdown(rows, metric))
         except OSError:  # the next trial's end tries again; training goes on
             logger.exception("no leaderboard")
-        finished = self.study.finished()
-        new = {trial.number for trial in finished} - self.compared
-        for row in [row for row in rows if row.number in new and row.delta is not None]:
-            if (self.study.plan.trial_dir(row.number) / JOURNAL).exists():
-                with Journal(self.study.plan.trial_dir(row.number)) as trial:
-                    _compare(trial, row, metric)
-                self.compared.add(row.number)
-        self._describe(rows)
+        self._log_differences(rows)
+        self._set_description(rows)
         return rows
 
-    def _describe(self, rows: Sequence[leaderboard.Row]) -> None:
-        finished = len(self.study.finished())
-        metric = self.study.settings.metric
-        folder = self.journal.folder
-        text = [f"**{finished} of {self.study.n_trials}** trials of {self.study.plan.name}.", ""]
-        text += [self.links, ""]
-        findings = folder / FINDINGS
-        text += [findings.read_text(encoding="utf-8") if findings.exists() else "", ""]
-        text += [leaderboard.to_markdown(rows, metric, SHOWN_TRIALS)]
-        text += [f"\n{markdown.picture(path)}" for path in PICTURES if (folder / path).exists()]
-        text += ["", "Continue or extend it:", "", markdown.code(self.command)]
-        self.journal.set_note("\n".join(text))
-
-    def report(
+    def write_report(
         self,
         lines: Sequence[str],
         metrics: Mapping[str, float],
@@ -123,18 +132,18 @@ class StudyRun:
         """Writes leaderboard, figures and report of the results so far.
 
         Args:
-            lines: the summary in sentences.
-            metrics: the summary as metrics.
-            best: the trial whose command is written down; None if none is complete.
-            confusions: of the best config and the baseline, if they differ.
-            step: of the metrics: the number of trials, confirmations included, behind them.
+            lines: The summary in sentences.
+            metrics: The summary as metrics.
+            best: The trial whose command is written; None if none is complete.
+            confusions: Of the best config and the baseline; None if they are the same.
+            step: The metrics' step: the number of finished trials, confirmations included.
         """
         from svhn_sweep.sweep.report import (
             figures,  # drawing takes a second to import: not while trials wait
             html_page,  # drawing takes a second to import: not while trials wait
         )
 
-        self._write(FINDINGS, "".join(f"- {line}\n" for line in lines))
+        _write_artifact(self.journal, SUMMARY, "".join(f"- {line}\n" for line in lines))
         rows = self.update()
         metric = self.study.settings.metric
         folder = self.journal.folder
@@ -142,22 +151,21 @@ class StudyRun:
             self.journal.log_artifact(name)
         self.journal.log_metrics(dict(metrics), step=step)
         best_command = "" if best is None else self._command(best)
-        self._write("best_command.txt", best_command + "\n")
+        _write_artifact(self.journal, "best_command.txt", best_command + "\n")
         images = figures.save_all(self.study.optuna_study, metric, confusions, folder)
         for image in images:
             self.journal.log_artifact(image.name)
-        self._describe(rows)  # with the figures
-        self._write(
-            "report.html",
-            html_page.page(
-                self.study.plan.name, lines, self._about(), rows, metric, images, best_command
-            ),
+        self._set_description(rows)  # again, now with the figures
+        title = self.study.plan.name
+        page = html_page.render_page(
+            title, lines, self._details(), rows, metric, images, best_command
         )
+        _write_artifact(self.journal, "report.html", page)
         for path in sorted((folder / "test").rglob("*.*")):
             self.journal.log_artifact(str(path.relative_to(folder)))
 
     def has_verdict(self) -> bool:
-        """Whether a report of a confirmation was written."""
+        """Returns whether a report with the verdict of a confirmation was ever written."""
         return any(
             key.startswith("confirmed/")
             for metrics in history(self.journal.folder).values()
@@ -165,14 +173,51 @@ class StudyRun:
         )
 
     def end(self, status: TrialStatus, reason: str = "") -> None:
-        """Ends the study's run; the next start of the sweep resumes it."""
+        """Ends the study's run; the next start of the sweep resumes it.
+
+        Args:
+            status: How the sweep ended; any but running.
+            reason: Why; empty if there is nothing to explain.
+        """
         self.ended = True
         self.journal.end(status, reason)
 
-    def _about(self) -> dict[str, str]:
+    def _log_differences(self, rows: Sequence[leaderboard.Row]) -> None:
+        """Logs the difference to the baseline in the runs of trials that ended since the last time.
+
+        A trial whose folder has no journal is skipped.
+        """
+        new = {trial.number for trial in self.study.finished()} - self._compared
+        for row in [row for row in rows if row.number in new and row.delta is not None]:
+            trial_dir = self.study.plan.trial_dir(row.number)
+            if (trial_dir / JOURNAL).exists():
+                with Journal(trial_dir) as journal:
+                    _log_difference(journal, row, self.study.settings.metric)
+                self._compared.add(row.number)
+
+    def _set_description(self, rows: Sequence[leaderboard.Row]) -> None:
+        n_finished = len(self.study.finished())
+        folder = self.journal.folder
+        summary = folder / SUMMARY
+        text = [
+            f"**{n_finished} of {self.study.n_trials}** trials of {self.study.plan.name}.",
+            "",
+            self._view_links,
+            "",
+            summary.read_text(encoding="utf-8") if summary.exists() else "",
+            "",
+            leaderboard.to_markdown(rows, self.study.settings.metric, MAX_DESCRIBED_TRIALS),
+        ]
+        figures = [path for path in DESCRIBED_FIGURES if (folder / path).exists()]
+        text += [f"\n{markdown.picture(path)}" for path in figures]
+        text += ["", "Continue or extend it:", "", markdown.code(self._sweep_command)]
+        self.journal.set_note("\n".join(text))
+
+    def _details(self) -> dict[str, str]:
+        """Returns the study's data, search space and settings, a description for each term."""
         plan = self.study.plan
         settings = self.study.settings
-        digits = self.study.plan.config.data
+        digits = plan.config.data
         source = ", ".join(
             [source_name(digits), *(f"{key}={value}" for key, value in flatten(digits))]
         )
@@ -181,13 +226,11 @@ class StudyRun:
             if source_name(digits) == "synthetic"
             else ""
         )
-        epochs = plan.max_epochs
-        pruner = settings.pruner.name
         baseline = plan.enqueued_trials[0]
         return {
             "digits": f"{source} (SHA-256 {plan.data_sha256[:8]}){warning}",
-            "trials": f"{self.study.n_trials} of at most {epochs} epochs; "
-            f"sampler {settings.sampler}, pruner {pruner}",
+            "trials": f"{self.study.n_trials} of at most {plan.max_epochs} epochs; "
+            f"sampler {settings.sampler}, pruner {settings.pruner.name}",
             "objective": f"{settings.direction} {settings.metric}, of each trial's epochs the best",
             **{
                 key: f"{format_distribution(distribution)}; in the baseline {baseline[key]}"
@@ -197,31 +240,45 @@ class StudyRun:
         }
 
     def _command(self, number: int) -> str:
+        """Returns the command that trains a trial again."""
         (params,) = [trial.params for trial in self.study.trials() if trial.number == number]
         overrides = self.study.plan.overrides(params, self.study.threads)
-        return shell_command(overrides, self.config_dirs)
-
-    def _write(self, path: str, text: str) -> None:
-        target: Path = self.journal.folder / path
-        if not target.exists() or target.read_text(encoding="utf-8") != text:
-            target.write_text(text, encoding="utf-8")
-        self.journal.log_artifact(path)
+        return shell_command(overrides, self._config_dirs)
 
 
-def _compare(trial: Journal, row: leaderboard.Row, metric: str) -> None:
+def _write_artifact(journal: Journal, path: str, text: str) -> None:
+    target = journal.folder / path
+    if not target.exists() or target.read_text(encoding="utf-8") != text:
+        target.write_text(text, encoding="utf-8")
+    journal.log_artifact(path)
+
+
+def _log_difference(trial: Journal, row: leaderboard.Row, metric: str) -> None:
     """Logs a trial's difference to the baseline, and begins its description with it."""
     assert row.delta is not None
-    trial.log_metrics({saved_views.DELTA_METRICS[metric]: round(row.delta, DECIMALS)})
+    trial.log_metrics({saved_views.DELTA_METRICS[metric]: round(row.delta, DELTA_DECIMALS)})
     difference = f"**{format_difference(row.delta, metric)}** of {metric} against the baseline."
     if row.number > 0 and trial.description and not trial.description.startswith(difference):
         trial.set_note(f"{difference}\n\n{trial.description}")
 
 
-def _views(study: Study, explored: Sequence[str]) -> dict[str, tuple[str, saved_views.ViewState]]:
-    settings = study.settings
-    # A key without a dot is a group of conf/.
-    keys, columns = ([key for key in names if "." in key] for names in (study.plan.space, explored))
-    about = saved_views.ViewSpec(
-        study.plan.name, study.plan.data_sha256, settings.metric, settings.maximize, keys, columns
+def _set_views(journal: Journal, study: Study, explored: Sequence[str]) -> str:
+    """Records the saved views of a study; returns links to them in Markdown."""
+    spec = saved_views.ViewSpec(
+        study=study.plan.name,
+        data_sha256=study.plan.data_sha256,
+        metric=study.settings.metric,
+        maximize=study.settings.maximize,
+        params=_logged_params(study.plan.space),
+        columns=_logged_params(explored),
     )
-    return saved_views.views(about)
+    links = []
+    for key, (name, state) in saved_views.views(spec).items():
+        journal.set_view(key, name, json.dumps(state))
+        links.append(f"[{name}]({saved_views.page(key, markdown.EXPERIMENT_ID)})")
+    return " · ".join(links)
+
+
+def _logged_params(keys: Iterable[str]) -> list[str]:
+    """Leaves out groups of conf/, whose keys have no dot: runs have no such params."""
+    return [key for key in keys if "." in key]

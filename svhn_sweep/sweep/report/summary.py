@@ -1,4 +1,4 @@
-"""The result of a sweep in sentences, as metrics and as a table."""
+"""Summarizes the result of a sweep in sentences, as metrics and as a table."""
 
 import sys
 from collections.abc import Sequence
@@ -16,102 +16,136 @@ from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.trial_values import objective_value
 from svhn_sweep.tracking import tracking_uri, ui_links
 
-WIDTH = 120  # columns where there is no terminal to ask
+COLUMNS_WITHOUT_TERMINAL = 120
 
 console = Console(
-    highlight=False, soft_wrap=True, markup=False, width=None if sys.stdout.isatty() else WIDTH
+    highlight=False,
+    soft_wrap=True,
+    markup=False,
+    width=None if sys.stdout.isatty() else COLUMNS_WITHOUT_TERMINAL,
 )
 
 
 def summary_lines(
     study: Study,
     candidate: Candidate | None,
-    recommended: Recommendation | None,
+    recommendation: Recommendation | None,
     confusions: ConfusionMatrices | None,
 ) -> list[str]:
     """Returns sentences for the report and the description in MLflow, most important first.
 
     Args:
-        study: the search.
-        candidate: its best config with the confirmation, if there is one.
-        recommended: by the whole sweep, if it got that far.
-        confusions: of the best config and the baseline, if they differ.
+        study: The search.
+        candidate: What the study recommends; None if that is nothing, or not selected yet.
+        recommendation: What the whole sweep recommends; None if that is nothing, or not yet known.
+        confusions: Of the best config and the baseline; None if they are the same.
     """
     sentences = [_search_result(study)]
     if candidate is not None:
         sentences += _confirmation_results(study, candidate)
-    if recommended is not None and recommended.candidate is candidate:
-        sentences += [_test_result(recommended), recommended.registration]
-    elif recommended is not None and candidate is not None and candidate.has_model:
-        sentences.append(_not_tested(candidate, recommended.candidate))
+    if recommendation is not None and recommendation.candidate is candidate:
+        sentences += [_test_result(recommendation), recommendation.registration]
+    elif recommendation is not None and candidate is not None and candidate.has_model:
+        sentences.append(_not_tested(candidate, recommendation.candidate))
     if confusions is not None:
         sentences.append(confusions.sentence())
     return [sentence[0].upper() + sentence[1:] + "." for sentence in sentences if sentence]
 
 
 def study_metrics(
-    candidate: Candidate | None, recommended: Recommendation | None
+    candidate: Candidate | None, recommendation: Recommendation | None
 ) -> dict[str, float]:
-    """Returns the confirmed difference, its interval, and mean test accuracies."""
+    """Returns the confirmed difference, its interval, and mean test accuracies.
+
+    Args:
+        candidate: What a study recommends; None if that is nothing, or not selected yet.
+        recommendation: What the whole sweep recommends; its test accuracies are left out unless it
+            is this candidate.
+
+    Returns:
+        Some of `confirmed/difference`, `confirmed/low`, `confirmed/high`, `test/best_accuracy` and
+        `test/baseline_accuracy`; accuracies in 0..1.
+    """
     metrics: dict[str, float] = {}
     if candidate is not None and (verdict := candidate.verdict) is not None:
         metrics |= {
             f"confirmed/{name}": getattr(verdict, name) for name in ("difference", "low", "high")
         }
-    if recommended is not None and recommended.candidate is candidate:
+    if recommendation is not None and recommendation.candidate is candidate:
         metrics |= {
             f"test/{config}_accuracy": mean(accuracies)
-            for config, accuracies in recommended.test_accuracies.items()
+            for config, accuracies in recommendation.test_accuracies.items()
         }
     return metrics
 
 
 def print_table(studies: Sequence[Study], candidates: Sequence[Candidate | None]) -> None:
-    """Prints the studies side by side."""
+    """Prints a table with a row for each study.
+
+    Args:
+        studies: The searches.
+        candidates: What each study recommends; None if that is nothing.
+    """
     metric = studies[0].settings.metric
     table = Table(
         "study", "baseline", "best", "", "confirmed", "verdict", title=metric, title_justify="left"
     )
     for study, candidate in zip(studies, candidates, strict=True):
-        baseline = study.baseline()
-        best = study.best()
-        verdict = candidate.verdict if candidate is not None else None
-        table.add_row(
-            Text(study.plan.name, no_wrap=True),
-            format_metric(baseline.value, metric) if baseline else "",
-            f"{format_metric(best.value, metric)} (trial {best.number})" if best else "",
-            format_metric(objective_value(best) - objective_value(baseline), metric, "+")
-            if best and baseline
-            else "",
-            f"trial {candidate.trial_number}: {format_metric(verdict.difference, metric, '+')} "
-            f"({_ends(verdict, metric)})"
-            if candidate is not None and verdict is not None
-            else "",
-            _outcome(study, verdict),
-        )
+        name = Text(study.plan.name, no_wrap=True)
+        cells = [*_search_cells(study, metric), *_verdict_cells(study, candidate, metric)]
+        table.add_row(name, *cells)
     console.print(table)
 
 
 def print_lines(studies: Sequence[Study], lines: Sequence[Sequence[str]]) -> None:
-    """Prints the `summary_lines` of each study, and where its report is."""
+    """Prints the `summary_lines` of each study, the path of its report and MLflow's addresses.
+
+    Args:
+        studies: The searches.
+        lines: The lines of each study.
+    """
     for study, sentences in zip(studies, lines, strict=True):
         for line in sentences:
             console.print(f"{study.plan.name}: {line}")
-        command = study.plan.parent_run_dir / "best_command.txt"
+        folder = study.plan.parent_run_dir
+        command = folder / "best_command.txt"
         if study.best() is not None and command.exists():
             console.print(f"The best config again: {command.read_text().strip()}")
-        if (study.plan.parent_run_dir / "report.html").exists():
-            console.print(
-                f"Leaderboard, figures, page: {study.plan.parent_run_dir / 'report.html'}"
-            )
+        if (folder / "report.html").exists():
+            console.print(f"Leaderboard, figures, page: {folder / 'report.html'}")
     pages = ui_links.addresses(study.plan.parent_run_dir for study in studies)
     if pages:
         is_server = tracking_uri.is_server()
-        console.print(
-            f"In MLflow: {tracking_uri.address() if is_server else 'python -m svhn_sweep ui'}"
-        )
+        ui = tracking_uri.address() if is_server else "python -m svhn_sweep ui"
+        console.print(f"In MLflow: {ui}")
     for name, page in pages.items():
         console.print(f"{name}: {page}")
+
+
+def _search_cells(study: Study, metric: str) -> list[str]:
+    """Returns the baseline's value, the best value and their difference, as far as complete."""
+    baseline = study.baseline()
+    best = study.best()
+    difference = None
+    if best is not None and baseline is not None:
+        difference = objective_value(best) - objective_value(baseline)
+    return [
+        "" if baseline is None else format_metric(baseline.value, metric),
+        "" if best is None else f"{format_metric(best.value, metric)} (trial {best.number})",
+        format_metric(difference, metric, "+"),
+    ]
+
+
+def _verdict_cells(study: Study, candidate: Candidate | None, metric: str) -> list[str]:
+    """Returns the confirmed difference with its interval, and the verdict."""
+    if candidate is None or candidate.verdict is None:
+        best = study.best()
+        is_baseline = best is not None and best.number == 0
+        return ["", "nothing beat the baseline" if is_baseline else "not confirmed"]
+    verdict = candidate.verdict
+    difference = format_metric(verdict.difference, metric, "+")
+    limits = _format_limits(verdict, metric)
+    return [f"trial {candidate.trial_number}: {difference} ({limits})", verdict.outcome]
 
 
 def _search_result(study: Study) -> str:
@@ -138,11 +172,11 @@ def _search_result(study: Study) -> str:
 
 
 def _confirmation_results(study: Study, candidate: Candidate) -> list[str]:
-    """The verdict on the best trial, and on one that was confirmed before."""
+    """Returns the verdicts on the best trial and on the candidate, confirmed before it."""
     best = study.best()
     numbers = sorted({best.number, candidate.trial_number} - {0}) if best is not None else []
     verdicts = [
-        _verdict(n, candidate.verdicts[n], study.settings.metric)
+        _verdict_sentence(n, candidate.verdicts[n], study.settings.metric)
         for n in numbers
         if n in candidate.verdicts
     ]
@@ -155,7 +189,7 @@ def _confirmation_results(study: Study, candidate: Candidate) -> list[str]:
     ]
 
 
-def _verdict(number: int, verdict: Verdict, metric: str) -> str:
+def _verdict_sentence(number: int, verdict: Verdict, metric: str) -> str:
     seeds = len(verdict.best)
     pairs = [
         format_metric(best - baseline, metric, "+")
@@ -165,30 +199,30 @@ def _verdict(number: int, verdict: Verdict, metric: str) -> str:
         f"over {seeds} fresh seeds trial {number} has "
         f"{format_metric(mean(verdict.best), metric)} and the baseline "
         f"{format_metric(mean(verdict.baseline), metric)}: a "
-        f"difference of {_interval(verdict, metric)} "
+        f"difference of {_format_interval(verdict, metric)} "
         f"(95 % interval; seed by seed {', '.join(pairs)}): {verdict.outcome}"
     )
 
 
-def _test_result(recommended: Recommendation) -> str:
+def _test_result(recommendation: Recommendation) -> str:
     parts = []
     for config in (BEST, BASELINE):
-        if accuracies := recommended.test_accuracies.get(config):
-            ends = (
-                f" ({min(accuracies):.2%} to {max(accuracies):.2%})" if len(accuracies) > 1 else ""
-            )
-            parts.append(f"{config} {mean(accuracies):.2%}{ends}")
+        if accuracies := recommendation.test_accuracies.get(config):
+            part = f"{config} {mean(accuracies):.2%}"
+            if len(accuracies) > 1:
+                part += f" ({min(accuracies):.2%} to {max(accuracies):.2%})"
+            parts.append(part)
     times = (
         "once"
-        if recommended.test_reads == 1
-        else f"{recommended.test_reads} times so far, once for each choice"
+        if recommendation.test_reads == 1
+        else f"{recommendation.test_reads} times so far, once for each choice"
     )
-    config = (
+    choice = (
         "the baseline"
-        if recommended.candidate.recommended_config == BASELINE
-        else f"trial {recommended.candidate.trial_number}"
+        if recommendation.candidate.recommended_config == BASELINE
+        else f"trial {recommendation.candidate.trial_number}"
     )
-    return f"on test, read {times}: {', '.join(parts)}; this sweep recommends {config}"
+    return f"on test, read {times}: {', '.join(parts)}; this sweep recommends {choice}"
 
 
 def _not_tested(candidate: Candidate, other: Candidate) -> str:
@@ -199,18 +233,11 @@ def _not_tested(candidate: Candidate, other: Candidate) -> str:
     )
 
 
-def _outcome(study: Study, verdict: Verdict | None) -> str:
-    if verdict is not None:
-        return verdict.outcome
-    best = study.best()
-    return "nothing beat the baseline" if best is not None and best.number == 0 else "not confirmed"
+def _format_interval(verdict: Verdict, metric: str) -> str:
+    return f"{format_difference(verdict.difference, metric)}, {_format_limits(verdict, metric)}"
 
 
-def _interval(verdict: Verdict, metric: str) -> str:
-    return f"{format_difference(verdict.difference, metric)}, {_ends(verdict, metric)}"
-
-
-def _ends(verdict: Verdict, metric: str) -> str:
+def _format_limits(verdict: Verdict, metric: str) -> str:
     return (
         f"{format_metric(verdict.low, metric, '+')} to {format_metric(verdict.high, metric, '+')}"
     )

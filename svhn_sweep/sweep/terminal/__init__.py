@@ -1,1 +1,1 @@
-"""What a sweep prints."""
+"""Prints the plan, the progress and the dry run of a sweep."""

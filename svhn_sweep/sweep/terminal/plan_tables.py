@@ -21,11 +21,17 @@ DRY_RUN_TRIALS = 3
 
 
 def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster) -> None:
-    """Prints the studies, their search spaces, the workers, sampler and pruner."""
+    """Prints the studies, their search spaces, the workers, sampler and pruner.
+
+    Args:
+        plans: One plan for each study.
+        settings: The sweep's settings.
+        cluster: Trains the trials.
+    """
     run_header.print_synthetic_warning(plans[0].config, experiment_name(plans[0].config))
     for plan in plans:
-        points = grid_size(plan.space)
-        space = f"{points:,} configurations" if points else "a continuous space"
+        n_configs = grid_size(plan.space)
+        space = f"{n_configs:,} configurations" if n_configs else "a continuous space"
         console.print(
             f"{plan.name}: {plan.n_trials} trials of at most {plan.max_epochs} epochs, "
             f"out of {space}"
@@ -48,7 +54,14 @@ def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster)
 def print_dry_run(
     plans: Sequence[Plan], settings: SweeperConfig, threads: int, config_dirs: Sequence[str]
 ) -> None:
-    """Prints a few trials of each study as commands."""
+    """Prints the commands of three trials of each study without starting any.
+
+    Args:
+        plans: One plan for each study.
+        settings: The sweep's settings.
+        threads: TensorFlow's threads for each trial whose config sets none.
+        config_dirs: The user's own config folders.
+    """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for plan in plans:
         console.print(f"\nThree trials that {plan.name} may train; none was started:")
@@ -58,12 +71,19 @@ def print_dry_run(
             params = {
                 key: suggest(trial, key, distribution) for key, distribution in plan.space.items()
             }
-            used = plan.config.training.threads or threads
-            console.print(shell_command(plan.overrides(params, used), config_dirs))
+            overrides = plan.overrides(params, plan.config.training.threads or threads)
+            console.print(shell_command(overrides, config_dirs))
 
 
 def print_confirmation(study: Study, confirming: Study | None, workers: int) -> None:
-    """Prints whether the best config of a study is confirmed, and how long it takes."""
+    """Prints whether the best config of a study is confirmed, and how long it takes.
+
+    Args:
+        study: The search, which is over.
+        confirming: Trains the best config and the baseline on fresh seeds; None if there is
+            nothing to confirm.
+        workers: How many trials can be trained at the same time.
+    """
     if confirming is None:
         reason = (
             "its baseline is not complete"
@@ -72,15 +92,16 @@ def print_confirmation(study: Study, confirming: Study | None, workers: int) -> 
         )
         console.print(f"{study.plan.name}: nothing to confirm, {reason}")
         return
-    left = confirming.n_trials - len(confirming.finished())
-    if left == 0:
+    n_left = confirming.n_trials - len(confirming.finished())
+    if n_left == 0:
         return
     best = study.best()
     baseline = study.baseline()
     assert best is not None
     seconds = [trial.user_attrs["seconds"] for trial in (best, baseline) if trial is not None]
-    about = format_duration(left * sum(seconds) / len(seconds) / max(1, workers))
+    duration = format_duration(n_left * sum(seconds) / len(seconds) / max(1, workers))
+    n_seeds = len(confirming.plan.enqueued_trials) // 2
     console.print(
         f"{study.plan.name}: confirming trial {best.number} against the baseline on "
-        f"{len(confirming.plan.enqueued_trials) // 2} fresh seeds: {left} trainings, about {about}"
+        f"{n_seeds} fresh seeds: {n_left} trainings, about {duration}"
     )

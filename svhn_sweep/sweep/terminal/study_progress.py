@@ -1,4 +1,4 @@
-"""How far a study is: its finished and running trials, and the time that is left."""
+"""Counts the finished and running trials of a study and estimates the time left."""
 
 from dataclasses import dataclass, field
 
@@ -7,32 +7,30 @@ from svhn_sweep.trial_status import TrialStatus
 
 @dataclass(frozen=True)
 class FinishedTrial:
-    """A trial that ended.
+    """Describes a trial that ended.
 
     Attributes:
-        number: of the trial in its study.
-        status: how it ended.
-        value: its result; None if it has none.
-        is_baseline: whether it is the study's baseline.
+        number: The trial's number in its study; 0 is the baseline in a search.
+        status: How the trial ended.
+        value: The trial's value of the sweep's metric; None if it has none.
     """
 
     number: int
     status: TrialStatus
     value: float | None
-    is_baseline: bool = False
 
 
 @dataclass
 class RunningTrial:
-    """A trial in a worker.
+    """Describes a trial that a worker trains.
 
     Attributes:
-        description: its hyperparameters in words, or "baseline".
-        epochs: that it has at most.
-        resumed_after: epochs that were trained in earlier sessions.
-        started: when its worker began, in seconds of the clock.
-        epoch: how many epochs are done.
-        values: of the epochs of this session, by epoch.
+        description: The trial's hyperparameters as text, or "baseline".
+        epochs: The most epochs that the trial trains.
+        resumed_after: Epochs that were trained before the worker began; 0 for a new trial.
+        started: When the worker began, in seconds of the progress' clock.
+        epoch: The last finished epoch, from 1; 0 before the first.
+        values: The metric of each epoch after `resumed_after`, by epoch.
     """
 
     description: str
@@ -42,23 +40,18 @@ class RunningTrial:
     epoch: int
     values: dict[int, float] = field(default_factory=dict)
 
-    @property
-    def is_baseline(self) -> bool:
-        """Whether it is the study's baseline."""
-        return self.description == "baseline"
-
 
 @dataclass
 class StudyProgress:
-    """The trials of a study as the terminal shows them.
+    """Holds the trials of a study for the display.
 
     Attributes:
-        n_trials: how many there will be.
-        finished: trials that ended, of earlier sessions too.
-        is_search: whether the study looks for the best config; a confirmation does not.
-        running: trials in workers, by number.
-        seconds: that trials took in this session.
-        trials_done: trials behind `seconds`; one that was resumed halfway counts as half.
+        n_trials: The study's budget of trials.
+        finished: Trials that ended, those of earlier starts of the sweep included.
+        is_search: Whether the study searches the best config; False for a confirmation.
+        running: Trials in workers, by number.
+        seconds: Total duration of the trials that ended since the sweep was started.
+        trials_done: Trials behind `seconds`; one that was resumed halfway counts as half.
     """
 
     n_trials: int
@@ -68,22 +61,28 @@ class StudyProgress:
     seconds: float = 0.0
     trials_done: float = 0.0
 
-    def results(self, *, baseline_only: bool = False) -> dict[int, float]:
-        """Returns the values of complete trials by number; pruned trials have no result."""
+    def complete_values(self) -> dict[int, float]:
+        """Returns the values of complete trials by number."""
         return {
             trial.number: trial.value
             for trial in self.finished
-            if trial.status == TrialStatus.complete
-            and trial.value is not None
-            and (trial.is_baseline or not baseline_only)
+            if trial.status == TrialStatus.complete and trial.value is not None
         }
+
+    def is_baseline(self, number: int) -> bool:
+        """Returns whether a trial is the baseline: the first of a search; no confirmation's is."""
+        return self.is_search and number == 0
+
+    def baseline_value(self) -> float | None:
+        """Returns the baseline's value; None in a confirmation, or before it is complete."""
+        return self.complete_values().get(0) if self.is_search else None
 
     def finish(self, number: int, status: TrialStatus, value: float | None, seconds: float) -> None:
         """Moves a running trial to the finished ones; an interrupted one is only removed."""
         trial = self.running.pop(number)
         if status == TrialStatus.interrupted:
             return
-        self.finished.append(FinishedTrial(number, status, value, trial.is_baseline))
+        self.finished.append(FinishedTrial(number, status, value))
         self.seconds += seconds
         self.trials_done += 1 - trial.resumed_after / trial.epochs
 
@@ -99,9 +98,14 @@ class StudyProgress:
         )
 
     def format_time_left(self, workers: int) -> str:
-        """Returns the time left if trials go on taking their mean.
+        """Estimates the time left from the mean duration of the trials so far.
 
-        Empty before the first trial ended, after the last one, and without a worker.
+        Args:
+            workers: How many trials can be trained at the same time.
+
+        Returns:
+            For example "about 13 min left"; empty before the first trial ended, after the last
+            one, and without a worker.
         """
         trials = self.n_trials - len(self.finished)
         if trials <= 0 or workers <= 0 or not self.trials_done:
@@ -112,7 +116,7 @@ class StudyProgress:
 
 
 def format_duration(seconds: float) -> str:
-    """Returns for example 45 s, 2 min 10 s, 12 min, 1 h 40 min."""
+    """Formats seconds, for example as 45 s, 2 min 10 s, 12 min or 1 h 40 min."""
     minutes, rest = divmod(round(seconds), 60)
     if minutes >= 60:
         parts = [(minutes // 60, "h"), (minutes % 60, "min")]

@@ -5,24 +5,24 @@ from pathlib import Path
 
 import pytest
 
-from svhn_sweep.sweep.report.html_page import page
+from svhn_sweep.sweep.report.html_page import render_page
 from svhn_sweep.sweep.report.leaderboard import Row
 from svhn_sweep.trial_status import TrialStatus
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
-NASTY = "<script>alert('1 & 2')</script>"
+MARKUP = "<script>alert('1 & 2')</script>"
 
 
-def row(number: int, state: str, reason: str = "") -> Row:
+def row(number: int, status: str, reason: str = "") -> Row:
     return Row(
-        rank=number + 1 if state == "complete" else None,
+        rank=number + 1 if status == "complete" else None,
         number=number,
         name=f"trial {number}" if number else "baseline",
-        state=TrialStatus(state),
-        value=0.9 if state == "complete" else None,
-        delta=0.0 if state == "complete" else None,
+        state=TrialStatus(status),
+        value=0.9 if status == "complete" else None,
+        delta=0.0 if status == "complete" else None,
         best_epoch=None,
         epochs=3,
         seconds=12.3,
@@ -31,8 +31,14 @@ def row(number: int, state: str, reason: str = "") -> Row:
     )
 
 
-class Parsed(HTMLParser):
-    """What was opened and closed, and the text of each kind of element."""
+class ParsedPage(HTMLParser):
+    """Parses HTML.
+
+    Attributes:
+        open: Elements that are not closed.
+        attributes: The attributes of each element, its name under `tag`.
+        texts: The texts of each kind of element.
+    """
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -59,56 +65,58 @@ def html(tmp_path: Path) -> str:
     images = [tmp_path / "history.png", tmp_path / "new_figure.png"]
     for path in images:
         path.write_bytes(PNG)
-    rows = [row(0, "complete"), row(1, "complete"), row(2, "failed", NASTY)]
-    return page(
-        f"Sweep {NASTY}",
-        ["One.", NASTY],
-        {"digits": NASTY},
+    rows = [row(0, "complete"), row(1, "complete"), row(2, "failed", MARKUP)]
+    return render_page(
+        f"Sweep {MARKUP}",
+        ["One.", MARKUP],
+        {"digits": MARKUP},
         rows,
         "val/accuracy",
         images,
-        f"svhn-sweep a='{NASTY}'",
+        f"svhn-sweep a='{MARKUP}'",
     )
 
 
-def test_the_page_is_well_formed_and_says_everything(html: str) -> None:
-    parsed = Parsed(html)
+def test_the_page_is_well_formed_and_has_every_part(html: str) -> None:
+    parsed = ParsedPage(html)
     assert parsed.open == []
-    assert parsed.texts["h1"] == parsed.texts["title"] == [f"Sweep {NASTY}"]
+    assert parsed.texts["h1"] == parsed.texts["title"] == [f"Sweep {MARKUP}"]
     assert parsed.texts["h2"] == ["Train the best trial again", "Leaderboard", "Figures"]
-    assert parsed.texts["p"] == ["One.", NASTY]
-    assert parsed.texts["pre"] == [f"svhn-sweep a='{NASTY}'"]
+    assert parsed.texts["p"] == ["One.", MARKUP]
+    assert parsed.texts["pre"] == [f"svhn-sweep a='{MARKUP}'"]
     assert parsed.texts["th"][:4] == ["rank", "trial", "state", "val/accuracy"]
     assert parsed.texts["td"][:4] == ["1", "baseline", "complete", "90.00%"]
-    assert parsed.texts["td"][-1] == NASTY
+    assert parsed.texts["td"][-1] == MARKUP
     assert html.count("<tr") == 4
     assert html.count('<tr class="baseline">') == 1
 
 
-def test_nothing_is_loaded_and_nothing_runs(html: str) -> None:
-    for attributes in Parsed(html).attributes:
+def test_the_page_loads_nothing_and_runs_nothing(html: str) -> None:
+    for attributes in ParsedPage(html).attributes:
         assert attributes["tag"] not in ("script", "link", "iframe")
         assert (attributes.get("src") or "data:").startswith("data:")
         assert not attributes.keys() & {"href", "onclick", "onload"}
     assert not re.search(r"https?:|//|url\(|@import", re.sub(r"base64,[^\"]*", "", html))
 
 
-def test_images_are_inside_with_words_for_who_cannot_see_them(html: str) -> None:
-    images = [attributes for attributes in Parsed(html).attributes if attributes["tag"] == "img"]
+def test_images_are_embedded_with_alternative_texts(html: str) -> None:
+    images = [
+        attributes for attributes in ParsedPage(html).attributes if attributes["tag"] == "img"
+    ]
     assert [base64.b64decode(str(image["src"]).partition("base64,")[2]) for image in images] == [
         PNG,
         PNG,
     ]
     assert [image["alt"] for image in images] == ["Figure: history", "Figure: new figure"]
-    assert Parsed(html).texts["figcaption"][1] == "new figure"
+    assert ParsedPage(html).texts["figcaption"][1] == "new figure"
 
 
-def test_it_suits_phones_and_dark_rooms(html: str) -> None:
+def test_the_page_suits_phones_and_dark_mode(html: str) -> None:
     assert 'name="viewport"' in html
     assert "color-scheme: light dark" in html
 
 
-def test_an_early_page_has_no_command() -> None:
-    early = page("Sweep", [], {}, [row(0, "running")], "val/accuracy", [], "")
-    assert Parsed(early).open == []
+def test_a_page_without_a_complete_trial_has_no_command() -> None:
+    early = render_page("Sweep", [], {}, [row(0, "running")], "val/accuracy", [], "")
+    assert ParsedPage(early).open == []
     assert "<pre>" not in early

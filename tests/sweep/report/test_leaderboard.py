@@ -18,10 +18,10 @@ SPACE = {
 
 
 def trial(
-    kind: TrialState, *by_epoch: float, value: float | None = None, **attrs: Any
+    optuna_state: TrialState, *by_epoch: float, value: float | None = None, **attrs: Any
 ) -> FrozenTrial:
     return create_trial(
-        state=kind,
+        state=optuna_state,
         value=value,
         params={
             "training.learning_rate": 1.234e-3,
@@ -44,7 +44,7 @@ def study_of(
 
 @pytest.fixture
 def study() -> optuna.Study:
-    """What can happen to a trial, in an order that is not the leaderboard's."""
+    """A study with a trial of every status, in an order that is not the leaderboard's."""
     return study_of(
         trial(TrialState.COMPLETE, 0.5, 0.8, value=0.8, state="complete", seconds=61.5),
         trial(TrialState.FAIL, 0.99, state="failed", reason="<b>no</b> memory | at\nepoch 2"),
@@ -59,19 +59,19 @@ def study() -> optuna.Study:
     )
 
 
-def test_every_trial_has_its_place(study: optuna.Study) -> None:
-    nothing = (None, None, None)
+def test_rows_are_ordered_by_status_value_and_number(study: optuna.Study) -> None:
+    no_result = (None, None, None)
     table = [
         (
-            r.rank,
-            r.name,
-            r.state,
-            r.value,
-            None if r.delta is None else round(r.delta, 9),
-            r.best_epoch,
-            r.epochs,
+            row.rank,
+            row.name,
+            row.state,
+            row.value,
+            None if row.delta is None else round(row.delta, 9),
+            row.best_epoch,
+            row.epochs,
         )
-        for r in leaderboard.rows(study)
+        for row in leaderboard.make_rows(study)
     ]
     assert table == [
         (1, "trial 5", "complete", 0.9, 0.1, 1, 2),
@@ -80,14 +80,14 @@ def test_every_trial_has_its_place(study: optuna.Study) -> None:
         (4, "trial 9", "complete", 0.7, -0.1, 1, 1),
         (None, "trial 7", "pruned", 0.97, None, 1, 2),
         (None, "trial 3", "pruned", 0.95, None, 1, 2),
-        (None, "trial 1", "failed", *nothing, 1),
-        (None, "trial 2", "diverged", *nothing, 2),
-        (None, "trial 4", "running", *nothing, 1),
+        (None, "trial 1", "failed", *no_result, 1),
+        (None, "trial 2", "diverged", *no_result, 2),
+        (None, "trial 4", "running", *no_result, 1),
     ]
 
 
 @pytest.mark.parametrize(
-    ("one", "place"),
+    ("frozen", "expected"),
     [
         (trial(TrialState.PRUNED, state="pruned", value=0.1), ("pruned", None, 0)),
         (
@@ -102,11 +102,11 @@ def test_every_trial_has_its_place(study: optuna.Study) -> None:
         (trial(TrialState.COMPLETE, value=0.3), ("complete", 0.3, 0)),
     ],
 )
-def test_lower_is_better_and_odd_trials_are_told_apart(
-    one: FrozenTrial, place: tuple[str, float | None, int]
+def test_a_row_has_the_status_value_and_epochs_of_its_trial(
+    frozen: FrozenTrial, expected: tuple[str, float | None, int]
 ) -> None:
-    (row,) = leaderboard.rows(study_of(one, direction="minimize"))
-    assert (row.state, row.value, row.epochs) == place
+    (row,) = leaderboard.make_rows(study_of(frozen, direction="minimize"))
+    assert (row.state, row.value, row.epochs) == expected
     assert (row.rank, row.delta) == ((1, 0.0) if row.state == "complete" else (None, None))
 
 
@@ -116,23 +116,23 @@ def test_a_pruned_trial_without_a_value_comes_after_those_with_one() -> None:
         trial(TrialState.PRUNED, 0.4, value=0.4),
         trial(TrialState.PRUNED, 0.2),
     ]
-    found = leaderboard.rows(study_of(*trials, direction="minimize"))
-    assert [row.number for row in found] == [2, 1, 0]
+    rows = leaderboard.make_rows(study_of(*trials, direction="minimize"))
+    assert [row.number for row in rows] == [2, 1, 0]
 
 
 def test_without_a_complete_baseline_there_are_no_deltas() -> None:
-    found = leaderboard.rows(
+    rows = leaderboard.make_rows(
         study_of(trial(TrialState.FAIL), trial(TrialState.COMPLETE, value=0.9))
     )
-    assert [(row.name, row.rank, row.delta) for row in found] == [
+    assert [(row.name, row.rank, row.delta) for row in rows] == [
         ("trial 1", 1, None),
         ("baseline", None, None),
     ]
 
 
-def test_csv_keeps_every_digit(study: optuna.Study) -> None:
+def test_csv_has_unrounded_numbers(study: optuna.Study) -> None:
     lines = list(
-        csv.DictReader(leaderboard.to_csv(leaderboard.rows(study)).splitlines(keepends=True))
+        csv.DictReader(leaderboard.to_csv(leaderboard.make_rows(study)).splitlines(keepends=True))
     )
     assert list(lines[0])[-3:] == list(SPACE)
     assert [line["rank"] for line in lines] == ["1", "2", "3", "4", *[""] * 5]
@@ -144,14 +144,14 @@ def test_csv_keeps_every_digit(study: optuna.Study) -> None:
 
 
 def test_markdown_is_a_table_with_the_baseline_in_bold(study: optuna.Study) -> None:
-    header, marks, *lines = leaderboard.to_markdown(
-        leaderboard.rows(study), "val/accuracy"
+    header, rules, *lines = leaderboard.to_markdown(
+        leaderboard.make_rows(study), "val/accuracy"
     ).splitlines()
     assert header == (
         "| rank | trial | state | val/accuracy | vs baseline | best epoch | epochs | training time "
         "| learning_rate | dropout | conv1 | reason |"
     )
-    assert set(marks) <= set("|-: ")
+    assert set(rules) <= set("|-: ")
     assert (
         lines[0]
         == "| 1 | trial 5 | complete | 90.00% | +10.00 | 1 | 2 |  | 1.23e-03 | 0.25 | 16 |  |"
@@ -180,17 +180,19 @@ def test_markdown_is_a_table_with_the_baseline_in_bold(study: optuna.Study) -> N
     (9, None, None),
     (None, None, None),
 ])  # fmt: skip
-def test_the_limit_leaves_the_baseline_in(
+def test_the_baseline_is_listed_beyond_the_limit(
     study: optuna.Study, limit: int | None, names: list[str] | None, last: str | None
 ) -> None:
-    lines = leaderboard.to_markdown(leaderboard.rows(study), "val/accuracy", limit).splitlines()
+    lines = leaderboard.to_markdown(
+        leaderboard.make_rows(study), "val/accuracy", limit
+    ).splitlines()
     if names:
         assert [line.split(" | ")[1] for line in lines if "complete" in line] == names
     assert (lines[-1] == last) if last else lines[-1].startswith("|")
 
 
 @pytest.mark.parametrize(
-    ("value", "metric", "sign", "shown"),
+    ("value", "metric", "sign", "text"),
     [
         (0.90123, "val/accuracy", "", "90.12%"),
         (0.00421, "val/accuracy", "+", "+0.42"),
@@ -201,10 +203,10 @@ def test_the_limit_leaves_the_baseline_in(
         (None, "val/loss", "", ""),
     ],
 )
-def test_values_are_shown_as_people_read_them(
-    value: float | None, metric: str, sign: str, shown: str
+def test_accuracies_are_formatted_as_percent_and_losses_as_numbers(
+    value: float | None, metric: str, sign: str, text: str
 ) -> None:
-    assert format_metric(value, metric, sign) == shown
+    assert format_metric(value, metric, sign) == text
 
 
 @pytest.mark.parametrize(
@@ -216,11 +218,11 @@ def test_values_are_shown_as_people_read_them(
         (["rate"], ["rate"]),
     ],
 )
-def test_names_are_as_short_as_they_can_be(keys: list[str], names: list[str]) -> None:
+def test_names_are_the_shortest_unique_endings_of_keys(keys: list[str], names: list[str]) -> None:
     assert list(short_names(keys, reserved=["time"]).values()) == names
 
 
 def test_a_study_without_trials_is_an_empty_table() -> None:
-    assert leaderboard.rows(study_of()) == []
+    assert leaderboard.make_rows(study_of()) == []
     assert leaderboard.to_csv([]).count("\n") == 1
     assert leaderboard.to_markdown([], "val/accuracy").count("\n") == 2

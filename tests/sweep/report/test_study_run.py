@@ -1,6 +1,4 @@
-"""A study's own run: what its description says, and what the runs of its trials learn from one
-another.
-"""
+"""Tests the MLflow run of a study, and what it adds to the runs of the study's trials."""
 
 from pathlib import Path
 
@@ -13,25 +11,25 @@ from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking import markdown
 from svhn_sweep.tracking.journal import Journal, history
-from svhn_sweep.tracking.journal import read as journal_of
+from svhn_sweep.tracking.journal import read as read_journal
 from svhn_sweep.trial_status import TrialStatus
 
 COMMAND = "python -m svhn_sweep -m optuna"
 
 
-def parent_of(study: Study) -> StudyRun:
-    parent = StudyRun(study, list(study.plan.space), COMMAND, [])
-    parent.update()
-    return parent
+def start_run(study: Study) -> StudyRun:
+    study_run = StudyRun.start(study, list(study.plan.space), COMMAND, [])
+    study_run.update()
+    return study_run
 
 
-def described(folder: Path) -> str:
+def description_of(folder: Path) -> str:
     with Journal(folder) as journal:
         return journal.description
 
 
-def trained(study: Study, *values: float, text: str = "Trained.") -> Path:
-    """A trial, whose own description is `text`."""
+def train_trial(study: Study, *values: float, text: str = "Trained.") -> Path:
+    """Trains a trial whose run has the description `text`; returns its folder."""
     folder = study.plan.trial_dir(train(study, *values).number)
     if text:
         with Journal(folder) as journal:
@@ -40,7 +38,7 @@ def trained(study: Study, *values: float, text: str = "Trained.") -> Path:
 
 
 @pytest.mark.parametrize(
-    ("values", "text", "wanted"),
+    ("values", "text", "expected"),
     [
         (
             (0.80, 0.85),
@@ -52,103 +50,119 @@ def trained(study: Study, *values: float, text: str = "Trained.") -> Path:
             "Trained.",
             "**-1.00 points** of val/accuracy against the baseline.\n\nTrained.",
         ),
-        ((0.80, 0.85), "", ""),  # one of an earlier version, which MLflow was told in another way
+        ((0.80, 0.85), "", ""),  # recorded by an earlier version, without a description
     ],
 )
-def test_a_trials_description_begins_with_its_distance_to_the_baseline(
-    studies: Studies, values: tuple[float, float], text: str, wanted: str
+def test_a_trials_description_begins_with_its_difference_to_the_baseline(
+    studies: Studies, values: tuple[float, float], text: str, expected: str
 ) -> None:
     study = studies.open()
-    folders = [trained(study, value, text=text) for value in values]
-    for _ in range(2):  # a sweep that goes on says it once
-        with parent_of(study).journal:
+    folders = [train_trial(study, value, text=text) for value in values]
+    for _ in range(2):  # a resumed sweep does not add it again
+        with start_run(study).journal:
             pass
-        assert [described(folder) for folder in folders] == [text, wanted]
+        assert [description_of(folder) for folder in folders] == [text, expected]
     assert history(folders[1])[0]["delta_to_baseline"] == pytest.approx(values[1] - values[0])
 
 
-def test_the_studys_description_has_its_trials_views_and_the_command_that_continues_it(
+def test_start_records_a_run_once_and_resumes_it_later(studies: Studies) -> None:
+    study = studies.open()
+    with Journal(study.plan.folder) as journal:
+        StudyRun(study, journal, "", COMMAND, [])
+        assert not journal.started  # a StudyRun is created without writing
+    for _ in range(2):
+        study_run = start_run(study)
+        with study_run.journal:
+            study_run.end(TrialStatus.interrupted)
+    kinds = [event["kind"] for event, _ in read_journal(study.plan.folder)]
+    assert (kinds[0], kinds.count("start"), kinds.count("resume")) == ("start", 1, 1)
+    assert (study.plan.folder / "command.txt").read_text() == f"{COMMAND}\n"
+
+
+def test_a_studys_description_has_its_trials_its_views_and_the_command_that_continues_it(
     studies: Studies,
 ) -> None:
     study = studies.open()
-    trained(study, 0.8)
-    with parent_of(study).journal:
+    train_trial(study, 0.8)
+    with start_run(study).journal:
         pass
-    text = described(study.plan.folder)
+    text = description_of(study.plan.folder)
     assert text.startswith("**1 of 10** trials of study.")
     assert f"](#/experiments/{markdown.EXPERIMENT_ID}/runs?" in text
     assert "| **1** | **baseline** | **complete** | **80.00%** |" in text
     assert text.endswith(markdown.code(COMMAND))
 
 
-def test_what_was_found_stays_in_the_description_of_a_study_that_goes_on(studies: Studies) -> None:
+def test_the_summary_stays_in_the_description_of_a_resumed_study(studies: Studies) -> None:
     study = studies.open()
     for value in (0.8, 0.85):
-        trained(study, value)
-    parent = parent_of(study)
-    with parent.journal:
-        parent.report(["Trial 1 has 85.00%."], {}, 1, None, 2)
-        parent.end(TrialStatus.complete)
-    told = described(study.plan.folder)
-    assert "- Trial 1 has 85.00%.\n" in told
-    assert markdown.picture("history.png") in told
-    again = parent_of(study)
-    with again.journal:
-        again.update()
-    assert described(study.plan.folder) == told
+        train_trial(study, value)
+    study_run = start_run(study)
+    with study_run.journal:
+        study_run.write_report(["Trial 1 has 85.00%."], {}, 1, None, 2)
+        study_run.end(TrialStatus.complete)
+    description = description_of(study.plan.folder)
+    assert "- Trial 1 has 85.00%.\n" in description
+    assert markdown.picture("history.png") in description
+    resumed = start_run(study)
+    with resumed.journal:
+        resumed.update()
+    assert description_of(study.plan.folder) == description
 
 
-def test_the_report_shows_what_the_best_config_confuses_otherwise(studies: Studies) -> None:
+def test_the_report_shows_which_confusions_differ_from_the_baselines(studies: Studies) -> None:
     study = studies.open()
     for value in (0.8, 0.85):
-        trained(study, value)
+        train_trial(study, value)
     counts = np.diag(np.full(10, 100.0))
     counts[3, 5] = 9
-    both, parent = ConfusionMatrices(counts, np.diag(np.full(10, 100.0)), 5), parent_of(study)
-    with parent.journal:
-        parent.report([both.sentence()], {}, 1, both, 2)
+    confusions = ConfusionMatrices(counts, np.diag(np.full(10, 100.0)), 5)
+    study_run = start_run(study)
+    with study_run.journal:
+        study_run.write_report([confusions.sentence()], {}, 1, confusions, 2)
     folder = study.plan.folder
-    assert "in the mean of 5 runs: fewer 3 for 5 (9 to 0)" in described(folder)
-    assert markdown.picture("confusion_difference.png") in described(folder)
+    assert "in the mean of 5 runs: fewer 3 for 5 (9 to 0)" in description_of(folder)
+    assert markdown.picture("confusion_difference.png") in description_of(folder)
     assert (folder / "confusion_difference.png").stat().st_size > 10_000
-    assert "confusion_difference.png" in {event.get("path") for event, _ in journal_of(folder)}
+    assert "confusion_difference.png" in {event.get("path") for event, _ in read_journal(folder)}
     assert "Which digits the best config takes for which" in (folder / "report.html").read_text()
 
 
-def test_a_verdict_is_remembered(studies: Studies) -> None:
+def test_a_report_with_a_confirmed_difference_has_a_verdict(studies: Studies) -> None:
     study = studies.open()
-    trained(study, 0.8)
-    parent = parent_of(study)
-    with parent.journal:
-        assert not parent.has_verdict()
-        parent.report([], {"confirmed/difference": 0.01}, 0, None, 1)
-        assert parent.has_verdict()
+    train_trial(study, 0.8)
+    study_run = start_run(study)
+    with study_run.journal:
+        assert not study_run.has_verdict()
+        study_run.write_report([], {"confirmed/difference": 0.01}, 0, None, 1)
+        assert study_run.has_verdict()
 
 
-def test_views_show_what_runs_have_as_params(studies: Studies) -> None:
+def test_views_have_the_explored_params_without_the_groups_of_conf(studies: Studies) -> None:
     study = studies.open()
-    with StudyRun(study, [*study.plan.space, "training"], COMMAND, []).journal:  # a group of conf/
+    with StudyRun.start(study, [*study.plan.space, "training"], COMMAND, []).journal:
         pass
     (board,) = [
         event["state"]
-        for event, _ in journal_of(study.plan.folder)
+        for event, _ in read_journal(study.plan.folder)
         if "leaderboard" in event.get("key", "")
     ]
     assert "params.`training.learning_rate`" in board
     assert "params.`training`" not in board
 
 
-def test_the_leaderboard_tells_of_an_interrupted_trial(studies: Studies) -> None:
+def test_the_leaderboard_has_an_interrupted_trial_and_its_continuation(studies: Studies) -> None:
     study = studies.open()
-    trained(study, 0.8)
-    board, parent = study.plan.folder / "leaderboard.md", parent_of(study)
-    with parent.journal:
-        assignment = study.ask()
-        assert assignment is not None
-        study.report(assignment.number, 1, 0.6)
-        study.interrupt(assignment.number)
-        parent.update()
+    train_trial(study, 0.8)
+    board = study.plan.folder / "leaderboard.md"
+    study_run = start_run(study)
+    with study_run.journal:
+        pending = study.ask()
+        assert pending is not None
+        study.report(pending.number, 1, 0.6)
+        study.interrupt(pending.number)
+        study_run.update()
         assert "|  | trial 1 | interrupted |  |  |  | 1 |" in board.read_text()
         study.ask()
-        parent.update()
+        study_run.update()
         assert "| trial 1 | running |" in board.read_text()

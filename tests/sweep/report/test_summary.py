@@ -1,4 +1,4 @@
-"""What a sweep says it found, sentence by sentence."""
+"""Tests the summary of a sweep, sentence by sentence."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +17,7 @@ BETTER = compare((0.80, 0.81, 0.79), (0.85, 0.86, 0.84), maximize=True)
 SAME = compare((0.80, 0.81, 0.79), (0.81, 0.79, 0.80), maximize=True)
 
 
-def searched(studies: Studies, *values: float, direction: str = "maximize") -> Study:
+def search(studies: Studies, *values: float, direction: str = "maximize") -> Study:
     settings = replace(sweeper(direction=direction), confirm=ConfirmConfig(5))
     study = studies.open(settings=settings)
     for value in values:
@@ -55,15 +55,15 @@ def candidate(study: Study, verdict: Verdict | None, number: int = 1) -> Candida
         ),
     ],
 )
-def test_what_the_search_found(
+def test_the_search_is_summarized_in_one_sentence(
     studies: Studies, direction: str, values: tuple[float, ...], sentence: str
 ) -> None:
-    assert summary_lines(searched(studies, *values, direction=direction), None, None, None) == [
+    assert summary_lines(search(studies, *values, direction=direction), None, None, None) == [
         sentence
     ]
 
 
-def test_without_its_baseline_a_best_trial_is_compared_with_nothing(studies: Studies) -> None:
+def test_without_a_complete_baseline_the_best_trial_is_not_compared(studies: Studies) -> None:
     study = studies.open()
     train(study, 0.5, state="failed")
     train(study, 0.6)
@@ -95,19 +95,18 @@ def test_without_its_baseline_a_best_trial_is_compared_with_nothing(studies: Stu
         ),
     ],
 )
-def test_what_the_confirmation_found(
+def test_the_confirmation_is_summarized_in_one_sentence(
     studies: Studies, verdict: Verdict | None, sentence: str
 ) -> None:
-    study = searched(studies, 0.8, 0.85)
+    study = search(studies, 0.8, 0.85)
     assert summary_lines(study, candidate(study, verdict), None, None)[1:] == [sentence]
 
 
-def test_who_proved_itself_is_named_beside_the_best(studies: Studies) -> None:
-    study = searched(studies, 0.8, 0.85, 0.86)
-    both = Candidate(
-        study, 1, {1: BETTER, 2: SAME}, {arm: {43: Path(arm)} for arm in (BASELINE, BEST)}
-    )
-    first, second, third = summary_lines(study, both, None, None)
+def test_an_earlier_confirmed_trial_is_listed_beside_the_best(studies: Studies) -> None:
+    study = search(studies, 0.8, 0.85, 0.86)
+    runs = {config: {43: Path(config)} for config in (BASELINE, BEST)}
+    confirmed = Candidate(study, 1, {1: BETTER, 2: SAME}, runs)
+    first, second, third = summary_lines(study, confirmed, None, None)
     assert first.startswith("Trial 2 has 86.00%")
     assert second.startswith("Over 3 fresh seeds trial 1 has 85.00%")
     assert third.startswith("Over 3 fresh seeds trial 2 has 80.00%")
@@ -134,42 +133,41 @@ def test_who_proved_itself_is_named_beside_the_best(studies: Studies) -> None:
         ),
     ],
 )
-def test_the_judgement_on_test(
+def test_the_test_accuracies_and_the_recommended_config_are_in_one_sentence(
     studies: Studies, verdict: Verdict, test: dict[str, list[float]], reads: int, sentence: str
 ) -> None:
-    study = searched(studies, 0.8, 0.85)
+    study = search(studies, 0.8, 0.85)
     chosen = candidate(study, verdict)
-    recommended = Recommendation(chosen, test, reads, "registered as svhn-digits")
-    assert summary_lines(study, chosen, recommended, None)[2:] == [
+    recommendation = Recommendation(chosen, test, reads, "registered as svhn-digits")
+    assert summary_lines(study, chosen, recommendation, None)[2:] == [
         sentence,
         "Registered as svhn-digits.",
     ]
 
 
-def test_a_study_that_another_one_surpassed_says_why_it_is_not_evaluated(studies: Studies) -> None:
-    study, runs = searched(studies, 0.8, 0.85), {}
+def test_a_study_that_is_not_recommended_is_not_evaluated_on_test(studies: Studies) -> None:
+    study = search(studies, 0.8, 0.85)
+    candidates = {}
     for name, accuracy in (("one", 0.85), ("two", 0.865)):
         with Journal(studies.path / name) as journal:
             journal.start(name=name, experiment="svhn", store="", tags={})
             journal.log_metrics({"val/best_accuracy": accuracy})
-        runs[name] = Candidate(
-            study, 1, {1: SAME}, {arm: {43: studies.path / name} for arm in (BASELINE, BEST)}
-        )
-    found = summary_lines(
-        study, runs["one"], Recommendation(runs["two"], {BASELINE: [0.8]}, 1, ""), None
-    )
-    assert found[2:] == [
+        runs = {config: {43: studies.path / name} for config in (BASELINE, BEST)}
+        candidates[name] = Candidate(study, 1, {1: SAME}, runs)
+    recommendation = Recommendation(candidates["two"], {BASELINE: [0.8]}, 1, "")
+    lines = summary_lines(study, candidates["one"], recommendation, None)
+    assert lines[2:] == [
         "Not evaluated on test, since study did better on validation: 86.50% against 85.00%."
     ]
 
 
-def test_the_numbers_are_those_of_the_sentences(studies: Studies) -> None:
-    study = searched(studies, 0.8, 0.85)
+def test_the_metrics_are_the_confirmed_difference_and_the_mean_test_accuracies(
+    studies: Studies,
+) -> None:
+    study = search(studies, 0.8, 0.85)
     chosen = candidate(study, BETTER)
-    found = study_metrics(
-        chosen, Recommendation(chosen, {BEST: [0.84, 0.86], BASELINE: [0.80]}, 1, "")
-    )
-    assert found == pytest.approx(
+    recommendation = Recommendation(chosen, {BEST: [0.84, 0.86], BASELINE: [0.80]}, 1, "")
+    assert study_metrics(chosen, recommendation) == pytest.approx(
         {
             "confirmed/difference": 0.05,
             "confirmed/low": BETTER.low,

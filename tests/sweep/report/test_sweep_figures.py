@@ -25,24 +25,26 @@ SPACE: dict[str, BaseDistribution] = {
     "training.seed": IntDistribution(3, 3),
 }
 NAMES = ["history", "importances", "parallel_coordinates", "slices", "learning_curves"]
-KINDS = [TrialState.COMPLETE] * 3 + [TrialState.PRUNED, TrialState.FAIL]
+STATES = [TrialState.COMPLETE] * 3 + [TrialState.PRUNED, TrialState.FAIL]
 
 
 def study_of(
-    kinds: list[TrialState],
+    states: list[TrialState],
     direction: Literal["maximize", "minimize"] = "maximize",
-    end: Callable[[int], float] = lambda number: 0.7 + 0.01 * number,
+    last_value: Callable[[int], float] = lambda number: 0.7 + 0.01 * number,
 ) -> optuna.Study:
-    """One trial of each kind, in that order, with two epochs; the value is that of the second."""
+    """A study with a trial of each state, in that order; its value is that of its second epoch."""
     study = optuna.create_study(direction=direction)
-    study.add_trials([_trial(number, kind, end(number)) for number, kind in enumerate(kinds)])
+    study.add_trials(
+        [_trial(number, state, last_value(number)) for number, state in enumerate(states)]
+    )
     return study
 
 
-def _trial(number: int, kind: TrialState, value: float) -> FrozenTrial:
+def _trial(number: int, state: TrialState, value: float) -> FrozenTrial:
     return create_trial(
-        state=kind,
-        value=value if kind in (TrialState.COMPLETE, TrialState.PRUNED) else None,
+        state=state,
+        value=value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
         params={
             "training.learning_rate": 10 ** (-3.5 + number / 20),
             "model.dropout": 0.5 - number / 50,
@@ -59,14 +61,14 @@ def _trial(number: int, kind: TrialState, value: float) -> FrozenTrial:
     "study",
     [
         study_of([]),
-        study_of(KINDS * 4),
-        study_of(KINDS * 4, "minimize"),
+        study_of(STATES * 4),
+        study_of(STATES * 4, "minimize"),
         study_of([TrialState.COMPLETE]),
         study_of([TrialState.PRUNED] * 3),
         study_of([TrialState.FAIL, TrialState.RUNNING]),
         study_of([TrialState.FAIL, TrialState.COMPLETE, TrialState.WAITING]),
-        study_of([TrialState.COMPLETE] * 10, end=lambda number: 0.19),
-        study_of([TrialState.COMPLETE] * 10, end=lambda number: 0.9 if number == 4 else 0.0),
+        study_of([TrialState.COMPLETE] * 10, last_value=lambda number: 0.19),
+        study_of([TrialState.COMPLETE] * 10, last_value=lambda number: 0.9 if number == 4 else 0.0),
     ],
     ids=[
         "none",
@@ -86,31 +88,52 @@ def test_each_figure_is_drawn_at_any_stage(study: optuna.Study, tmp_path: Path) 
     for path in paths:
         pixels = np.asarray(Image.open(path).convert("L"))
         assert pixels.shape[1] > 900
-        assert (pixels < 128).mean() > 0.001  # ink, not empty axes
+        assert (pixels < 128).mean() > 0.001  # not empty axes
 
 
 @pytest.mark.parametrize("runs", [1, 5])
-def test_where_the_best_is_not_the_baseline_their_confusions_are_drawn(
+def test_cells_that_improve_are_blue_and_cells_that_worsen_are_orange(
     tmp_path: Path, runs: int
 ) -> None:
     baseline = np.diag(np.full(10, 100.0))
     best = baseline.copy()
     baseline[7, 1], best[3, 5] = 4, 4
     paths = figures.save_all(
-        study_of(KINDS), "val/accuracy", ConfusionMatrices(baseline, best, runs), tmp_path
+        study_of(STATES), "val/accuracy", ConfusionMatrices(baseline, best, runs), tmp_path
     )
     assert [path.stem for path in paths] == [*NAMES, "confusion_difference"]
     pixels = np.asarray(Image.open(paths[-1]).convert("RGB")).astype(int)
     redness = pixels[..., 0] - pixels[..., 2]
-    assert (redness < -60).mean() > 0.003  # a blue cell beside the bar of colours
+    assert (redness < -60).mean() > 0.003  # a blue cell beside the colour bar
     assert (redness > 60).mean() > 0.003  # an orange one
 
 
-def test_history_tells_the_kinds_of_trials_apart() -> None:
-    """A pruned trial beyond the losers is marked at the end of the axis instead of stretching
-    it.
-    """
-    kinds = [
+def test_the_heatmap_has_true_digits_as_rows_and_predicted_digits_as_columns() -> None:
+    baseline = np.diag(np.full(10, 100.0))
+    best = baseline.copy()
+    baseline[7, 1], best[3, 5], best[4, 4] = 4, 2, 103
+    figure = figures.confusion_difference(ConfusionMatrices(baseline, best, 1))
+    axes, colour_bar = figure.axes
+    assert axes.get_ylabel() == "true digit"
+    assert axes.get_xlabel().splitlines() == [
+        "predicted digit", "", "fewer 7 for 1 (4 to 0)", "more 3 for 5 (0 to 2)"
+    ]  # fmt: skip
+    assert colour_bar.get_ylabel() == "images that are better (blue) or worse (orange)"
+    for axis in (axes.xaxis, axes.yaxis):
+        assert [label.get_text() for label in axis.get_ticklabels()] == list("0123456789")
+        assert np.allclose(axis.get_ticklocs(), np.arange(10) + 0.5)
+    assert (axes.xaxis.get_inverted(), axes.yaxis.get_inverted()) == (False, True)  # 0 at the top
+    x_y_by_text = {text.get_text(): text.get_position() for text in axes.texts if text.get_text()}
+    assert x_y_by_text == {"-4": (1.5, 7.5), "+2": (5.5, 3.5), "+3": (4.5, 4.5)}
+    colours = np.zeros((10, 10))  # [true digit, predicted digit]
+    colours[7, 1] = 4
+    colours[3, 5] = -2
+    colours[4, 4] = 3
+    assert np.array_equal(np.asarray(axes.collections[0].get_array()).reshape(10, 10), colours)
+
+
+def test_history_marks_each_trial_by_its_state_and_a_value_off_the_axis_at_its_end() -> None:
+    states = [
         TrialState.COMPLETE,
         TrialState.PRUNED,
         TrialState.FAIL,
@@ -118,24 +141,25 @@ def test_history_tells_the_kinds_of_trials_apart() -> None:
         TrialState.COMPLETE,
     ]
     figure = figures.history(
-        study_of(kinds, end=lambda number: [0.8, 0.5, 0.0, 0.84, 0.82][number]), "val/accuracy"
+        study_of(states, last_value=lambda number: [0.8, 0.5, 0.0, 0.84, 0.82][number]),
+        "val/accuracy",
     )
     (axes,) = figure.axes
-    best, *dots = axes.get_lines()
+    best, *markers = axes.get_lines()
     assert (
         figure.get_suptitle()
         == "val/accuracy: trial 3 is the best with 84.00%, +4.00 points against the baseline"
     )
     assert np.allclose(best.get_ydata(), [0.8, 0.84, 0.84])
-    assert {str(line.get_label()) for line in dots} == {
+    assert {str(line.get_label()) for line in markers} == {
         "complete", "baseline", "pruned, off the axis", "diverged or failed"
     }  # fmt: skip
     assert 0.79 < axes.get_ylim()[0] < 0.8
-    pruned = next(line for line in dots if line.get_label() == "pruned, off the axis")
+    pruned = next(line for line in markers if line.get_label() == "pruned, off the axis")
     assert (pruned.get_marker(), pruned.get_markerfacecolor()) == ("v", "none")
 
 
-def test_a_lower_loss_is_the_best() -> None:
+def test_history_of_a_minimized_metric_has_the_lowest_value_as_best() -> None:
     figure = figures.history(study_of([TrialState.COMPLETE] * 3, "minimize"), "val/loss")
     assert figure.get_suptitle() == "val/loss: baseline is the best with 0.7000"
     assert np.allclose(figure.axes[0].get_lines()[0].get_ydata(), 0.7)
@@ -151,15 +175,15 @@ def test_importances_are_the_same_each_time_and_sum_to_one() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, figures.MIN_COMPLETE_TRIALS - 1])
-def test_importances_say_why_there_are_none(count: int) -> None:
+def test_importances_of_too_few_trials_are_a_message(count: int) -> None:
     figure = figures.importances(study_of([TrialState.COMPLETE] * count), "val/accuracy")
     assert [text.get_text() for text in figure.texts[-1:]] == [
         f"This takes 8 complete trials, not all alike; so far {count}."
     ]
 
 
-def test_params_have_the_ticks_of_what_was_searched() -> None:
-    figure = figures.slices(study_of(KINDS), "val/accuracy")
+def test_slices_have_the_ticks_of_the_search_space() -> None:
+    figure = figures.slices(study_of(STATES), "val/accuracy")
     ticks = {
         axes.get_xlabel(): [tick.get_text() for tick in axes.get_xticklabels()]
         for axes in figure.axes
@@ -176,17 +200,18 @@ def test_params_have_the_ticks_of_what_was_searched() -> None:
     assert np.allclose(figure.axes[0].get_xticks(), [0, 0.5, 1])
 
 
-def test_parallel_coordinates_hold_complete_trials_and_the_baseline_dashed() -> None:
-    axes = figures.parallel_coordinates(study_of(KINDS * 2), "val/accuracy").axes[0]
-    lines = [line for line in axes.get_lines() if len(line.get_xdata()) == len(SPACE) + 1]  # type: ignore[arg-type]
+def test_parallel_coordinates_draw_complete_trials_and_a_dashed_baseline() -> None:
+    axes = figures.parallel_coordinates(study_of(STATES * 2), "val/accuracy").axes[0]
+    n_points = len(SPACE) + 1
+    lines = [line for line in axes.get_lines() if np.size(line.get_xdata()) == n_points]
     assert len(lines) == 6
     assert [line.get_label() for line in lines if line.get_linestyle() == "--"] == ["baseline"]
 
 
-def test_learning_curves_are_whole_and_the_best_stands_out() -> None:
-    whole, close = figures.learning_curves(study_of(KINDS), "val/accuracy").axes
+def test_learning_curves_label_the_best_trial_and_have_a_close_up() -> None:
+    whole, close_up = figures.learning_curves(study_of(STATES), "val/accuracy").axes
     assert [line.get_label() for line in whole.get_lines()] == [
         "diverged or failed", "pruned", "baseline", "complete", "trial 2, the best"
     ]  # fmt: skip
     assert np.array_equal(whole.get_lines()[-1].get_ydata(), [0.5, 0.72])
-    assert whole.get_ylim()[0] < 0.5 < close.get_ylim()[0]
+    assert whole.get_ylim()[0] < 0.5 < close_up.get_ylim()[0]
