@@ -59,7 +59,7 @@ def prepared(config: Config) -> tuple[data.FitData, keras.Model]:
     training = config.training
     return (
         data.split_validation(splits, training.validation_split),
-        build_model(config.model, training.augmentation, training.precision, config.seed),
+        build_model(config.model, training.precision, config.seed),
     )
 
 

@@ -27,7 +27,7 @@ def accuracies(model_name: str, seed: int, tests: list[tuple[Images, Labels]]) -
     training = config.training
     digits = load(config.data, test=False)
     parts = split_validation(digits, training.validation_split)
-    model = build_model(config.model, training.augmentation, training.precision, seed)
+    model = build_model(config.model, training.precision, seed)
     fit(model, parts.train, parts.validation, training, seed)
     predict = predictor(model)
     return [evaluate(predict, images, labels, "test").accuracy for images, labels in tests]

@@ -99,7 +99,7 @@ def _train_and_evaluate(
     training = config.training
     use_threads(training.threads)
     use_deterministic_operations()
-    model = build_model(config.model, training.augmentation, training.precision, config.seed)
+    model = build_model(config.model, training.precision, config.seed)
     _log_inputs(config, splits, model, journal, command)
     _log_figure(journal, "figures/samples.png", figures.samples(*fit_data.train))
 

@@ -1,4 +1,4 @@
-"""Feeds the training images to Keras in batches, in a new order in each epoch."""
+"""Feeds the training images to Keras in batches, ordered and augmented anew in each epoch."""
 
 import math
 
@@ -7,11 +7,18 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from svhn_sweep.config.schema import AugmentationConfig
 from svhn_sweep.data.splits import Images, Labels
+from svhn_sweep.training.augmentation import random_transforms, transform
 
 
-def shuffled_batches(
-    images: Images, labels: Labels, batch_size: int, seed: int, epoch: tf.Variable
+def training_batches(
+    images: Images,
+    labels: Labels,
+    batch_size: int,
+    augmentation: AugmentationConfig,
+    seed: int,
+    epoch: tf.Variable,
 ) -> tf.data.Dataset:
     """Returns a dataset that yields one epoch's batches whenever it is iterated over.
 
@@ -22,7 +29,8 @@ def shuffled_batches(
         images: The training images.
         labels: Their labels.
         batch_size: Images in each batch; the last one may have fewer.
-        seed: The order depends on this and on the epoch alone.
+        augmentation: How the images are changed.
+        seed: The order and the augmentation depend on this and on the epoch alone.
         epoch: An int64 variable on the CPU, from 0, read whenever an iteration begins.
 
     Returns:
@@ -37,16 +45,24 @@ def shuffled_batches(
         order = tf.random.experimental.stateless_shuffle(
             tf.range(len(images)), seed=[tf.cast(seed, tf.int64), epoch]
         )
-        return tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        drawn = [order]
+        if augmentation.enabled:
+            drawn.append(random_transforms(augmentation, len(images), seed, epoch))
+        return tf.data.Dataset.from_tensor_slices(tuple(drawn)).batch(batch_size)
+
+    def batch(index: tf.Tensor, *transforms: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        chosen = tf.gather(x, index)
+        if augmentation.enabled:
+            chosen = transform(chosen, *transforms)
+        return chosen, tf.gather(y, index)
 
     steps = math.ceil(len(images) / batch_size)
-    indices = tf.data.Dataset.range(1).flat_map(shuffled)
-    indices = indices.apply(tf.data.experimental.assert_cardinality(steps))
+    drawn = tf.data.Dataset.range(1).flat_map(shuffled)
+    drawn = drawn.apply(tf.data.experimental.assert_cardinality(steps))
     options = tf.data.Options()
     # The autotuner's thread sleeps ever longer, and the end of the fit waits for it: up to 40 s.
     options.autotune.enabled = False
-    batches = indices.map(lambda index: (tf.gather(x, index), tf.gather(y, index)))
-    return batches.prefetch(2).with_options(options)
+    return drawn.map(batch).prefetch(2).with_options(options)
 
 
 def _one_hot(labels: Labels) -> NDArray[np.float32]:

@@ -10,8 +10,9 @@ import tensorflow as tf
 from svhn_sweep.config.schema import Precision, TrainingConfig
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training import checkpoint
-from svhn_sweep.training.batches import shuffled_batches
+from svhn_sweep.training.batches import training_batches
 from svhn_sweep.training.evaluation import Evaluation, evaluate, predictor
+from svhn_sweep.training.fast_model import FastModel, FusedAdam
 from svhn_sweep.training.keras_callbacks import EpochRecorder, ResumedReduceLROnPlateau
 from svhn_sweep.training.progress import Progress
 from svhn_sweep.training.result import Log, ShouldStop, TrainResult
@@ -26,7 +27,7 @@ MAX_IMAGES_PER_CALL = 512
 
 
 def fit(
-    model: keras.Model,
+    model: keras.Sequential,
     train: tuple[Images, Labels],
     validation: tuple[Images, Labels],
     config: TrainingConfig,
@@ -42,8 +43,8 @@ def fit(
     history, except `epoch_seconds`, as an uninterrupted one.
 
     Args:
-        model: Untrained; afterwards it holds the weights of the last epoch, or of the best one if
-            `restore_best_weights`.
+        model: From `build_model`, untrained; afterwards it holds the weights of the last epoch, or
+            of the best one if `restore_best_weights`.
         train: Images and labels to train on.
         validation: Images and labels to evaluate each epoch on.
         config: The training config.
@@ -58,8 +59,9 @@ def fit(
     Raises:
         DataError: The checkpoint is damaged or of another model.
     """
-    _compile(model, config)
-    predict = predictor(model)
+    fast_model = FastModel(model)
+    _compile(fast_model, config)
+    predict = predictor(fast_model)
 
     def validate() -> Evaluation:
         return evaluate(predict, *validation, "validation")
@@ -67,9 +69,9 @@ def fit(
     recorder = EpochRecorder(config, seed, validate, log, should_stop, checkpoint_path)
     result = recorder.result
     if checkpoint_path is not None and checkpoint_path.exists():
-        recorder.resume(checkpoint.load(checkpoint_path, model))
+        recorder.resume(checkpoint.load(checkpoint_path, fast_model))
     if result.status is TrialStatus.complete and len(result.history) < config.epochs:
-        _train(model, train, config, seed, recorder)
+        _train(fast_model, train, config, seed, recorder)
     if recorder.best_weights is not None:
         model.set_weights(recorder.best_weights)
     if result.validation is None and result.status is not TrialStatus.diverged:
@@ -77,8 +79,8 @@ def fit(
     return result
 
 
-def _compile(model: keras.Model, config: TrainingConfig) -> None:
-    optimizer = keras.optimizers.Adam(config.learning_rate)
+def _compile(model: FastModel, config: TrainingConfig) -> None:
+    optimizer = FusedAdam(config.learning_rate)
     if config.precision == Precision.mixed_float16:
         # Small gradients are 0 in float16. Keras scales the loss by itself only if the precision
         # is the whole model's.
@@ -93,7 +95,7 @@ def _compile(model: keras.Model, config: TrainingConfig) -> None:
 
 
 def _train(
-    model: keras.Model,
+    model: FastModel,
     train: tuple[Images, Labels],
     config: TrainingConfig,
     seed: int,
@@ -111,7 +113,7 @@ def _train(
             1, min(MAX_STEPS_PER_CALL, MAX_IMAGES_PER_CALL // config.batch_size)
         )
         model.fit(
-            shuffled_batches(*train, config.batch_size, seed, recorder.epoch),
+            training_batches(*train, config.batch_size, config.augmentation, seed, recorder.epoch),
             initial_epoch=epochs_done,
             epochs=config.epochs,
             callbacks=callbacks,

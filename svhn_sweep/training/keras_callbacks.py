@@ -24,8 +24,8 @@ class EpochRecorder(keras.callbacks.Callback):
     Attributes:
         result: The result so far.
         best_weights: The best epoch's; None unless `restore_best_weights`.
-        epoch: The present epoch, from 0: an int64 variable, which the order of the batches depends
-            on.
+        epoch: The present epoch, from 0: an int64 variable, which order and augmentation of the
+            batches depend on.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class EpochRecorder(keras.callbacks.Callback):
 
         Args:
             config: The training config.
-            seed: The seed of dropout and augmentation.
+            seed: The seed of the dropout.
             validate: Evaluates the model on the validation images.
             log: Is called after each epoch.
             should_stop: Is called after `log`.
@@ -74,7 +74,7 @@ class EpochRecorder(keras.callbacks.Callback):
         """Sets the seeds of the epoch, from 0."""
         self._started = time.perf_counter()
         self.epoch.assign(epoch)
-        seed_noise(self.model, self._seed, epoch)
+        seed_noise(self.model.notebook_model, self._seed, epoch)
 
     def on_epoch_end(self, epoch: int, logs: Metrics | None = None) -> None:
         """Validates and records the epoch; stops the fit if it diverged or is pruned."""

@@ -6,37 +6,26 @@ import keras
 import numpy as np
 from keras import layers
 
-from svhn_sweep.config.schema import AugmentationConfig, ModelConfig, Precision
+from svhn_sweep.config.schema import ModelConfig, Precision
 
 INPUT_SHAPE = (32, 32, 1)  # grey pixels, 0..255
 CLASSES = 10
-RANDOM_LAYERS = (
-    layers.Dropout,
-    layers.RandomTranslation,
-    layers.RandomRotation,
-    layers.RandomZoom,
-)
-SEED_VARIABLE = "seed_generator_state"  # Keras' name for the random state of such a layer
+SEED_VARIABLE = "seed_generator_state"  # Keras' name for the random state of a dropout layer
 
 
-def build_model(
-    config: ModelConfig, augmentation: AugmentationConfig, precision: Precision, seed: int
-) -> keras.Sequential:
+def build_model(config: ModelConfig, precision: Precision, seed: int) -> keras.Sequential:
     """Returns an untrained classifier from raw pixels to probabilities.
 
     Convolutions come in pairs, each pair followed by a 2x2 max pool and, if `batch_norm`, a batch
     normalization; then one dense layer, dropout, and a softmax over the digits. Each convolution
-    and the dense layer has a leaky ReLU. The second one of a pair stands after the pool, in the
-    notebook before it: the activation is monotonic, so the result is the same, computed from a
-    quarter of the numbers (4 to 9 % of a training's time). The precision is set on each layer,
-    never globally, because one process builds many models; rescaling and softmax stay float32 (in
-    bfloat16 probabilities round to 1.0).
+    and the dense layer has a leaky ReLU. The precision is set on each layer, never globally,
+    because one process builds many models; rescaling and softmax stay float32 (in bfloat16
+    probabilities round to 1.0).
 
     Args:
         config: The architecture; with `dropout` 0 there is no dropout layer.
-        augmentation: Layers that are active in training only.
         precision: The dtype policy of the layers.
-        seed: The seed of the initial weights, the dropout and the augmentation.
+        seed: The seed of the initial weights and the dropout.
 
     Returns:
         A model from float [N, 32, 32, 1] in 0..255 to float32 [N, 10].
@@ -47,26 +36,24 @@ def build_model(
         keras.Input(INPUT_SHAPE, name="pixels"),
         layers.Rescaling(1 / 255, name="rescale", dtype="float32"),
     ]
-    if augmentation.enabled:
-        stack += _augmentation_layers(augmentation, seed)
     stack += _convolutional_layers(config, precision, random)
     stack += _dense_layers(config, precision, random, seed)
     return keras.Sequential(stack, name=config.name)
 
 
 def seed_noise(model: keras.Model, seed: int, epoch: int) -> None:
-    """Makes dropout and augmentation of an epoch depend on the seed and the epoch alone.
+    """Makes the dropout of an epoch depend on the seed and the epoch alone.
 
     Args:
-        model: From `build_model`; each of its random layers gets a seed of its own.
+        model: From `build_model`; each of its dropout layers gets a seed of its own.
         seed: The seed of the trial.
         epoch: The epoch, from 0.
 
     Raises:
-        RuntimeError: The random layers' states are not found; the fit could not be repeated then.
+        RuntimeError: The dropout's state is not found; the fit could not be repeated then.
     """
     states = [variable for variable in model.variables if variable.name == SEED_VARIABLE]
-    n_random = sum(isinstance(layer, RANDOM_LAYERS) for layer in model.layers)
+    n_random = sum(isinstance(layer, layers.Dropout) for layer in model.layers)
     if len(states) != n_random:
         raise RuntimeError(
             f"Keras {keras.__version__} must have a variable {SEED_VARIABLE} in each layer with "
@@ -84,15 +71,6 @@ def summary(model: keras.Model) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _augmentation_layers(config: AugmentationConfig, seed: int) -> list[keras.Layer]:
-    common = {"fill_mode": "nearest", "seed": seed, "dtype": "float32"}
-    return [
-        layers.RandomTranslation(config.shift, config.shift, name="augment_shift", **common),
-        layers.RandomRotation(config.rotation, name="augment_rotation", **common),
-        layers.RandomZoom(config.zoom, name="augment_zoom", **common),
-    ]
-
-
 def _convolutional_layers(
     config: ModelConfig, precision: Precision, random: Random
 ) -> list[keras.Layer]:
@@ -102,10 +80,10 @@ def _convolutional_layers(
     for number, name in enumerate(names, start=1):
         options = {"padding": "same", "kernel_initializer": _initializer(random), "dtype": dtype}
         stack.append(layers.Conv2D(config.filters[name], 3, name=name, **options))
+        stack.append(_leaky_relu(config, name, dtype))
         ends_pair = number % 2 == 0
         if ends_pair:
             stack.append(layers.MaxPooling2D(2, name=f"pool{number // 2}", dtype=dtype))
-        stack.append(_leaky_relu(config, name, dtype))
         if ends_pair and config.batch_norm:
             stack.append(layers.BatchNormalization(name=f"batch_norm{number // 2}", dtype=dtype))
     return stack

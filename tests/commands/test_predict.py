@@ -38,9 +38,7 @@ pytestmark = pytest.mark.filterwarnings(
 @pytest.fixture
 def model(composed: Callable[..., Config]) -> keras.Model:
     config = composed("model=model1")
-    return build_model(
-        config.model, config.training.augmentation, config.training.precision, seed=1
-    )
+    return build_model(config.model, config.training.precision, seed=1)
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def fitted(
     log: Log = log_nothing,
     should_stop: ShouldStop = never_stop,
 ) -> Fitted:
-    built = build_model(model, training.augmentation, training.precision, 42)
+    built = build_model(model, training.precision, 42)
     images, labels = digits
     train = images[:48], labels[:48]
     validation = images[48:], labels[48:]
@@ -258,7 +258,7 @@ def test_a_fit_that_is_pruned_when_it_resumes_trains_no_further_epoch(
 
 def test_a_resumed_fit_diverges_in_the_same_epoch(digits: Arrays, path: Path) -> None:
     def diverged() -> TrainResult:
-        model = build_model(PLAIN, NO_AUGMENTATION, Precision.float32, 42)
+        model = build_model(PLAIN, Precision.float32, 42)
 
         def log(epoch: int, metrics: Metrics) -> None:
             if epoch == 2:
