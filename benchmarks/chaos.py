@@ -1,9 +1,10 @@
-"""Does a sweep that is killed and typed again end as one that was not?
+"""Does a sweep that is killed and started again end as one that was not?
 
-python benchmarks/chaos.py --rounds 30 [--seed N] [--folder DIR]     random kills, several in each
-sweep python benchmarks/chaos.py --short                                   one sweep, six kills at
-chosen moments python benchmarks/chaos.py --scenes                                  kills that
-chance rarely brings together
+python benchmarks/chaos.py --rounds 30 [--seed N] [--folder DIR]
+
+--rounds N   random kills, several in each sweep
+--short      one sweep, six kills at chosen moments
+--scenes     kills that chance rarely brings together
 
 Each round is a sweep in a folder of its own. SIGKILL hits a worker, the driver, or both with all
 others, at a named moment (between Optuna's answer and the trial's values, in the middle of a

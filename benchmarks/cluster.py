@@ -1,11 +1,15 @@
-"""What a sweep on a Ray cluster does when parts of it fail, and what it costs. Needs root,
-iproute2, the extra `ray`.
+"""What a sweep on a Ray cluster does when parts of it fail, and what it costs.
 
-python benchmarks/cluster.py failures --rounds 20 [--seed N]   something fails in each round;
-promises.py looks after it python benchmarks/cluster.py speed                             4 nodes
-with 2 workers against 1: trials that sleep 20 s python benchmarks/cluster.py scale
-8, 32, 128 workers: trials that sleep 1 s python benchmarks/cluster.py local FILE
-the same sweep by local processes and by actors
+Needs root, iproute2 and the extra `ray`.
+
+python benchmarks/cluster.py failures --rounds 20 [--seed N]
+python benchmarks/cluster.py speed | scale
+python benchmarks/cluster.py local FILE
+
+failures   something fails in each round; promises.py looks at what is left
+speed      4 nodes with 2 workers against 1: trials that sleep 20 s
+scale      8, 32, 128 workers: trials that sleep 1 s
+local      the same sweep by local processes and by actors, in turn
 
 Results are appended to --out (benchmarks/cluster.jsonl) as they come.
 """

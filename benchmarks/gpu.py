@@ -1,16 +1,15 @@
-"""What one NVIDIA GPU does with these models: how fast one trial is, how fast several at once, what
-goes wrong.
+"""What one NVIDIA GPU does with these models: one trial, several at once, and what goes wrong.
 
-python benchmarks/gpu.py FILE [--json benchmarks/gpu.json] [--limit 480] [--parts alone_model2 sweep
-...] [--short]
+python benchmarks/gpu.py FILE [--json benchmarks/gpu.json] [--limit 480] [--parts ...] [--short]
 
-machine         the GPU, its driver, TensorFlow and its CUDA alone_MODEL     one training:
-`model.fit` with its defaults, then ours in float32 and bfloat16, each with deterministic operations
-as the program takes them, with any that TensorFlow has, and compiled by XLA equal           one
-seed twice, at the same time, in each of these ways: equal weights or not sweep           a small
-sweep of model2 to its end, and whether MLflow has all curves and matrices of it at_once_MODEL   1,
-2, 4 and 8 trainings at once: epochs a second, utilisation and memory by nvidia-smi memory
-a sweep with a trial that asks for more memory than there is
+machine         the GPU, its driver, TensorFlow and its CUDA
+alone_MODEL     one training: `model.fit` with its defaults, then ours in float32 and bfloat16, each
+                with deterministic operations as the program takes them, with any that TensorFlow
+                has, and compiled by XLA
+equal           one seed twice, at the same time, in each of these ways: equal weights or not
+sweep           a small sweep of model2 to its end, and whether MLflow has all curves and matrices
+at_once_MODEL   1, 2, 4 and 8 trainings at once: epochs a second, utilisation, memory by nvidia-smi
+memory          a sweep with a trial that asks for more memory than there is
 
 The file is written after each part, and a part that does not fit into `--limit` seconds is left
 out: what is cut short keeps what it has. Without a GPU the same parts run on the CPU; `--short`

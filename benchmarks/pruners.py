@@ -1,9 +1,9 @@
-"""What a pruner saves and what it costs: recorded learning curves, replayed in other orders through
-each pruner.
+"""What a pruner saves and what it costs: recorded learning curves, replayed in other orders.
 
-python benchmarks/pruners.py [--orders 400] [--trials 20] [--workers 2]     replays
-benchmarks/curves/*.csv python benchmarks/pruners.py --record STUDY_FOLDER FILE.csv
-keeps the curves of a sweep without pruner
+python benchmarks/pruners.py [--orders 400] [--trials 20] [--workers 2]
+    replays benchmarks/curves/*.csv through each pruner
+python benchmarks/pruners.py --record STUDY_FOLDER FILE.csv
+    keeps the curves of a sweep without pruner
 
 A row of FILE.csv is one trial: what it explored, then the validation accuracy of each epoch. Trial
 0 is the baseline, which starts every sweep; it is never pruned, but the others compete with it. An

@@ -1,17 +1,17 @@
-"""How fast svhn_sweep is, next to the script that most people would write (plain.py), on one
-machine in one run.
+"""How fast svhn_sweep is, next to the script that most people would write (plain.py), in one run.
 
 python benchmarks/speed.py FILE [--parts steps trials1 ...] [--into docs]
 
-steps             images per CPU second in float32, and in bfloat16 where the processor computes in
-                  it; the faster of them side by side, too; the share of the core's own matrix
-                  products trials1, trials2  a model's full-length baseline, six times: whole
-                  programs, CPU seconds, how many an hour overhead          until the first epoch,
-                  between two trials, between two epochs memory            of one worker, and of
-                  four sweep1, sweep2    24 trials of a model with the defaults, but for the
-                  confirmation plain1            plain.py trains the same 24 settings of model1 in
-                  the same order, to their ends plain2            of model2 it trains four, from
-                  cheap to dear, to be multiplied by six
+steps              images per CPU second in float32, and in bfloat16 where the processor computes in
+                   it; the faster of them side by side, too; the share of the core's own matrix
+                   products
+trials1, trials2   a model's full-length baseline, six times: whole programs, CPU seconds, how many
+                   an hour
+overhead           until the first epoch, between two trials, between two epochs
+memory             of one worker, and of four
+sweep1, sweep2     24 trials of a model with the defaults, but for the confirmation
+plain1             plain.py trains the same 24 settings of model1 in the same order, to their ends
+plain2             of model2 it trains four, from cheap to dear, to be multiplied by six
 
 Nothing else should run meanwhile: all of it takes some four hours on two cores. Each part is kept
 in benchmarks/speed.json when it is done, below the machine's name and with the commit of the code;
