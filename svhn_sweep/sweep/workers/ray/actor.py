@@ -10,6 +10,7 @@ from pathlib import Path
 
 import ray
 
+from svhn_sweep import environment
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.sweep.workers.protocol import (
     EpochDone,
@@ -35,13 +36,16 @@ class TrialActor:
 
     _copy: FolderCopy  # of the present trial's folder
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, variables: Mapping[str, str], numeric_variables: Mapping[str, str]) -> None:
         """Imports TensorFlow.
 
         Args:
-            environment: Variables that TensorFlow reads; Ray has set the device already.
+            variables: Variables that TensorFlow reads; Ray has set the device already.
+            numeric_variables: The driver's variables that change numbers; those of the node have no
+                influence.
         """
-        os.environ.update(environment)
+        os.environ.update(variables)
+        environment.replace_numeric_variables(numeric_variables)
         self._scratch = _create_scratch()
         self._events: queue.SimpleQueue[TrialEvent] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
