@@ -28,6 +28,9 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
         ({"TF_USE_LEGACY_KERAS": "1"}, {"TF_USE_LEGACY_KERAS": None}),
         ({"TF_ENABLE_CONTROL_FLOW_V2": "0"}, {"TF_ENABLE_CONTROL_FLOW_V2": None}),
         ({"TF_NUM_INTRAOP_THREADS": "1"}, {"TF_NUM_INTRAOP_THREADS": None}),
+        ({"TF_XLA_FLAGS": "--misspelt"}, {"TF_XLA_FLAGS": None}),
+        ({"XLA_FLAGS": "--misspelt"}, {"XLA_FLAGS": None}),
+        ({"TF_FUNCTION_JIT_COMPILE_DEFAULT": "1"}, {"TF_FUNCTION_JIT_COMPILE_DEFAULT": None}),
         ({"NVIDIA_TF32_OVERRIDE": "0"}, {"NVIDIA_TF32_OVERRIDE": "0"}),
         ({"TF_CPP_MIN_LOG_LEVEL": "3"}, {"TF_CPP_MIN_LOG_LEVEL": "3"}),
     ],
@@ -45,11 +48,12 @@ def test_what_is_not_recorded_has_no_influence(
     ("name", "value", "recorded"),
     [
         ("TF_ENABLE_ONEDNN_OPTS", "0", True),
-        ("TF_XLA_FLAGS", "--tf_xla_auto_jit=2", True),
+        ("TF_DETERMINISTIC_OPS", "1", True),
         ("NVIDIA_TF32_OVERRIDE", "0", True),
         ("ONEDNN_MAX_CPU_ISA", "AVX2", True),
         ("TF_ENABLE_ONEDNN_OPTS", "1", False),  # the default
-        ("XLA_FLAGS", "", False),
+        ("NVIDIA_TF32_OVERRIDE", "", False),
+        ("TF_XLA_FLAGS", "--tf_xla_auto_jit=2", False),  # has no influence
         ("KERAS_BACKEND", "jax", False),  # has no influence
         ("OMP_NUM_THREADS", "1", False),  # TensorFlow has threads of its own
         ("CUDA_VISIBLE_DEVICES", "1", False),  # the run's device is recorded
@@ -66,6 +70,6 @@ def test_what_changes_numbers_is_recorded(
 
 def test_a_node_takes_the_drivers_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    monkeypatch.setenv("XLA_FLAGS", "--the_nodes")
-    environment.replace_numeric_variables({"XLA_FLAGS": "--the_drivers"})
-    assert environment.numeric_variables() == {"XLA_FLAGS": "--the_drivers"}
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1")
+    environment.replace_numeric_variables({"NVIDIA_TF32_OVERRIDE": "0"})
+    assert environment.numeric_variables() == {"NVIDIA_TF32_OVERRIDE": "0"}

@@ -136,9 +136,11 @@ def test_a_shell_parses_the_command_back_to_its_overrides(
 def test_the_command_sets_the_variables_that_change_numbers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("TF_XLA_FLAGS", "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit")
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setenv("CUDNN_ERRATA_JSON_FILE", "/tmp/an errata.json")
     assert shell_command(["seed=7"], []) == (
-        "TF_XLA_FLAGS='--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit' python -m svhn_sweep seed=7"
+        "CUDNN_ERRATA_JSON_FILE='/tmp/an errata.json' ONEDNN_MAX_CPU_ISA=AVX2 "
+        "python -m svhn_sweep seed=7"
     )
 
 

@@ -159,7 +159,7 @@ def test_an_override_without_effect_does_not_make_another_study(
     [
         ("TF_ENABLE_ONEDNN_OPTS", "0", True),
         ("TF_ENABLE_ONEDNN_OPTS", "1", False),
-        ("TF_XLA_FLAGS", "--tf_xla_auto_jit=2", True),
+        ("NVIDIA_TF32_OVERRIDE", "0", True),
         ("KERAS_BACKEND", "jax", False),
         ("CUDA_VISIBLE_DEVICES", "-1", False),
     ],
