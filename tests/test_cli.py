@@ -112,6 +112,15 @@ def test_a_user_error_is_one_line_and_exit_code_2(
     assert not result.stdout
 
 
+def test_a_notebooks_backend_has_no_influence_on_figures(svhn_sweep: Command) -> None:
+    """Jupyter and Colab set it for every process that they start."""
+    backend = "module://matplotlib_inline.backend_inline"
+    result = svhn_sweep("data=synthetic", "data.folder=/etc/hostname", MPLBACKEND=backend)
+    assert result.returncode == 2
+    assert "the digits cannot be stored" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("override", ["modle=model2", "model.dropout=2"])
 def test_hydra_full_error_prints_the_traceback(svhn_sweep: Command, override: str) -> None:
     result = svhn_sweep(override, HYDRA_FULL_ERROR="1")

@@ -8,6 +8,9 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+# Before svhn_sweep.data imports Matplotlib: a notebook that started Ray has set its own backend.
+os.environ["MPLBACKEND"] = "agg"
+
 import ray
 
 from svhn_sweep import environment
