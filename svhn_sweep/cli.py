@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from svhn_sweep import standard_streams
+from svhn_sweep import environment, standard_streams
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.schema import (
     CONFIG_NAME,
@@ -67,6 +67,7 @@ def main() -> int:
 def _run(show_traceback: bool) -> int:
     """Runs the command; returns its exit code, whatever it raises."""
     try:
+        environment.check()
         return _dispatch(sys.argv[1:], show_traceback)
     except (KeyboardInterrupt, Terminated) as stop:
         print("svhn_sweep: interrupted", file=sys.stderr)

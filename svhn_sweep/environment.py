@@ -9,6 +9,8 @@ import os
 import re
 from collections.abc import Mapping
 
+from svhn_sweep.errors import ConfigError
+
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"
 # What these would change is a key of the config, or must be as it is here: XLA cannot compile the
 # batches, and TensorFlow ends the process if a flag of XLA is misspelt.
@@ -40,6 +42,20 @@ NUMERIC = (
     "TF_DISABLE_SEGMENT_REDUCTION_OP_DETERMINISM_EXCEPTIONS",
     "TF_DISABLE_SCATTER_OP_DETERMINISM",
 )
+# NumPy and joblib convert them without a message of their own.
+INTEGERS = ("LOKY_MAX_CPU_COUNT", "JOBLIB_MULTIPROCESSING", "NUMPY_MADVISE_HUGEPAGE")
+
+
+def check() -> None:
+    """Checks the variables with which an import would end in a traceback.
+
+    Raises:
+        ConfigError: One of `INTEGERS` is no whole number.
+    """
+    for name in INTEGERS:
+        value = os.environ.get(name)
+        if value is not None and re.fullmatch(r"[+-]?\d+", value.strip()) is None:
+            raise ConfigError(f"{name} must be a whole number, or unset, but is {value!r}.")
 
 
 def ignore_settings() -> None:

@@ -1,10 +1,12 @@
 """What TensorFlow and Keras read from the environment has no influence or is recorded."""
 
 import os
+from contextlib import nullcontext
 
 import pytest
 
 from svhn_sweep import environment
+from svhn_sweep.errors import ConfigError
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +68,19 @@ def test_what_changes_numbers_is_recorded(
 ) -> None:
     monkeypatch.setenv(name, value)
     assert environment.numeric_variables() == ({name: value} if recorded else {})
+
+
+@pytest.mark.parametrize("name", environment.INTEGERS)
+@pytest.mark.parametrize(
+    ("value", "allowed"), [("2", True), ("-1", True), ("", False), ("x", False)]
+)
+def test_a_number_that_is_none_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: bool
+) -> None:
+    monkeypatch.setenv(name, value)
+    refused = pytest.raises(ConfigError, match=f"{name} must be a whole .* but is {value!r}.$")
+    with nullcontext() if allowed else refused:
+        environment.check()
 
 
 def test_a_node_takes_the_drivers_variables(monkeypatch: pytest.MonkeyPatch) -> None:
