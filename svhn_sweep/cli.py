@@ -49,6 +49,12 @@ def main() -> int:
         The exit code: 0 success, 1 a failure, 2 the user's input or config is at fault, 130
         interrupted, 143 terminated.
     """
+    if sys.platform == "win32":
+        print(
+            "svhn_sweep: Windows is not supported; run the command in WSL2, which is Linux.",
+            file=sys.stderr,
+        )
+        return 2
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra raises with it; without it prints a traceback and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"

@@ -13,7 +13,7 @@ os.environ["MPLBACKEND"] = "agg"
 
 import ray
 
-from svhn_sweep import environment
+from svhn_sweep import environment, machine
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.sweep.workers.protocol import (
     EpochDone,
@@ -110,7 +110,8 @@ def _create_scratch() -> Path:
     session = Path(context.get_temp_dir()) / context.get_session_name()
     parent = session if session.is_dir() else Path(tempfile.gettempdir())
     for folder in parent.glob(f"{SCRATCH_PREFIX}*"):
-        if not Path("/proc", folder.name.removeprefix(SCRATCH_PREFIX)).exists():
+        pid = folder.name.removeprefix(SCRATCH_PREFIX)
+        if pid.isdecimal() and not machine.is_running(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
     scratch = parent / f"{SCRATCH_PREFIX}{os.getpid()}"
     scratch.mkdir(exist_ok=True)
