@@ -14,10 +14,11 @@ run: $(INSTALLED) ## Train model2 and track it: python -m svhn_sweep model=model
 test: $(INSTALLED) ## Run the tests; SVHN_H5=FILE adds those on real digits
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-check: $(INSTALLED) ## Formatting, lint, types and the directions of imports
+check: $(INSTALLED) ## Formatting, lint, types (the package also for macOS) and the directions of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin svhn_sweep hydra_plugins/svhn_sweep_optuna.py
 	$(BIN)/lint-imports
 
 ui: $(INSTALLED) ## Open the MLflow UI on the runs of this folder

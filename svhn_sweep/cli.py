@@ -15,6 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from svhn_sweep import environment, standard_streams
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.schema import (
     CONFIG_NAME,
@@ -48,11 +49,31 @@ def main() -> int:
         The exit code: 0 success, 1 a failure, 2 the user's input or config is at fault, 130
         interrupted, 143 terminated.
     """
+    if sys.platform == "win32":
+        print(
+            "svhn_sweep: Windows is not supported; run the command in WSL2, which is Linux.",
+            file=sys.stderr,
+        )
+        return 2
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra raises with it; without it prints a traceback and exits with 1.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Jupyter and Colab name a backend of their own in it, which is not installed here.
+    os.environ["MPLBACKEND"] = "agg"
     signal.signal(signal.SIGTERM, _raise_terminated)
+    standard_streams.warnings_are_no_errors()
+    standard_streams.keep_running_without_readers()
+    exit_code = _run(show_traceback)
+    if lost := standard_streams.lost_output():
+        print(f"svhn_sweep: {lost}", file=sys.stderr)
+        return exit_code or 1
+    return exit_code
+
+
+def _run(show_traceback: bool) -> int:
+    """Runs the command; returns its exit code, whatever it raises."""
     try:
+        environment.check()
         return _dispatch(sys.argv[1:], show_traceback)
     except (KeyboardInterrupt, Terminated) as stop:
         print("svhn_sweep: interrupted", file=sys.stderr)

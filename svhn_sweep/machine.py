@@ -1,4 +1,4 @@
-"""The CPU cores, GPUs and fast precision of this machine, detected without TensorFlow."""
+"""The CPU cores, GPUs, fast precision and processes of this machine, without TensorFlow."""
 
 import itertools
 import os
@@ -70,6 +70,17 @@ def cpu_flags() -> set[str]:
         if line.startswith("flags")
         for flag in line.partition(":")[2].split()
     }
+
+
+def is_running(pid: int) -> bool:
+    """Returns whether there is a process with this number, of any user."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _query_gpus(field: str, *gpus: str) -> list[str]:

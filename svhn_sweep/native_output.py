@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from svhn_sweep.standard_streams import discarding_stream
+
 
 @contextmanager
 def redirect_native_output(path: Path) -> Iterator[None]:
@@ -20,13 +22,13 @@ def redirect_native_output(path: Path) -> Iterator[None]:
     Yields:
         Nothing; file descriptor 2 is restored on exit.
     """
-    if sys.stderr is None:  # started with 2>&-
-        yield
-        return
     sys.stderr.flush()
     python_stderr = sys.stderr
     terminal = os.dup(2)
-    with path.open("ab") as file, os.fdopen(terminal, "w", buffering=1) as sys.stderr:
+    with (
+        path.open("ab") as file,
+        discarding_stream(terminal, python_stderr, closefd=True) as sys.stderr,
+    ):
         os.dup2(file.fileno(), 2)
         try:
             yield

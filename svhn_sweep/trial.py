@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import OmegaConf
 
-from svhn_sweep import data
+from svhn_sweep import data, environment
 from svhn_sweep.config.schema import Config, flatten, source_name
 from svhn_sweep.data.splits import FitData, Images, Splits
 from svhn_sweep.native_output import redirect_native_output
@@ -149,6 +149,9 @@ def _log_inputs(
     params |= flatten(config.training, "training.")
     params |= flatten(config.data, "data.")
     params |= {"data.sha256": splits.sha256, "parameters": model.count_params()}
+    params |= {
+        f"environment.{name}": value for name, value in environment.numeric_variables().items()
+    }
     journal.log_params(params)
 
 

@@ -24,6 +24,7 @@ from studies import Studies
 
 from svhn_sweep.config.schema import Config, compose_config, conf_dir, register_schema
 from svhn_sweep.data.synthetic import generate
+from svhn_sweep.environment import NUMERIC
 from svhn_sweep.tracking import tracking_uri
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -69,8 +70,8 @@ def composed() -> Iterator[Callable[..., Config]]:
 
 @pytest.fixture(scope="session")
 def plain_environment() -> dict[str, str]:
-    """Returns the environment without settings of MLflow, Hydra and oneDNN."""
-    others = ("MLFLOW_", "HYDRA_", "TF_ENABLE_ONEDNN_OPTS")
+    """Returns the environment without settings of MLflow, Hydra, TensorFlow and Keras."""
+    others = ("MLFLOW_", "HYDRA_", "KERAS_", *NUMERIC)
     return {key: value for key, value in os.environ.items() if not key.startswith(others)}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from svhn_sweep.cli import main
 from svhn_sweep.config.schema import conf_dir
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -110,6 +111,34 @@ def test_a_user_error_is_one_line_and_exit_code_2(
     assert len(result.stderr.splitlines()) == 1
     assert "secret" not in result.stderr
     assert not result.stdout
+
+
+def test_a_notebooks_backend_has_no_influence_on_figures(svhn_sweep: Command) -> None:
+    """Jupyter and Colab set it for every process that they start."""
+    backend = "module://matplotlib_inline.backend_inline"
+    result = svhn_sweep("data=synthetic", "data.folder=/etc/hostname", MPLBACKEND=backend)
+    assert result.returncode == 2
+    assert "the digits cannot be stored" in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_variable_that_numpy_cannot_read_is_one_sentence(svhn_sweep: Command) -> None:
+    result = svhn_sweep("predict", "nowhere.png", NUMPY_MADVISE_HUGEPAGE="yes")
+    assert result.returncode == 2
+    assert result.stderr == (
+        "svhn_sweep: NUMPY_MADVISE_HUGEPAGE must be a whole number, or unset, but is 'yes'.\n"
+    )
+
+
+def test_windows_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """There is no module fcntl there."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert main() == 2
+    assert capsys.readouterr().err == (
+        "svhn_sweep: Windows is not supported; run the command in WSL2, which is Linux.\n"
+    )
 
 
 @pytest.mark.parametrize("override", ["modle=model2", "model.dropout=2"])

@@ -32,6 +32,8 @@ TINY2 = (  # with dropout and augmentation, which draw random numbers
     "training.epochs=2",
 )
 ENDLESS = ("model=model1", "training.epochs=10000")
+# A variable that is recorded, and of GPUs alone.
+CUBLAS = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def finished(
 ) -> tuple[Folder, str]:
     """A folder with one finished run, and its stdout."""
     folder = Folder(tmp_path_factory.mktemp("it's a folder"), plain_environment)
-    result = folder.run(*TINY2, "data=svhn", f"data.path={small_h5}")
+    result = folder.run(*TINY2, "data=svhn", f"data.path={small_h5}", **CUBLAS)
     assert result.returncode == 0, result.stderr
     assert not result.stderr
     return folder, result.stdout
@@ -85,6 +87,7 @@ def test_params_and_tags(finished: tuple[Folder, str], small_h5: Path) -> None:
     assert int(params["training.threads"]) > 0
     assert len(params["data.sha256"]) == 64
     assert params["data.sha256"] == tags["data.sha256"]
+    assert params["environment.CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     expected = {
         "role": "trial",
         "trial.state": "complete",
@@ -184,13 +187,24 @@ def test_accuracy_on_real_digits_is_far_above_chance(folder: Folder, real_h5: Pa
     assert (served.predict(images) == local.predict(images, verbose=0)).all()
 
 
-def test_the_recorded_command_gives_the_same_numbers_in_another_process(
+def test_the_recorded_command_gives_the_same_numbers_whatever_settings_keras_has(
     finished: tuple[Folder, str], folder: Folder
 ) -> None:
     first, _ = finished
-    command = shlex.split((first.only_output / "command.txt").read_text())
+    variable, *command = shlex.split((first.only_output / "command.txt").read_text())
+    assert variable == "CUBLAS_WORKSPACE_CONFIG=:4096:8"
     assert command[:3] == ["python", "-m", "svhn_sweep"]
-    assert folder.run(*command[3:]).returncode == 0
+    (folder.path / "keras.json").write_text(
+        '{"floatx": "float16", "epsilon": 0.1, "image_data_format": "channels_first"}'
+    )
+    keras_variables = {
+        "KERAS_HOME": str(folder.path),
+        "KERAS_BACKEND": "jax",
+        "KERAS_MAX_EPOCHS": "1",
+        "KERAS_MAX_STEPS_PER_EPOCH": "1",
+        "TF_USE_LEGACY_KERAS": "1",
+    }
+    assert folder.run(*command[3:], **CUBLAS, **keras_variables).returncode == 0
     (one,), (other,) = first.runs(), folder.runs()
     assert one.data.params == other.data.params
     for key in ("train/loss", "train/accuracy", "val/loss", "val/accuracy"):

@@ -1,4 +1,5 @@
 import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,6 +122,15 @@ def test_auto_is_bfloat16_if_all_gpus_support_it(
 @pytest.mark.parametrize("precision", [Precision.float32, Precision.mixed_float16])
 def test_a_precision_other_than_auto_stays(precision: Precision) -> None:
     assert machine.resolve_precision(precision, []) == precision
+
+
+def test_a_process_is_running_until_it_has_ended() -> None:
+    process = subprocess.Popen(["sleep", "60"])
+    assert machine.is_running(process.pid)
+    process.kill()
+    process.wait()
+    assert not machine.is_running(process.pid)
+    assert machine.is_running(1)  # of another user, unless root runs the tests
 
 
 def test_x86_cpus_have_flags() -> None:

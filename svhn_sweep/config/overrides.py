@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Quote, QuotedString
 
+from svhn_sweep import environment
 from svhn_sweep.config.schema import Config, conf_dir, flatten, source_name
 
 Value = str | int | float | bool | None
@@ -66,14 +67,17 @@ def pin_overrides(overrides: Sequence[str], config: Config) -> list[str]:
 
 
 def shell_command(overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
-    """Builds the shell command that composes these overrides.
+    """Builds the shell command that composes these overrides and computes the same numbers.
 
     Args:
         overrides: Hydra overrides and flags.
         config_dirs: The user's own config folders.
     """
     options = [f"--config-dir={folder}" for folder in config_dirs]
-    return shlex.join(["python", "-m", "svhn_sweep", *options, *overrides])
+    variables = [
+        f"{name}={shlex.quote(value)}" for name, value in environment.numeric_variables().items()
+    ]
+    return " ".join([*variables, shlex.join(["python", "-m", "svhn_sweep", *options, *overrides])])
 
 
 def user_config_dirs(hydra: HydraConf) -> list[str]:

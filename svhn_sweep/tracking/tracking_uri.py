@@ -42,11 +42,18 @@ def exists() -> bool:
 
 
 def check() -> None:
-    """Checks the store's address, which MLflow would refuse only after the training.
+    """Checks the variables that MLflow would refuse only after the training.
 
     Raises:
-        ConfigError: `MLFLOW_TRACKING_URI` is neither a server nor a database.
+        ConfigError: `MLFLOW_TRACKING_URI` is neither a server nor a database, or
+            `MLFLOW_LOGGING_LEVEL` is no level.
     """
+    level = os.environ.get("MLFLOW_LOGGING_LEVEL", "")
+    levels = logging.getLevelNamesMapping()
+    if level and level.upper() not in levels:
+        raise ConfigError(
+            f"MLFLOW_LOGGING_LEVEL must be one of {', '.join(levels)} but is {level!r}."
+        )
     if scheme() not in SERVERS + DATABASES:
         raise ConfigError(
             "MLFLOW_TRACKING_URI must begin with one of "

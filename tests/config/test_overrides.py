@@ -133,6 +133,17 @@ def test_a_shell_parses_the_command_back_to_its_overrides(
     assert arguments_of(shell_command(overrides, folders)) == [*options, *overrides]
 
 
+def test_the_command_sets_the_variables_that_change_numbers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    monkeypatch.setenv("CUDNN_ERRATA_JSON_FILE", "/tmp/an errata.json")
+    assert shell_command(["seed=7"], []) == (
+        "CUDNN_ERRATA_JSON_FILE='/tmp/an errata.json' ONEDNN_MAX_CPU_ISA=AVX2 "
+        "python -m svhn_sweep seed=7"
+    )
+
+
 @pytest.mark.parametrize("folders", [[], ["/tmp/my conf"]])
 def test_config_dirs_are_those_of_the_command_line(folders: list[str]) -> None:
     sources = [

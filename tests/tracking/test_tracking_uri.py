@@ -1,6 +1,7 @@
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,16 @@ def test_a_path_with_an_at_sign_is_no_password(monkeypatch: pytest.MonkeyPatch) 
 )
 def test_an_error_always_has_a_reason(error: Exception, reason: str) -> None:
     assert tracking_uri.reason(error) == reason
+
+
+@pytest.mark.parametrize(("level", "refused"), [("NOPE", True), ("debug", False), ("", False)])
+def test_a_logging_level_that_mlflow_has_not_is_refused(
+    level: str, refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", level)
+    expected = pytest.raises(ConfigError, match=r"^MLFLOW_LOGGING_LEVEL must be .* but is 'NOPE'")
+    with expected if refused else nullcontext():
+        tracking_uri.check()
 
 
 @pytest.mark.parametrize("uri", ["localhost:5000", "./mlruns", "ftp://host"])

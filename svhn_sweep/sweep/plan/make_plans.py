@@ -12,6 +12,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution
 
+from svhn_sweep import environment
 from svhn_sweep.config.overrides import Value, to_override
 from svhn_sweep.config.schema import (
     CONFIG_NAME,
@@ -188,7 +189,7 @@ def _study_name(study_name: str | None, model: str, fingerprint: str, *, single_
 def _fingerprint(
     settings: SweeperConfig, config: Config, space: Mapping[str, BaseDistribution], sha256: str
 ) -> str:
-    facts = {
+    facts: dict[str, object] = {
         "baseline": {
             **dict(flatten(config.model, "model.")),
             **dict(flatten(config.training, "training.")),
@@ -198,4 +199,6 @@ def _fingerprint(
         "data": sha256,
         "objective": [settings.metric, settings.direction],
     }
+    if variables := environment.numeric_variables():
+        facts["environment"] = variables
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -36,8 +36,8 @@ def check_compatible(study: optuna.Study, plan: Plan) -> None:
     if get_or_set_attr(study, "fingerprint", plan.fingerprint) != plan.fingerprint:
         raise ConfigError(
             "hydra.sweeper.study_name must be new for a changed sweep, "
-            f"but {plan.name} explored another search "
-            "space, other digits, another baseline or another metric."
+            f"but {plan.name} explored another search space, other digits, another baseline or "
+            "another metric, or TensorFlow's variables in the environment were others."
         )
 
 

@@ -155,6 +155,28 @@ def test_an_override_without_effect_does_not_make_another_study(
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "another"),
+    [
+        ("TF_ENABLE_ONEDNN_OPTS", "0", True),
+        ("TF_ENABLE_ONEDNN_OPTS", "1", False),
+        ("NVIDIA_TF32_OVERRIDE", "0", True),
+        ("KERAS_BACKEND", "jax", False),
+        ("CUDA_VISIBLE_DEVICES", "-1", False),
+    ],
+)
+def test_a_variable_that_changes_numbers_makes_another_study(
+    planned: MakePlans,
+    small: Plan,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    another: bool,
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert (planned(*SMALL)[0].name != small.name) == another
+
+
+@pytest.mark.parametrize(
     ("one", "other"),
     [
         (["model.dropout=choice(0,0.5)"], ["model.dropout=0.0,0.5"]),

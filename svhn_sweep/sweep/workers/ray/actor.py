@@ -8,8 +8,12 @@ import threading
 from collections.abc import Mapping
 from pathlib import Path
 
+# Before svhn_sweep.data imports Matplotlib: a notebook that started Ray has set its own backend.
+os.environ["MPLBACKEND"] = "agg"
+
 import ray
 
+from svhn_sweep import environment, machine
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.sweep.workers.protocol import (
     EpochDone,
@@ -35,13 +39,16 @@ class TrialActor:
 
     _copy: FolderCopy  # of the present trial's folder
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, variables: Mapping[str, str], numeric_variables: Mapping[str, str]) -> None:
         """Imports TensorFlow.
 
         Args:
-            environment: Variables that TensorFlow reads; Ray has set the device already.
+            variables: Variables that TensorFlow reads; Ray has set the device already.
+            numeric_variables: The driver's variables that change numbers; those of the node have no
+                influence.
         """
-        os.environ.update(environment)
+        os.environ.update(variables)
+        environment.replace_numeric_variables(numeric_variables)
         self._scratch = _create_scratch()
         self._events: queue.SimpleQueue[TrialEvent] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[bool] = queue.SimpleQueue()
@@ -103,7 +110,8 @@ def _create_scratch() -> Path:
     session = Path(context.get_temp_dir()) / context.get_session_name()
     parent = session if session.is_dir() else Path(tempfile.gettempdir())
     for folder in parent.glob(f"{SCRATCH_PREFIX}*"):
-        if not Path("/proc", folder.name.removeprefix(SCRATCH_PREFIX)).exists():
+        pid = folder.name.removeprefix(SCRATCH_PREFIX)
+        if pid.isdecimal() and not machine.is_running(int(pid)):
             shutil.rmtree(folder, ignore_errors=True)
     scratch = parent / f"{SCRATCH_PREFIX}{os.getpid()}"
     scratch.mkdir(exist_ok=True)

@@ -22,7 +22,7 @@ os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from svhn_sweep import data
+from svhn_sweep import data, environment
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError, SweepInterruptedError
 from svhn_sweep.native_output import redirect_native_output
@@ -162,7 +162,9 @@ class RayCluster:
         )
         visible_devices = {} if node.gpus else {"CUDA_VISIBLE_DEVICES": "-1"}
         with interrupted_by_ray():
-            actor = actor_class.remote(worker_environment() | visible_devices)
+            actor = actor_class.remote(
+                worker_environment() | visible_devices, environment.numeric_variables()
+            )
             return RayWorker(
                 actor,
                 node.name,

@@ -50,7 +50,8 @@ def test_nodes_without_the_drivers_files_train_bit_identical_trials(
         *("hydra.sweeper.study_name=study", "training.precision=float32"),
     )
     with ray_nodes(short_path, plain_environment) as nodes:
-        nodes.join("blind", cpus=2, hidden=[folder.path, small_h5.parent])
+        own = {"TF_ENABLE_ONEDNN_OPTS": "0", "KERAS_BACKEND": "jax"}  # without influence
+        nodes.join("blind", cpus=2, hidden=[folder.path, small_h5.parent], environment=own)
         folder.environment = nodes.environment
         result = folder.run(*arguments, f"hydra.sweeper.cluster={nodes.address}")
     assert result.returncode == 0, result.stderr
