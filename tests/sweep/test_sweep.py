@@ -451,6 +451,29 @@ def test_consecutive_failures_end_the_sweep(
     assert study_run.info.status == "FAILED"
 
 
+def test_a_sweep_in_which_nothing_is_complete_fails(folder: Folder, small_h5: Path) -> None:
+    environment = folder.python_begins_with(
+        "if 'svhn_sweep.sweep.workers.worker_main' in sys.orig_argv:\n"
+        "    def fail(*others):\n"
+        "        raise RuntimeError('no luck')\n"
+        "    trial._train_and_evaluate = fail\n",
+        pretend=True,
+    )
+    command = small(
+        "data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=2"
+    )
+    for _ in range(2):  # the second time nothing is trained
+        result = folder.run(*command, "hydra.sweeper.workers=1", **environment)
+        assert result.returncode == 1
+        assert re.fullmatch(
+            r"svhn_sweep: no trial of the sweep is complete: trial 1 of model1-\w+ failed, "
+            r"RuntimeError: no luck\.\n",
+            result.stderr,
+        )
+    (study_run,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
+    assert study_run.info.status == "FAILED"
+
+
 def test_a_dry_run_prints_the_commands_of_trials(folder: Folder, small_h5: Path) -> None:
     result = folder.run(
         *small(
