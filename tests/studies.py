@@ -1,6 +1,6 @@
 """Studies in real SQLite whose trials are not trained: the tests write their journals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -51,6 +51,7 @@ class Studies:
         fingerprint: str = "fingerprint",
         enqueued_trials: Sequence[Params] = (BASELINE,),
         precision: Precision = Precision.float32,
+        space: Mapping[str, BaseDistribution] = SPACE,
     ) -> Plan:
         config = Config(
             seed=42,
@@ -62,7 +63,7 @@ class Studies:
             folder=self.path / "multirun" / "study",
             config=config,
             fixed=(),
-            space=SPACE,
+            space=space,
             enqueued_trials=enqueued_trials,
             n_trials=n_trials,
             fingerprint=fingerprint,

@@ -41,6 +41,8 @@ def summary_lines(
         confusions: Of the best config and the baseline; None if they are the same.
     """
     sentences = [_search_result(study)]
+    if study.stop_reason:
+        sentences.append(f"the search ended because {study.stop_reason}")
     if candidate is not None:
         sentences += _confirmation_results(study, candidate)
     if recommendation is not None and recommendation.candidate is candidate:

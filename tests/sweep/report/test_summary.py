@@ -63,6 +63,14 @@ def test_the_search_is_summarized_in_one_sentence(
     ]
 
 
+def test_a_search_that_ends_early_says_why(studies: Studies) -> None:
+    study = studies.open(settings=sweeper(target_value=0.7))
+    train(study, 0.8)
+    assert summary_lines(study, None, None, None)[1:] == [
+        "The search ended because hydra.sweeper.target_value=0.7 is reached after 1 of 10 trials."
+    ]
+
+
 def test_without_a_complete_baseline_the_best_trial_is_not_compared(studies: Studies) -> None:
     study = studies.open()
     train(study, 0.5, state="failed")

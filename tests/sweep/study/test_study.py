@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 from studies import BASELINE, EPOCHS, SPACE, Studies, sweeper, train, write
 
@@ -72,6 +73,74 @@ def test_the_same_seed_draws_the_same(studies: Studies, tmp_path: Path, name: st
         draws.append(drawn(study))
         opened.close()
     assert draws[0] == draws[1]
+
+
+# no config twice
+
+SIX: dict[str, BaseDistribution] = {
+    "training.learning_rate": FloatDistribution(0.001, 0.003, step=0.001),
+    "model.batch_norm": CategoricalDistribution((True, False)),
+}
+FIRST: Params = {"training.learning_rate": 0.001, "model.batch_norm": False}
+
+
+def small_space(studies: Studies, sampler: str, n_trials: int = 9) -> Study:
+    plan = studies.plan(n_trials=n_trials, space=SIX, enqueued_trials=(FIRST,))
+    return studies.open(plan, sweeper(sampler=sampler))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+@pytest.mark.parametrize("state", ["complete", "pruned", "failed"])
+def test_each_config_of_a_finite_space_is_trained_once(
+    studies: Studies, sampler: str, state: str
+) -> None:
+    for n_trials in (2, 4, 9):  # three starts
+        study = small_space(studies, sampler, n_trials)
+        assert study.n_trials == min(n_trials, 6)
+        while study.trials_left():
+            train(study, 0.5, state=state)
+    assert study.ask() is None
+    assert len(study.finished()) == distinct([trial.params for trial in study.trials()]) == 6
+    assert study.stop_reason == ("all 6 configs of the search space are tried after 6 of 9 trials")
+
+
+def test_configs_of_running_and_interrupted_trials_are_not_drawn_again(studies: Studies) -> None:
+    first = [ask(small_space(studies, "tpe"))]
+    study = small_space(studies, "tpe")
+    assert ask(study) == first[0]  # interrupted, and continued
+    first += [ask(study) for _ in range(5)]
+    assert distinct([pending.params for pending in first]) == 6
+    assert study.ask() is None
+    assert study.stop_reason == ""  # until the last one has ended
+    study.interrupt(3)
+    assert ask(study) == first[3]
+
+
+def test_a_config_that_somebody_enqueues_is_trained_again(studies: Studies) -> None:
+    study = small_space(studies, "tpe")
+    train(study, 0.5)
+    study.optuna_study.enqueue_trial(dict(FIRST))
+    study.optuna_study.enqueue_trial({"model.batch_norm": True})
+    assert train(study, 0.5).params == FIRST
+    assert train(study, 0.5).params["model.batch_norm"] is True
+    while study.trials_left():
+        train(study, 0.5)
+    assert distinct([trial.params for trial in study.trials()]) == 6
+    assert len(study.trials()) == 7
+
+
+def test_a_study_with_the_same_config_twice_can_be_continued(studies: Studies) -> None:
+    """Earlier versions trained a config again."""
+    study = small_space(studies, "random")
+    train(study, 0.5)
+    for _ in range(3):
+        study.optuna_study.enqueue_trial(dict(FIRST))
+        train(study, 0.5)
+    again = small_space(studies, "random")
+    assert again.n_trials == 9  # 4 of one config, and 5 others
+    while again.trials_left():
+        train(again, 0.5)
+    assert distinct([trial.params for trial in again.trials()]) == 6
 
 
 # which study it continues
@@ -221,15 +290,24 @@ def test_only_a_complete_trial_reaches_the_target(studies: Studies) -> None:
     assert study.ask() is not None
 
 
-def test_an_interrupted_trial_is_finished_after_the_target_is_reached(studies: Studies) -> None:
-    study = studies.open(settings=sweeper(target_value=0.9))
-    interrupted = ask(study)
-    trained = ask(study)
-    study.interrupt(interrupted.number)
-    write(study, trained.number, 0.95)
-    study.tell(trained.number, TrialStatus.complete, "")
-    assert ask(study).number == interrupted.number
-    assert study.ask() is None
+def test_after_the_target_is_reached_the_interrupted_baseline_alone_is_continued(
+    studies: Studies,
+) -> None:
+    settings = sweeper(target_value=0.9)
+    study = studies.open(settings=settings)
+    baseline, other, best = ask(study), ask(study), ask(study)
+    study.interrupt(other.number)
+    study.interrupt(baseline.number)
+    write(study, best.number, 0.95)
+    study.tell(best.number, TrialStatus.complete, "")
+    again = studies.open(settings=settings)
+    assert again.stop_reason == ("hydra.sweeper.target_value=0.9 is reached after 1 of 10 trials")
+    for opened in (study, again):
+        assert opened.trials_left() == 1
+        assert ask(opened) == baseline
+        assert opened.ask() is None
+    without_target = studies.open()
+    assert [ask(without_target).number for _ in range(3)] == [0, 1, 3]
 
 
 # the baseline
