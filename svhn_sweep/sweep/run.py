@@ -137,6 +137,7 @@ def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -
 
 def _log_to_file() -> None:
     MULTIRUN.mkdir(exist_ok=True)
+    logging.raiseExceptions = False  # else a full disk prints a traceback for each message
     logging.basicConfig(
         filename=MULTIRUN / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True
     )
