@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
@@ -11,6 +12,7 @@ from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.plan import Params
 from svhn_sweep.sweep.plan.settings import PrunerConfig
+from svhn_sweep.sweep.study.sampling import make_pruner
 from svhn_sweep.sweep.study.study import PendingTrial, Study
 from svhn_sweep.sweep.study.trial_run import run_info
 from svhn_sweep.tracking import journal
@@ -515,6 +517,29 @@ def test_a_bad_trial_is_pruned_after_min_resource(
         write(study, number, good)
         study.tell(number, TrialStatus.complete, "")
     assert epochs_until_pruned(study, value=bad) == pruned
+
+
+@pytest.mark.parametrize("name", ["median", "successive_halving"])
+@pytest.mark.parametrize(
+    ("epochs", "min_resource", "pruned_after"),
+    [(30, None, 4), (20, None, 4), (12, None, 4), (11, None, 3), (6, None, 2), (5, None, 1),
+     (2, None, 1), (5, 4, 4), (30, 6, 6)],
+)  # fmt: skip
+def test_by_default_pruning_begins_after_a_third_of_the_epochs_and_after_four_at_most(
+    name: str, epochs: int, min_resource: int | None, pruned_after: int
+) -> None:
+    pruner = PrunerConfig(name, startup_trials=1, min_resource=min_resource)
+    study = optuna.create_study(
+        direction="maximize", pruner=make_pruner(sweeper(pruner=pruner), epochs)
+    )
+    for accuracy in (0.9, 0.1):
+        trial = study.ask()
+        answers = []
+        for epoch in range(1, epochs + 1):
+            trial.report(accuracy, epoch)
+            answers.append(trial.should_prune())
+        study.tell(trial, accuracy)
+    assert answers.index(True) + 1 == pruned_after
 
 
 @pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])
