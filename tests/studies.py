@@ -16,7 +16,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
-from svhn_sweep.config.schema import Config, Precision, SvhnConfig, TrainingConfig
+from svhn_sweep.config.schema import Config, ModelConfig, Precision, SvhnConfig, TrainingConfig
 from svhn_sweep.sweep.plan.plan import Params, Plan
 from svhn_sweep.sweep.plan.settings import PrunerConfig, SweeperConfig
 from svhn_sweep.sweep.study import study_storage
@@ -55,6 +55,7 @@ class Studies:
     ) -> Plan:
         config = Config(
             seed=42,
+            model=ModelConfig(name="model2"),
             data=SvhnConfig("digits.h5"),
             training=TrainingConfig(epochs=EPOCHS, precision=precision),
         )

@@ -90,7 +90,7 @@ def report_search(context: SweepContext) -> list[list[str]]:
     A report of an earlier start that has a verdict is kept.
 
     Returns:
-        The summary lines of each study.
+        The headline and the summary lines of each study.
     """
     return [
         _report(StudyResult(run), None, write=not run.has_verdict()) for run in context.study_runs
@@ -140,10 +140,13 @@ def _report_all(
 def _report(
     result: StudyResult, recommendation: Recommendation | None, *, write: bool = True
 ) -> list[str]:
-    """Writes a study's report, and returns its summary lines even if that fails."""
+    """Writes a study's report; returns its headline and summary lines even if that fails."""
     run = result.study_run
     matrices = load_confusion_matrices(run.study, result.candidate)
-    lines = summary.summary_lines(run.study, result.candidate, recommendation, matrices)
+    lines = [
+        summary.headline(run.study, result.candidate, recommendation),
+        *summary.summary_lines(run.study, result.candidate, recommendation, matrices),
+    ]
     if not write:
         return lines
     try:

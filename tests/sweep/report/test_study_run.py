@@ -99,10 +99,10 @@ def test_the_summary_stays_in_the_description_of_a_resumed_study(studies: Studie
         train_trial(study, value)
     study_run = start_run(study)
     with study_run.journal:
-        study_run.write_report(["Trial 1 has 85.00%."], {}, 1, None, 2)
+        study_run.write_report(["model1, 2 trials", "Trial 1 has 85.00%."], {}, 1, None, 2)
         study_run.end(TrialStatus.complete)
     description = description_of(study.plan.folder)
-    assert "- Trial 1 has 85.00%.\n" in description
+    assert "\nmodel1, 2 trials\n\n- Trial 1 has 85.00%.\n" in description
     assert markdown.picture("history.png") in description
     resumed = start_run(study)
     with resumed.journal:
@@ -119,7 +119,7 @@ def test_the_report_shows_which_confusions_differ_from_the_baselines(studies: St
     confusions = ConfusionMatrices(counts, np.diag(np.full(10, 100.0)), 5)
     study_run = start_run(study)
     with study_run.journal:
-        study_run.write_report([confusions.sentence()], {}, 1, confusions, 2)
+        study_run.write_report(["", confusions.sentence()], {}, 1, confusions, 2)
     folder = study.plan.folder
     assert "in the mean of 5 runs: fewer 3 for 5 (9 to 0)" in description_of(folder)
     assert markdown.picture("confusion_difference.png") in description_of(folder)
@@ -134,7 +134,7 @@ def test_a_report_with_a_confirmed_difference_has_a_verdict(studies: Studies) ->
     study_run = start_run(study)
     with study_run.journal:
         assert not study_run.has_verdict()
-        study_run.write_report([], {"confirmed/difference": 0.01}, 0, None, 1)
+        study_run.write_report([""], {"confirmed/difference": 0.01}, 0, None, 1)
         assert study_run.has_verdict()
 
 
