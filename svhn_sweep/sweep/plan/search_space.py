@@ -58,7 +58,7 @@ def to_distribution(override: Override, baseline: Value) -> BaseDistribution:
             override,
             f"be searched in integers like the baseline's {baseline}, for example with int(...),",
         )
-    if not _contains(distribution, baseline):
+    if not contains(distribution, baseline):
         raise ConfigError(
             f"{override.key_or_group}: the baseline's {override_value(baseline)} must be in its "
             f"own search space but that is {override.get_value_string()}."
@@ -111,6 +111,21 @@ def bounds(distribution: BaseDistribution) -> Sequence[Value]:
 def grid_size(space: Mapping[str, BaseDistribution]) -> int | None:
     """Counts the points of a search space; None if a distribution is continuous."""
     return math.prod(map(_size, space.values())) or None
+
+
+def contains(distribution: BaseDistribution, value: Value) -> bool:
+    """Returns whether a value is a point of a distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    assert isinstance(distribution, Numeric)
+    low = distribution.low
+    if isinstance(distribution, IntDistribution):
+        return low <= value <= distribution.high and (value - low) % distribution.step == 0
+    point = snap_to_step(distribution, value)
+    assert isinstance(point, float)
+    return low <= point <= distribution.high and math.isclose(point, value)
 
 
 def to_point(space: Mapping[str, BaseDistribution], params: Mapping[str, Value]) -> Point:
@@ -222,19 +237,6 @@ def _interval(sweep: IntervalSweep, override: Override, baseline: Value) -> Nume
     if isinstance(low, int) or (type(baseline) is int and integral):
         return IntDistribution(int(low), int(high), log=log)
     return FloatDistribution(low, high, log=log)
-
-
-def _contains(distribution: CategoricalDistribution | Numeric, value: Value) -> bool:
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    low = distribution.low
-    if isinstance(distribution, IntDistribution):
-        return low <= value <= distribution.high and (value - low) % distribution.step == 0
-    point = snap_to_step(distribution, value)
-    assert isinstance(point, float)
-    return low <= point <= distribution.high and math.isclose(point, value)
 
 
 def _has_floats(distribution: BaseDistribution) -> bool:

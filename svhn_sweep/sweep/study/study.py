@@ -7,9 +7,10 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from svhn_sweep.sweep.plan.plan import Params, Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.study.compatibility import bind_folder, check_compatible, get_or_set_attr
+from svhn_sweep.sweep.study.compatibility import bind_folder, check_compatible, get_or_set_threads
 from svhn_sweep.sweep.study.sampling import make_pruner, make_sampler, suggest
 from svhn_sweep.sweep.study.stop_rule import startable_trials, stop_reason, target_reached
+from svhn_sweep.sweep.study.stored_trials import check_trials
 from svhn_sweep.sweep.study.trial_values import best_trial
 from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
 from svhn_sweep.tracking import journal
@@ -76,7 +77,8 @@ class Study:
             direction=optuna.study.StudyDirection[settings.direction.upper()],
             load_if_exists=True,
         )
-        self.threads = int(get_or_set_attr(self.optuna_study, "threads", str(threads)))
+        check_trials(storage, plan)
+        self.threads = get_or_set_threads(self.optuna_study, threads)
         check_compatible(self.optuna_study, plan)
         bind_folder(self.optuna_study, plan.folder)
         self._enqueue_trials()

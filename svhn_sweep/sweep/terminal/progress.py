@@ -225,6 +225,7 @@ class SweepProgress:
             (self._trial_name(name, number), trial.description)
             for name, study in self.studies.items()
             for number, trial in study.running.items()
+            if not study.is_baseline(number)
         ]
         if n_rows + 3 * len(running) > self.console.height:  # a row, and two lines to describe it
             return []
@@ -261,7 +262,7 @@ class SweepProgress:
 
     def _best_key(self, values: Mapping[int, float]) -> int | None:
         """Returns the key of the best finite value, of equal ones the first."""
-        finite = [key for key, value in values.items() if math.isfinite(value)]
+        finite = sorted(key for key, value in values.items() if math.isfinite(value))
         return next(iter(sorted(finite, key=values.__getitem__, reverse=self.maximize)), None)
 
     def _difference_to_baseline(self, study: StudyProgress, value: float) -> str:

@@ -1,5 +1,7 @@
 """A study that one driver after another asks for trials, and how each of these can end."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import optuna
@@ -196,6 +198,53 @@ def test_a_study_without_its_folder_does_not_create_another(studies: Studies) ->
     ):
         studies.open()
     assert not (studies.path / "multirun").exists()  # it can be moved back
+
+
+@pytest.mark.parametrize(
+    ("edit", "number", "fault"),
+    [
+        ("DELETE FROM trial_user_attributes WHERE key = 'state'", 0, "it has no state"),
+        ("DELETE FROM trial_user_attributes WHERE key = 'seconds'", 0, "it has no seconds"),
+        ("UPDATE trial_user_attributes SET value_json = 'null' WHERE key = 'state'", 0,
+         "None is not a valid TrialStatus"),
+        ("UPDATE trial_user_attributes SET value_json = '\"pruned\"' WHERE key = 'state'", 0,
+         "its state is COMPLETE and pruned"),
+        ("UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'reason'", 0, ""),
+        ("DELETE FROM trial_values", 0, "it has no value"),
+        ("UPDATE trial_values SET value = NULL", 0, ""),
+        ("DELETE FROM trial_params WHERE param_name = 'model.dense_units'", 0,
+         "it has no model.dense_units"),
+        ("UPDATE trial_params SET param_value = 5000 WHERE param_name = 'model.dense_units'", 0,
+         "model.dense_units is 5000"),
+        ("UPDATE trial_params SET param_value = 7 WHERE param_name = 'model.batch_norm' "
+         "AND trial_id = 2", 1, ""),
+        ("UPDATE trial_params SET distribution_json = replace(distribution_json, 'true', '1.5') "
+         "WHERE param_name = 'model.batch_norm'", 0,
+         "CategoricalDistribution does not support dynamic value space"),
+        ("UPDATE trials SET state = 'DONE' WHERE number = 1", 1, ""),
+        ("UPDATE trials SET number = 7 WHERE number = 1", 1, "its number is 7"),
+    ],
+)  # fmt: skip
+def test_a_study_with_an_edited_trial_is_refused_in_one_sentence(
+    studies: Studies, edit: str, number: int, fault: str
+) -> None:
+    study = studies.open()
+    train(study, 0.5)
+    train(study, 0.6)
+    studies.close()
+    with closing(sqlite3.connect(studies.path / "optuna.db")) as database, database:
+        assert database.execute(edit).rowcount > 0
+    with pytest.raises(
+        ConfigError, match=rf"^trial {number} of study must be .* but was edited \(.*{fault}.*\);"
+    ) as refused:
+        studies.open()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_study_with_an_edited_number_of_threads_is_refused(studies: Studies) -> None:
+    studies.open().optuna_study.set_user_attr("threads", None)
+    with pytest.raises(ConfigError, match="^threads of study must be .* but was edited to 'None'"):
+        studies.open()
 
 
 # how many trials

@@ -79,11 +79,12 @@ def test_before_the_baseline_is_complete_there_is_no_difference_to_it() -> None:
         assert f"{best}, +10.00 points vs baseline" in screen.live_rows()
 
 
-def test_the_best_may_be_the_baseline() -> None:
+def test_the_best_may_be_the_baseline_that_ends_after_an_equal_trial() -> None:
     screen = Screen(terminal=True)
     with screen.progress:
+        screen.run_trial(1, value=0.7)
         screen.run_trial(0, value=0.7, description="baseline")
-        screen.run_trial(1, value=0.6)
+        screen.run_trial(2, value=0.6)
         assert "best val/accuracy 70.00 % in the baseline" in screen.live_rows()
 
 
