@@ -1,12 +1,15 @@
 """Tests the MLflow run of a study, and what it adds to the runs of the study's trials."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import Studies, train
+from studies import Studies, sweeper, train
 
+from svhn_sweep.sweep.plan.settings import ConfirmConfig
 from svhn_sweep.sweep.report.study_run import StudyRun
+from svhn_sweep.sweep.selection.confirmation import plan_confirmation
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking import markdown
@@ -108,6 +111,28 @@ def test_the_summary_stays_in_the_description_of_a_resumed_study(studies: Studie
     with resumed.journal:
         resumed.update()
     assert description_of(study.plan.folder) == description
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "counts"), [(3, "**2 of 3**"), (2, "**2 of 2**"), (1, "**2 of 2**")]
+)
+def test_the_description_counts_the_trials_of_the_search_without_its_confirmation(
+    studies: Studies, n_trials: int, counts: str
+) -> None:
+    settings = replace(sweeper(), confirm=ConfirmConfig(2))
+    study = studies.open(settings=settings)
+    for value in (0.8, 0.85):
+        train_trial(study, value)
+    study = studies.open(studies.plan(n_trials=n_trials), settings)
+    plan = plan_confirmation(study, 2)
+    assert plan is not None
+    confirmation = Study(plan, study.settings, studies.opened[-1], 1, prune=False)
+    for value in (0.8, 0.85, 0.81, 0.84):
+        train_trial(confirmation, value)
+    study_run = start_run(study)
+    with study_run.journal:
+        study_run.update()
+    assert description_of(study.plan.folder).startswith(f"{counts} trials of study.")
 
 
 def test_the_report_shows_which_confusions_differ_from_the_baselines(studies: Studies) -> None:

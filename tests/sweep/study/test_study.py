@@ -243,7 +243,7 @@ def test_a_study_with_an_edited_trial_is_refused_in_one_sentence(
 
 def test_a_study_with_an_edited_number_of_threads_is_refused(studies: Studies) -> None:
     studies.open().optuna_study.set_user_attr("threads", None)
-    with pytest.raises(ConfigError, match="^threads of study must be .* but was edited to 'None'"):
+    with pytest.raises(ConfigError, match=r"^threads of study must .* edited to 'None'"):
         studies.open()
 
 

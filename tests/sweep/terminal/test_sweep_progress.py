@@ -214,7 +214,7 @@ def test_the_hyperparameters_are_readable_and_no_line_is_wider_than_the_terminal
 def test_a_low_terminal_has_no_lines_for_the_hyperparameters_of_running_trials() -> None:
     screen = Screen(terminal=True)
     with screen.progress as progress:
-        for number in range(9):  # the screen has 25 lines
+        for number in range(1, 10):  # the screen has 25 lines
             progress.on_trial_start("m", number, DESCRIPTION, 40)
         assert "dropout" not in screen.live_rows()
 
