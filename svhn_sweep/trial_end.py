@@ -4,11 +4,13 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from svhn_sweep.errors import OutOfMemoryError, Terminated
+from svhn_sweep.errors import DataError, OutOfMemoryError, Terminated
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.trial_status import TrialStatus
 
 CHECKPOINT = "checkpoint.npz"
+# A full disk, a data file that is away, a damaged checkpoint: they interrupt a trial of a sweep.
+MACHINE_FAULTS = (OSError, DataError)
 # from CUDA's libraries, which allocate memory beside TensorFlow's
 OOM_MESSAGES = (
     "alloc failed",
@@ -55,7 +57,7 @@ def record_errors(journal: Journal, *, resumable: bool) -> Iterator[None]:
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
         out_of_memory = _is_out_of_memory(error, shared_device=resumable)
-        if resumable and (out_of_memory or isinstance(error, OSError)):
+        if resumable and (out_of_memory or isinstance(error, MACHINE_FAULTS)):
             end_run(journal, TrialStatus.interrupted, reason)
         else:
             (journal.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")

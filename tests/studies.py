@@ -1,6 +1,6 @@
 """Studies in real SQLite whose trials are not trained: the tests write their journals."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -16,7 +16,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
-from svhn_sweep.config.schema import Config, Precision, SvhnConfig, TrainingConfig
+from svhn_sweep.config.schema import Config, ModelConfig, Precision, SvhnConfig, TrainingConfig
 from svhn_sweep.sweep.plan.plan import Params, Plan
 from svhn_sweep.sweep.plan.settings import PrunerConfig, SweeperConfig
 from svhn_sweep.sweep.study import study_storage
@@ -51,9 +51,11 @@ class Studies:
         fingerprint: str = "fingerprint",
         enqueued_trials: Sequence[Params] = (BASELINE,),
         precision: Precision = Precision.float32,
+        space: Mapping[str, BaseDistribution] = SPACE,
     ) -> Plan:
         config = Config(
             seed=42,
+            model=ModelConfig(name="model2"),
             data=SvhnConfig("digits.h5"),
             training=TrainingConfig(epochs=EPOCHS, precision=precision),
         )
@@ -62,7 +64,7 @@ class Studies:
             folder=self.path / "multirun" / "study",
             config=config,
             fixed=(),
-            space=SPACE,
+            space=space,
             enqueued_trials=enqueued_trials,
             n_trials=n_trials,
             fingerprint=fingerprint,

@@ -38,7 +38,13 @@ def swept(
     folder = Folder(tmp_path_factory.mktemp("seen"), plain_environment | {"MLFLOW_PORT": port})
     data = ("data=svhn", f"data.path={small_h5}", "training.epochs=2", "hydra.sweeper.n_trials=3")
     result = folder.run(
-        "-m", "optuna", "model=model1", "model.dropout=0", *data, "hydra.sweeper.confirm=null"
+        "-m",
+        "optuna",
+        "model=model1",
+        "model.dropout=0",
+        *data,
+        "hydra.sweeper.confirm=null",
+        "hydra.sweeper.pruner.name=none",
     )
     assert result.returncode == 0, result.stderr
     return folder

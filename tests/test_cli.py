@@ -99,6 +99,11 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
             ["-m", "optuna", "hydra.sweeper.takeover_after=60"],
             "svhn_sweep: hydra.sweeper.takeover_after is not a key of the config",
         ),
+        (
+            ["-m", "optuna", "hydra.sweep.dir=elsewhere"],
+            "svhn_sweep: hydra.sweep.dir must be left out with optuna, whose folders are "
+            "multirun/STUDY in the current folder, but got elsewhere",
+        ),
         (["sync", "nowhere"], "svhn_sweep: sync takes folders of runs, but there is no nowhere."),
     ],
 )

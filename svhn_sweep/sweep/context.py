@@ -90,6 +90,11 @@ def watch_trials(uploader: BackgroundUploader, studies: Sequence[Study]) -> None
 
 def _finished_trials(study: Study) -> list[FinishedTrial]:
     return [
-        FinishedTrial(trial.number, TrialStatus(trial.user_attrs["state"]), trial.value)
+        FinishedTrial(
+            trial.number,
+            TrialStatus(trial.user_attrs["state"]),
+            trial.value,
+            study.plan.describe(trial.number, trial.params),
+        )
         for trial in study.finished()
     ]

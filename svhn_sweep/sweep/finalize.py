@@ -60,7 +60,8 @@ def finalize(context: SweepContext) -> None:
         context: Its searches are over.
 
     Raises:
-        SweepError: Too many trials failed in a row, or the models could not be evaluated.
+        SweepError: Too many trials failed in a row, the models could not be evaluated, or no trial
+            is complete.
     """
     results = [
         StudyResult(run, confirming, select_candidate(run.study, confirming))
@@ -79,6 +80,8 @@ def finalize(context: SweepContext) -> None:
     summary_lines = _report_all(results, recommendation)
     summary.print_table(context.studies, candidates)
     summary.print_lines(context.studies, summary_lines)
+    if all(study.best() is None for study in context.studies):
+        raise SweepError(_failure(context.studies[-1]))
 
 
 def report_search(context: SweepContext) -> list[list[str]]:
@@ -87,11 +90,21 @@ def report_search(context: SweepContext) -> list[list[str]]:
     A report of an earlier start that has a verdict is kept.
 
     Returns:
-        The summary lines of each study.
+        The headline and the summary lines of each study.
     """
     return [
         _report(StudyResult(run), None, write=not run.has_verdict()) for run in context.study_runs
     ]
+
+
+def _failure(study: Study) -> str:
+    """Says that no trial is complete, with the last one of a study as the example."""
+    last = study.finished()[-1]
+    reason = last.user_attrs["reason"]
+    return (
+        f"no trial of the sweep is complete: trial {last.number} of {study.plan.name} "
+        f"{last.user_attrs['state']}{f', {reason}' if reason else ''}."
+    )
 
 
 def _confirm(context: SweepContext) -> list[Study | None]:
@@ -127,10 +140,13 @@ def _report_all(
 def _report(
     result: StudyResult, recommendation: Recommendation | None, *, write: bool = True
 ) -> list[str]:
-    """Writes a study's report, and returns its summary lines even if that fails."""
+    """Writes a study's report; returns its headline and summary lines even if that fails."""
     run = result.study_run
     matrices = load_confusion_matrices(run.study, result.candidate)
-    lines = summary.summary_lines(run.study, result.candidate, recommendation, matrices)
+    lines = [
+        summary.headline(run.study, result.candidate, recommendation),
+        *summary.summary_lines(run.study, result.candidate, recommendation, matrices),
+    ]
     if not write:
         return lines
     try:

@@ -6,14 +6,15 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from typing import cast
 
 from hydra.conf import HydraConf
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.storages import RDBStorage
 
 from svhn_sweep import data
 from svhn_sweep.config.overrides import sets_data_path, shell_command, user_config_dirs
-from svhn_sweep.config.schema import Config
+from svhn_sweep.config.schema import CONFIG_NAME, Config, conf_dir
 from svhn_sweep.errors import ConfigError, SweepError, SweepInterruptedError, Terminated
 from svhn_sweep.run_header import console
 from svhn_sweep.sweep.context import SweepContext, watch_trials
@@ -53,6 +54,7 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
     hydra = composed.hydra
     settings = to_sweeper_config(hydra)
     _check_launcher(hydra)
+    _check_sweep_dir(hydra)
     database = study_storage.storage_url(settings.storage)
     with closing(_open_cluster(settings)) as cluster:
         resolve = _resolver(arguments, cluster, needs_test=settings.confirm is not None)
@@ -75,6 +77,23 @@ def _check_launcher(hydra: HydraConf) -> None:
         raise ConfigError(
             f"hydra/launcher must be basic: a sweep starts its own workers; but got {launcher}."
         )
+
+
+def _check_sweep_dir(hydra: HydraConf) -> None:
+    """Refuses another folder than `multirun`, where resuming, `ui` and `sync` look for studies."""
+    conf = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml")
+    defaults = {"subdir": "${hydra.job.num}", **_unresolved(conf.hydra.sweep)}
+    for key, value in _unresolved(hydra.sweep).items():
+        if value != defaults[key]:
+            raise ConfigError(
+                f"hydra.sweep.{key} must be left out with optuna, whose folders are "
+                f"{MULTIRUN}/STUDY in the current folder, but got {value}; for another place "
+                "start the sweep in another folder."
+            )
+
+
+def _unresolved(config: object) -> dict[str, str]:
+    return cast(dict[str, str], OmegaConf.to_container(config))
 
 
 def _open_cluster(settings: SweeperConfig) -> Cluster:
@@ -118,6 +137,7 @@ def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -
 
 def _log_to_file() -> None:
     MULTIRUN.mkdir(exist_ok=True)
+    logging.raiseExceptions = False  # else a full disk prints a traceback for each message
     logging.basicConfig(
         filename=MULTIRUN / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True
     )
@@ -178,12 +198,16 @@ def _search(context: SweepContext) -> bool:
     study_runs = {study_run.study.plan.name: study_run for study_run in context.study_runs}
     deadline = time.monotonic() + (context.settings.timeout or math.inf)
     try:
-        return context.run_until_done(
+        is_done = context.run_until_done(
             context.studies, deadline, lambda study: study_runs[study.plan.name].update()
         )
     except SweepError:
         report_search(context)
         raise
+    for study in context.studies:
+        if study.stop_reason:
+            console.print(f"{study.plan.name}: the search ends because {study.stop_reason}")
+    return is_done
 
 
 def _end_at_timeout(context: SweepContext) -> None:

@@ -32,8 +32,12 @@ MLFLOW_STATUS = {
 
 
 def small(*more: str) -> tuple[str, ...]:
-    """A sweep that takes seconds, with the baseline inside the search space."""
-    return ("-m", "optuna", "model=model1", "model.filters.conv2=2", "model.dropout=0", *more)
+    """A sweep that takes seconds, with the baseline inside the search space.
+
+    It prunes after epoch 4 as longer ones do, so that trials of few epochs are complete.
+    """
+    fixed = ("model=model1", "model.filters.conv2=2", "model.dropout=0")
+    return ("-m", "optuna", *fixed, "hydra.sweeper.pruner.min_resource=4", *more)
 
 
 def study_names(folder: Folder) -> list[str]:
@@ -447,6 +451,29 @@ def test_consecutive_failures_end_the_sweep(
         "svhn_sweep: 2 trials failed in a row, the last one because: RuntimeError: no luck"
         in result.stderr
     )
+    (study_run,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
+    assert study_run.info.status == "FAILED"
+
+
+def test_a_sweep_in_which_nothing_is_complete_fails(folder: Folder, small_h5: Path) -> None:
+    environment = folder.python_begins_with(
+        "if 'svhn_sweep.sweep.workers.worker_main' in sys.orig_argv:\n"
+        "    def fail(*others):\n"
+        "        raise RuntimeError('no luck')\n"
+        "    trial._train_and_evaluate = fail\n",
+        pretend=True,
+    )
+    command = small(
+        "data=svhn", f"data.path={small_h5}", "training.epochs=1", "hydra.sweeper.n_trials=2"
+    )
+    for _ in range(2):  # the second time nothing is trained
+        result = folder.run(*command, "hydra.sweeper.workers=1", **environment)
+        assert result.returncode == 1
+        assert re.fullmatch(
+            r"svhn_sweep: no trial of the sweep is complete: trial 1 of model1-\w+ failed, "
+            r"RuntimeError: no luck\.\n",
+            result.stderr,
+        )
     (study_run,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
     assert study_run.info.status == "FAILED"
 

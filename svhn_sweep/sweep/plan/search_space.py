@@ -1,7 +1,7 @@
 """Optuna's distributions from overrides in Hydra's grammar, and the points in them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 import numpy as np
@@ -23,6 +23,7 @@ from svhn_sweep.config.overrides import Value, override_value
 from svhn_sweep.errors import ConfigError
 
 Numeric = IntDistribution | FloatDistribution
+Point = tuple[Value, ...]
 
 
 def to_distribution(override: Override, baseline: Value) -> BaseDistribution:
@@ -57,7 +58,7 @@ def to_distribution(override: Override, baseline: Value) -> BaseDistribution:
             override,
             f"be searched in integers like the baseline's {baseline}, for example with int(...),",
         )
-    if not _contains(distribution, baseline):
+    if not contains(distribution, baseline):
         raise ConfigError(
             f"{override.key_or_group}: the baseline's {override_value(baseline)} must be in its "
             f"own search space but that is {override.get_value_string()}."
@@ -109,17 +110,81 @@ def bounds(distribution: BaseDistribution) -> Sequence[Value]:
 
 def grid_size(space: Mapping[str, BaseDistribution]) -> int | None:
     """Counts the points of a search space; None if a distribution is continuous."""
-    points = 1
-    for distribution in space.values():
-        if isinstance(distribution, CategoricalDistribution):
-            points *= len(distribution.choices)
-            continue
-        assert isinstance(distribution, Numeric)
-        if distribution.step is None:
-            return None
-        length = _decimal(distribution.high) - _decimal(distribution.low)
-        points *= int(length / _decimal(distribution.step)) + 1
-    return points
+    return math.prod(map(_size, space.values())) or None
+
+
+def contains(distribution: BaseDistribution, value: Value) -> bool:
+    """Returns whether a value is a point of a distribution."""
+    if isinstance(distribution, CategoricalDistribution):
+        return value in distribution.choices
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    assert isinstance(distribution, Numeric)
+    low = distribution.low
+    if isinstance(distribution, IntDistribution):
+        return low <= value <= distribution.high and (value - low) % distribution.step == 0
+    point = snap_to_step(distribution, value)
+    assert isinstance(point, float)
+    return low <= point <= distribution.high and math.isclose(point, value)
+
+
+def to_point(space: Mapping[str, BaseDistribution], params: Mapping[str, Value]) -> Point:
+    """Returns the exact values of a config; equal configs have equal points."""
+    return tuple(snap_to_step(space[key], params[key]) for key in space)
+
+
+def points_from(
+    space: Mapping[str, BaseDistribution], params: Mapping[str, Value], limit: int
+) -> Iterator[dict[str, Value]]:
+    """Yields the configs of a finite search space, the last key varies first.
+
+    Args:
+        space: The search space; nothing is yielded if it is continuous.
+        params: The first config.
+        limit: The most configs; after the last one of the space comes its first one.
+    """
+    size = grid_size(space) or 0
+    start = 0
+    for key, distribution in space.items():
+        start = start * _size(distribution) + _index(distribution, params[key])
+    for position in range(start, start + min(limit, size)):
+        rest = position % size
+        values: dict[str, Value] = {}
+        for key, distribution in reversed(list(space.items())):
+            rest, index = divmod(rest, _size(distribution))
+            values[key] = _value(distribution, index)
+        yield {key: values[key] for key in space}
+
+
+def _size(distribution: BaseDistribution) -> int:
+    """The number of points of a distribution; 0 if it is continuous."""
+    if isinstance(distribution, CategoricalDistribution):
+        return len(distribution.choices)
+    assert isinstance(distribution, Numeric)
+    if distribution.step is None:
+        return 0
+    length = _decimal(distribution.high) - _decimal(distribution.low)
+    return int(length / _decimal(distribution.step)) + 1
+
+
+def _index(distribution: BaseDistribution, value: Value) -> int:
+    """The position of a value among the points of a distribution; 0 if it is continuous."""
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices.index(value)
+    assert isinstance(distribution, Numeric)
+    assert isinstance(value, int | float)
+    return round((value - distribution.low) / distribution.step) if distribution.step else 0
+
+
+def _value(distribution: BaseDistribution, index: int) -> Value:
+    """The point of a distribution at a position."""
+    if isinstance(distribution, CategoricalDistribution):
+        choice: Value = distribution.choices[index]
+        return choice
+    assert isinstance(distribution, Numeric)
+    assert distribution.step is not None
+    value = distribution.low + index * distribution.step
+    return snap_to_step(distribution, value)
 
 
 def _choice(sweep: ChoiceSweep, override: Override, baseline: Value) -> CategoricalDistribution:
@@ -172,19 +237,6 @@ def _interval(sweep: IntervalSweep, override: Override, baseline: Value) -> Nume
     if isinstance(low, int) or (type(baseline) is int and integral):
         return IntDistribution(int(low), int(high), log=log)
     return FloatDistribution(low, high, log=log)
-
-
-def _contains(distribution: CategoricalDistribution | Numeric, value: Value) -> bool:
-    if isinstance(distribution, CategoricalDistribution):
-        return value in distribution.choices
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        return False
-    low = distribution.low
-    if isinstance(distribution, IntDistribution):
-        return low <= value <= distribution.high and (value - low) % distribution.step == 0
-    point = snap_to_step(distribution, value)
-    assert isinstance(point, float)
-    return low <= point <= distribution.high and math.isclose(point, value)
 
 
 def _has_floats(distribution: BaseDistribution) -> bool:

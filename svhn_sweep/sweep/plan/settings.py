@@ -55,12 +55,13 @@ class PrunerConfig:
     Attributes:
         name: The kind of pruner.
         startup_trials: The complete trials before the median pruner begins.
-        min_resource: The epochs of a trial before it can be pruned.
+        min_resource: The epochs of a trial before it can be pruned; None means a third of them, at
+            least 1 and at most 4.
     """
 
     name: str = one_of("none", "median", "successive_halving", "hyperband")
     startup_trials: int = number(at_least=0, at_most=1_000_000)
-    min_resource: int = number(at_least=0, at_most=1_000_000)
+    min_resource: int | None = number(at_least=0, at_most=1_000_000)
 
 
 @dataclass

@@ -132,7 +132,7 @@ class StudyRun:
         """Writes leaderboard, figures and report of the results so far.
 
         Args:
-            lines: The summary in sentences.
+            lines: The headline, then the summary in sentences.
             metrics: The summary as metrics.
             best: The trial whose command is written; None if none is complete.
             confusions: Of the best config and the baseline; None if they are the same.
@@ -143,7 +143,9 @@ class StudyRun:
             html_page,  # drawing takes a second to import: not while trials wait
         )
 
-        _write_artifact(self.journal, SUMMARY, "".join(f"- {line}\n" for line in lines))
+        headline, *sentences = lines
+        findings = "".join(f"- {sentence}\n" for sentence in sentences)
+        _write_artifact(self.journal, SUMMARY, f"{headline}\n\n{findings}")
         rows = self.update()
         metric = self.study.settings.metric
         folder = self.journal.folder

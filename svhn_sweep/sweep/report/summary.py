@@ -41,6 +41,8 @@ def summary_lines(
         confusions: Of the best config and the baseline; None if they are the same.
     """
     sentences = [_search_result(study)]
+    if study.stop_reason:
+        sentences.append(f"the search ended because {study.stop_reason}")
     if candidate is not None:
         sentences += _confirmation_results(study, candidate)
     if recommendation is not None and recommendation.candidate is candidate:
@@ -50,6 +52,31 @@ def summary_lines(
     if confusions is not None:
         sentences.append(confusions.sentence())
     return [sentence[0].upper() + sentence[1:] + "." for sentence in sentences if sentence]
+
+
+def headline(
+    study: Study, candidate: Candidate | None, recommendation: Recommendation | None
+) -> str:
+    """Returns the result of a study in one line, to be pasted into a report.
+
+    Args:
+        study: The search.
+        candidate: What the study recommends; None if that is nothing, or not selected yet.
+        recommendation: What the whole sweep recommends; None if that is nothing, or not yet known.
+
+    Returns:
+        For example `model2, 24 trials: +0.28 points (-0.47 to +1.03), indistinguishable; test
+        0.895; champion: baseline, version 1`.
+    """
+    parts = [_verdict(study, candidate)]
+    if recommendation is not None and recommendation.candidate is candidate:
+        if accuracies := recommendation.test_accuracies.get(candidate.recommended_config):
+            parts.append(f"test {mean(accuracies):.3f}")
+        if recommendation.champion:
+            parts.append(f"champion: {recommendation.champion}")
+    n_trials = len(study.finished())
+    trials = "1 trial" if n_trials == 1 else f"{n_trials} trials"
+    return f"{study.plan.config.model.name}, {trials}: {'; '.join(parts)}"
 
 
 def study_metrics(
@@ -98,13 +125,13 @@ def print_table(studies: Sequence[Study], candidates: Sequence[Candidate | None]
 
 
 def print_lines(studies: Sequence[Study], lines: Sequence[Sequence[str]]) -> None:
-    """Prints the `summary_lines` of each study, the path of its report and MLflow's addresses.
+    """Prints the `summary_lines` of each study, its report and pages, and the `headline` last.
 
     Args:
         studies: The searches.
-        lines: The lines of each study.
+        lines: The headline, then the summary lines of each study.
     """
-    for study, sentences in zip(studies, lines, strict=True):
+    for study, (_, *sentences) in zip(studies, lines, strict=True):
         for line in sentences:
             console.print(f"{study.plan.name}: {line}")
         folder = study.plan.parent_run_dir
@@ -120,6 +147,26 @@ def print_lines(studies: Sequence[Study], lines: Sequence[Sequence[str]]) -> Non
         console.print(f"In MLflow: {ui}")
     for name, page in pages.items():
         console.print(f"{name}: {page}")
+    for first, *_ in lines:
+        console.print(first)
+
+
+def _verdict(study: Study, candidate: Candidate | None) -> str:
+    """Returns the verdict with its interval, or why there is none."""
+    metric = study.settings.metric
+    if candidate is not None and (verdict := candidate.verdict) is not None:
+        limits = _format_limits(verdict, metric)
+        return f"{format_difference(verdict.difference, metric)} ({limits}), {verdict.outcome}"
+    best = study.best()
+    baseline = study.baseline()
+    if best is None:
+        return "no trial is complete"
+    if baseline is None:
+        return f"best {format_metric(best.value, metric)}, the baseline is not complete"
+    if best.number == baseline.number:
+        return "nothing beat the baseline"
+    difference = objective_value(best) - objective_value(baseline)
+    return f"{format_difference(difference, metric)} on one seed, not confirmed"
 
 
 def _search_cells(study: Study, metric: str) -> list[str]:
@@ -217,11 +264,8 @@ def _test_result(recommendation: Recommendation) -> str:
         if recommendation.test_reads == 1
         else f"{recommendation.test_reads} times so far, once for each choice"
     )
-    choice = (
-        "the baseline"
-        if recommendation.candidate.recommended_config == BASELINE
-        else f"trial {recommendation.candidate.trial_number}"
-    )
+    name = recommendation.candidate.recommended_name
+    choice = f"the {name}" if name == BASELINE else name
     return f"on test, read {times}: {', '.join(parts)}; this sweep recommends {choice}"
 
 

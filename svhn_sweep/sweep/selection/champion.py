@@ -45,6 +45,11 @@ class Candidate:
         return BEST if self.verdict is not None and self.verdict.outcome == "better" else BASELINE
 
     @property
+    def recommended_name(self) -> str:
+        """The recommended config for readers: `baseline`, or for example `trial 7`."""
+        return BASELINE if self.recommended_config == BASELINE else f"trial {self.trial_number}"
+
+    @property
     def has_model(self) -> bool:
         """Whether a model of the recommended config is there."""
         return self.recommended_config in self.runs
@@ -93,12 +98,15 @@ class Recommendation:
         test_accuracies: Test accuracies in 0..1 by config, one for each seed.
         test_reads: How often the study read the test split: once for each choice of models.
         registration: What MLflow's registry did with the model, as a sentence.
+        champion: The champion in a few words, for example `baseline, version 1`; empty if the
+            registry is unreachable.
     """
 
     candidate: Candidate
     test_accuracies: Mapping[str, Sequence[float]]
     test_reads: int
     registration: str
+    champion: str = ""
 
 
 @dataclass(frozen=True)
@@ -171,7 +179,7 @@ def recommend(
         return None
     champion = max(with_model, key=lambda candidate: candidate.validation_accuracy)
     accuracies, reads = _evaluate(champion, cluster, config_dirs)
-    return Recommendation(champion, accuracies, reads, _register(champion))
+    return Recommendation(champion, accuracies, reads, *_register(champion))
 
 
 def _confirmation_runs(
@@ -204,8 +212,12 @@ def _evaluate(
     return record.accuracies[key], len(record.accuracies)
 
 
-def _register(champion: Candidate) -> str:
-    """Registers the weights of the champion's best seed; returns what was done as a sentence."""
+def _register(champion: Candidate) -> tuple[str, str]:
+    """Registers the weights of the champion's best seed.
+
+    Returns:
+        What was done as a sentence, and the champion in a few words.
+    """
     from svhn_sweep.tracking.registry import ALIAS, register  # imports mlflow
 
     name = champion.model_name
@@ -223,11 +235,15 @@ def _register(champion: Candidate) -> str:
         registered = register(name, runs[seed], champion.validation_accuracy, tags)
     except Exception as error:  # noqa: BLE001  # MLflow is unreachable; the sweep's result stands
         reason = tracking_uri.reason(error)
-        return f"the model {name} is not registered: {reason}; the same command tries again"
+        return f"the model {name} is not registered: {reason}; the same command tries again", ""
+    stays = f"stays version {registered.version}"
     if registered.rival:
-        return f"the {ALIAS} of {name} stays version {registered.version}: it {registered.rival}"
+        return f"the {ALIAS} of {name} {stays}: it {registered.rival}", stays
     version = f"{name} version {registered.version}, alias {ALIAS}"
-    return f"registered as {version}, with the weights of seed {seed}"
+    return (
+        f"registered as {version}, with the weights of seed {seed}",
+        f"{champion.recommended_name}, version {registered.version}",
+    )
 
 
 def _has_model(run: Path) -> bool:

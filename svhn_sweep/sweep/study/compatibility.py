@@ -19,6 +19,22 @@ def get_or_set_attr(study: optuna.Study, key: str, value: str) -> str:
     return str(study.user_attrs[key])
 
 
+def get_or_set_threads(study: optuna.Study, threads: int) -> int:
+    """Returns the CPU threads of each trial of the study, `threads` in a new one.
+
+    Raises:
+        ConfigError: Somebody edited the number.
+    """
+    value = get_or_set_attr(study, "threads", str(threads))
+    if not value.isdecimal():
+        raise ConfigError(
+            f"threads of {study.study_name} must be in the database as the sweep wrote it, but was "
+            f"edited to {value!r}; put back the database as it was, or take another "
+            "hydra.sweeper.study_name."
+        )
+    return int(value)
+
+
 def check_compatible(study: optuna.Study, plan: Plan) -> None:
     """Checks that a plan's trials are comparable with those of the study.
 

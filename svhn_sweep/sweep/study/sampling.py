@@ -15,6 +15,8 @@ from optuna.trial import Trial
 from svhn_sweep.config.overrides import Value
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 
+MAX_DEFAULT_MIN_RESOURCE = 4  # epochs; docs/architecture.md has the evidence for 20 and 30 epochs
+
 
 def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> Value:
     """Returns the trial's value of a key; draws it if the trial has none yet."""
@@ -58,17 +60,20 @@ def make_sampler(name: str, seed: int, n_trials: int) -> optuna.samplers.BaseSam
 def make_pruner(settings: SweeperConfig, epochs: int) -> optuna.pruners.BasePruner:
     """Creates the pruner for trials of this many epochs."""
     pruner = settings.pruner
-    min_resource = max(1, pruner.min_resource)
+    min_resource = pruner.min_resource
+    if min_resource is None:
+        min_resource = min(MAX_DEFAULT_MIN_RESOURCE, epochs // 3)
+    first_rung = max(1, min_resource)
     match pruner.name:
         case "median":
-            return optuna.pruners.MedianPruner(pruner.startup_trials, pruner.min_resource)
+            return optuna.pruners.MedianPruner(pruner.startup_trials, min_resource)
         case "successive_halving":
             return optuna.pruners.SuccessiveHalvingPruner(
-                min_resource=min_resource, reduction_factor=2
+                min_resource=first_rung, reduction_factor=2
             )
         case "hyperband":
             return optuna.pruners.HyperbandPruner(
-                min_resource=min_resource, max_resource=max(min_resource, epochs)
+                min_resource=first_rung, max_resource=max(first_rung, epochs)
             )
         case _:
             return optuna.pruners.NopPruner()

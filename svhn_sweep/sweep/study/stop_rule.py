@@ -1,33 +1,63 @@
-"""When a study starts no more trials: its budget is used up, or the target value is reached."""
+"""When a study starts no more trials: see `stop_reason`."""
 
 from collections.abc import Sequence
 
 from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.search_space import grid_size
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.study.trial_values import best_trial, objective_value
+from svhn_sweep.sweep.study.trial_values import best_trial, objective_value, started_points
 
 
-def startable_trials(plan: Plan, settings: SweeperConfig, trials: Sequence[FrozenTrial]) -> int:
-    """Counts the trials that a study may still start.
+def startable_trials(plan: Plan, trials: Sequence[FrozenTrial]) -> int:
+    """Counts the trials that a study may still start if the target value is not reached.
 
     Args:
         plan: Its `n_trials` is the budget; without one, all enqueued trials are started.
-        settings: Its `target_value` ends a search early; a trial without a value does not.
         trials: All trials of the study, including those that are only enqueued.
     """
     waiting = sum(trial.state == TrialState.WAITING for trial in trials)
     if plan.n_trials is None:
         return waiting
-    if _target_reached(settings, trials):
-        return 0
-    return max(0, plan.n_trials - (len(trials) - waiting))
+    left = max(0, plan.n_trials - (len(trials) - waiting))
+    untried = _untried_configs(plan, trials)
+    return left if untried is None else min(left, max(untried, waiting))
 
 
-def _target_reached(settings: SweeperConfig, trials: Sequence[FrozenTrial]) -> bool:
+def stop_reason(plan: Plan, settings: SweeperConfig, trials: Sequence[FrozenTrial]) -> str:
+    """Returns why a search starts fewer trials than its budget; empty if it does not.
+
+    Args:
+        plan: Its search space is exhausted when a trial of each config was started.
+        settings: Its `target_value` ends a search early; a trial without a value does not.
+        trials: All trials of the study, including those that are only enqueued.
+    """
+    finished = sum(trial.state.is_finished() for trial in trials)
+    if plan.n_trials is None or finished >= plan.n_trials:
+        return ""
+    after = f"after {finished} of {plan.n_trials} trials"
+    if target_reached(settings, trials):
+        return f"hydra.sweeper.target_value={settings.target_value:g} is reached {after}"
+    running = any(trial.state == TrialState.RUNNING for trial in trials)
+    if running or startable_trials(plan, trials) > 0:
+        return ""
+    return f"all {grid_size(plan.space)} configs of the search space are tried {after}"
+
+
+def target_reached(settings: SweeperConfig, trials: Sequence[FrozenTrial]) -> bool:
+    """Returns whether the best complete trial has the target value."""
     best = best_trial(trials, maximize=settings.maximize)
     if settings.target_value is None or best is None:
         return False
     value = objective_value(best)
     return value >= settings.target_value if settings.maximize else value <= settings.target_value
+
+
+def _untried_configs(plan: Plan, trials: Sequence[FrozenTrial]) -> int | None:
+    """Counts the configs that no trial was started with; None where the budget ends first."""
+    size = grid_size(plan.space)
+    if size is None or plan.n_trials is None or size >= plan.n_trials:
+        return None
+    started = [trial for trial in trials if trial.state != TrialState.WAITING]
+    return max(0, size - len(started_points(plan.space, started)))

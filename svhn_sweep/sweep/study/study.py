@@ -1,6 +1,5 @@
 """Asks Optuna for the trials of a study, and tells it their values and how they end."""
 
-from collections import deque
 from dataclasses import dataclass, field
 
 import optuna
@@ -8,10 +7,12 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from svhn_sweep.sweep.plan.plan import Params, Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.study.compatibility import bind_folder, check_compatible, get_or_set_attr
+from svhn_sweep.sweep.study.compatibility import bind_folder, check_compatible, get_or_set_threads
 from svhn_sweep.sweep.study.sampling import make_pruner, make_sampler, suggest
-from svhn_sweep.sweep.study.stop_rule import startable_trials
+from svhn_sweep.sweep.study.stop_rule import startable_trials, stop_reason, target_reached
+from svhn_sweep.sweep.study.stored_trials import check_trials
 from svhn_sweep.sweep.study.trial_values import best_trial
+from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
 from svhn_sweep.tracking import journal
 from svhn_sweep.trial_status import TrialStatus
 
@@ -76,13 +77,13 @@ class Study:
             direction=optuna.study.StudyDirection[settings.direction.upper()],
             load_if_exists=True,
         )
-        self.threads = int(get_or_set_attr(self.optuna_study, "threads", str(threads)))
+        check_trials(storage, plan)
+        self.threads = get_or_set_threads(self.optuna_study, threads)
         check_compatible(self.optuna_study, plan)
         bind_folder(self.optuna_study, plan.folder)
         self._enqueue_trials()
-        self.optuna_study.sampler = make_sampler(
-            settings.sampler, plan.config.seed, len(self.trials())
-        )
+        sampler = make_sampler(settings.sampler, plan.config.seed, len(self.trials()))
+        self.optuna_study.sampler = UntriedSampler(sampler, plan.space, self.trials)
         self.optuna_study.pruner = (
             make_pruner(settings, plan.config.training.epochs)
             if prune
@@ -110,12 +111,19 @@ class Study:
 
     @property
     def n_trials(self) -> int:
-        """The number of trials at the end: the budget, or all that are enqueued."""
-        return self.plan.n_trials or len(self._all_trials())
+        """The number of trials at the end, unless the target value is reached before."""
+        trials = self._all_trials()
+        started = sum(trial.state != TrialState.WAITING for trial in trials)
+        return started + startable_trials(self.plan, trials)
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the search ends before its budget is used up; empty if it does not."""
+        return stop_reason(self.plan, self.settings, self._all_trials())
 
     def trials_left(self) -> int:
         """Counts the trials that `ask` can still return."""
-        return len(self._interrupted) + self._startable_trials()
+        return len(self._resumable()) + self._startable_trials()
 
     def is_finished(self) -> bool:
         """Returns whether no trial is running or left to be started."""
@@ -127,7 +135,12 @@ class Study:
         """Returns an interrupted trial, else a new one; None if `trials_left` is 0."""
         if self.trials_left() == 0:
             return None
-        trial = self._interrupted.popleft() if self._interrupted else self.optuna_study.ask()
+        resumable = self._resumable()
+        if resumable:
+            trial = resumable[0]
+            self._interrupted.remove(trial)
+        else:
+            trial = self.optuna_study.ask()
         for key, distribution in self.plan.space.items():
             suggest(trial, key, distribution)
         if "state" in trial.user_attrs:  # it was interrupted
@@ -209,7 +222,17 @@ class Study:
         return trials
 
     def _startable_trials(self) -> int:
-        return startable_trials(self.plan, self.settings, self._all_trials())
+        trials = self._all_trials()
+        return 0 if self._is_target_reached(trials) else startable_trials(self.plan, trials)
+
+    def _resumable(self) -> list[Trial]:
+        """The interrupted trials; once the target value is reached, the baseline alone."""
+        if self._is_target_reached(self._all_trials()):
+            return [trial for trial in self._interrupted if self.plan.is_baseline(trial.number)]
+        return list(self._interrupted)
+
+    def _is_target_reached(self, trials: list[FrozenTrial]) -> bool:
+        return self.plan.n_trials is not None and target_reached(self.settings, trials)
 
     def _enqueue_trials(self) -> None:
         """Enqueues the plan's trials, unless the study has them already.
@@ -227,11 +250,11 @@ class Study:
             if dict(params) not in enqueued:
                 self.optuna_study.enqueue_trial(dict(params))
 
-    def _load_interrupted(self) -> deque[Trial]:
+    def _load_interrupted(self) -> list[Trial]:
         """The trials that a dead driver left running; their runs in MLflow end as interrupted."""
         running = [trial for trial in self.trials() if trial.state == TrialState.RUNNING]
         # Optuna resumes no trial (optuna#3351) and gives out a running one by no other id (#2987).
-        interrupted = deque(Trial(self.optuna_study, trial._trial_id) for trial in running)
+        interrupted = [Trial(self.optuna_study, trial._trial_id) for trial in running]
         for trial in running:
             journal.finalize_if_dead(self.plan.trial_dir(trial.number))
         return interrupted

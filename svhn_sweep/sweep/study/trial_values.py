@@ -1,10 +1,13 @@
-"""The values of Optuna's trials: of each epoch, and of the trial as a whole."""
+"""The values of Optuna's trials: of each epoch and of the trial as a whole; their configs."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import optuna
+from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
+
+from svhn_sweep.sweep.plan.search_space import Point, to_point
 
 
 def direction_sign(study: optuna.Study) -> int:
@@ -34,3 +37,16 @@ def best_trial(trials: Iterable[FrozenTrial], *, maximize: bool) -> FrozenTrial 
     return min(
         complete, key=lambda trial: (sign * objective_value(trial), trial.number), default=None
     )
+
+
+def started_points(
+    space: Mapping[str, BaseDistribution], trials: Iterable[FrozenTrial]
+) -> set[Point]:
+    """Returns the configs of trials, each once.
+
+    A trial whose driver died before its config was drawn has its number in place of a config.
+    """
+    return {
+        to_point(space, trial.params) if space.keys() <= trial.params.keys() else (trial.number,)
+        for trial in trials
+    }

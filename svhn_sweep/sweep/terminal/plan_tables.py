@@ -13,6 +13,7 @@ from svhn_sweep.sweep.plan.search_space import format_distribution, grid_size
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.sampling import make_sampler, suggest
 from svhn_sweep.sweep.study.study import Study
+from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
 from svhn_sweep.sweep.terminal.study_progress import format_duration
 from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.trial import experiment_name
@@ -32,9 +33,9 @@ def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster)
     for plan in plans:
         n_configs = grid_size(plan.space)
         space = f"{n_configs:,} configurations" if n_configs else "a continuous space"
+        n_trials = min(settings.n_trials, n_configs or settings.n_trials)
         console.print(
-            f"{plan.name}: {plan.n_trials} trials of at most {plan.max_epochs} epochs, "
-            f"out of {space}"
+            f"{plan.name}: {n_trials} trials of at most {plan.max_epochs} epochs, out of {space}"
         )
         table = Table("explored", "values", "baseline")
         for key, distribution in plan.space.items():
@@ -54,7 +55,7 @@ def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster)
 def print_dry_run(
     plans: Sequence[Plan], settings: SweeperConfig, threads: int, config_dirs: Sequence[str]
 ) -> None:
-    """Prints the commands of three trials of each study without starting any.
+    """Prints the commands of up to three trials of each study without starting any.
 
     Args:
         plans: One plan for each study.
@@ -64,9 +65,11 @@ def print_dry_run(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for plan in plans:
-        console.print(f"\nThree trials that {plan.name} may train; none was started:")
-        study = optuna.create_study(sampler=make_sampler(settings.sampler, plan.config.seed, 0))
-        for _ in range(DRY_RUN_TRIALS):
+        console.print(f"\nTrials that {plan.name} may train; none was started:")
+        study = optuna.create_study()
+        sampler = make_sampler(settings.sampler, plan.config.seed, 0)
+        study.sampler = UntriedSampler(sampler, plan.space, study.get_trials)
+        for _ in range(min(DRY_RUN_TRIALS, grid_size(plan.space) or DRY_RUN_TRIALS)):
             trial = study.ask()
             params = {
                 key: suggest(trial, key, distribution) for key, distribution in plan.space.items()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
@@ -21,7 +22,6 @@ from svhn_sweep.sweep.terminal.study_progress import (
 from svhn_sweep.trial_status import TrialStatus
 
 MIN_COLUMNS_FOR_DESCRIPTIONS = 110
-MIN_DESCRIPTION_CHARACTERS = 12
 MIN_SECONDS_BETWEEN_REPORTS = 30.0  # of running trials, where there is no terminal
 # Text from elsewhere, an error message for example, must not move the cursor.
 CONTROL_CHARACTERS = dict.fromkeys([*range(32), *range(127, 160)], " ")
@@ -178,16 +178,21 @@ class SweepProgress:
     ) -> None:
         """Prints one line, its second column in `style`.
 
-        In a terminal that is too narrow the description is cut first, then the duration.
+        In a terminal that is too narrow the description follows in lines of its own, and the
+        duration is left out.
         """
         width = self.console.width - len("  ".join([*filter(None, [*columns, duration]), ""]))
-        if self.is_terminal and len(description) > width:
-            has_space = width > MIN_DESCRIPTION_CHARACTERS
-            description = f"{description[: width - 1]}…" if has_space else ""
-            duration = duration if width >= -2 else ""
-        texts = [text.translate(CONTROL_CHARACTERS) for text in [*columns, description, duration]]
-        line = [Text(text, style if index == 1 else "") for index, text in enumerate(texts) if text]
+        below = self.is_terminal and len(description) > width
+        duration = "" if self.is_terminal and width < -2 else duration
+        texts = [*columns, "" if below else description, duration]
+        line = [
+            Text(_printable(text), style if index == 1 else "")
+            for index, text in enumerate(texts)
+            if text
+        ]
         self.console.print(*line, sep="  ", soft_wrap=not self.is_terminal)
+        if below:
+            self.console.print(_indented(description))
 
     def _trial_name(self, study: str, number: int) -> str:
         """Returns "study trial 7"; "run" in a confirmation, whose lines name search trials too."""
@@ -211,7 +216,20 @@ class SweepProgress:
                     )
                 lines = self._summary(name, study)
                 studies += [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
-        return Group(trials, *studies)
+            below = [] if has_descriptions else self._descriptions(n_rows=len(studies))
+        return Group(trials, *below, *studies)
+
+    def _descriptions(self, n_rows: int) -> list[Padding]:
+        """Returns the running trials' hyperparameters, if `n_rows` others leave lines for them."""
+        running = [
+            (self._trial_name(name, number), trial.description)
+            for name, study in self.studies.items()
+            for number, trial in study.running.items()
+            if not study.is_baseline(number)
+        ]
+        if n_rows + 3 * len(running) > self.console.height:  # a row, and two lines to describe it
+            return []
+        return [_indented(f"{name}: {description}") for name, description in running]
 
     def _trial_progress(self, trial: RunningTrial) -> list[str]:
         """Returns epochs, last value, best value and duration since the worker began."""
@@ -230,6 +248,8 @@ class SweepProgress:
         if best is not None and study.is_search:
             value = self._format_value(values[best])
             lines.append(f"  best {self.metric} {value} in {self._describe_best(study, best)}")
+            if not study.is_baseline(best):
+                lines.append(f"  {study.description(best)}")
         return lines if self.is_terminal else ["".join(lines)]
 
     def _describe_best(self, study: StudyProgress, best: int) -> str:
@@ -242,7 +262,7 @@ class SweepProgress:
 
     def _best_key(self, values: Mapping[int, float]) -> int | None:
         """Returns the key of the best finite value, of equal ones the first."""
-        finite = [key for key, value in values.items() if math.isfinite(value)]
+        finite = sorted(key for key, value in values.items() if math.isfinite(value))
         return next(iter(sorted(finite, key=values.__getitem__, reverse=self.maximize)), None)
 
     def _difference_to_baseline(self, study: StudyProgress, value: float) -> str:
@@ -252,3 +272,12 @@ class SweepProgress:
 
     def _format_value(self, value: float) -> str:
         return f"{100 * value:.2f} %" if self.metric.endswith("accuracy") else f"{value:.4f}"
+
+
+def _printable(text: str) -> str:
+    return text.translate(CONTROL_CHARACTERS)
+
+
+def _indented(text: str) -> Padding:
+    """Text on lines of its own, wrapped at the width of the terminal."""
+    return Padding(Text(_printable(text)), (0, 0, 0, 4), expand=False)

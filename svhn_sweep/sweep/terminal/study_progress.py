@@ -13,11 +13,13 @@ class FinishedTrial:
         number: The trial's number in its study; 0 is the baseline in a search.
         status: How the trial ended.
         value: The trial's value of the sweep's metric; None if it has none.
+        description: The trial's hyperparameters as text, or "baseline".
     """
 
     number: int
     status: TrialStatus
     value: float | None
+    description: str
 
 
 @dataclass
@@ -69,6 +71,10 @@ class StudyProgress:
             if trial.status == TrialStatus.complete and trial.value is not None
         }
 
+    def description(self, number: int) -> str:
+        """Returns the hyperparameters of a finished trial."""
+        return next(trial.description for trial in self.finished if trial.number == number)
+
     def is_baseline(self, number: int) -> bool:
         """Returns whether a trial is the baseline: the first of a search; no confirmation's is."""
         return self.is_search and number == 0
@@ -82,7 +88,7 @@ class StudyProgress:
         trial = self.running.pop(number)
         if status == TrialStatus.interrupted:
             return
-        self.finished.append(FinishedTrial(number, status, value))
+        self.finished.append(FinishedTrial(number, status, value, trial.description))
         self.seconds += seconds
         self.trials_done += 1 - trial.resumed_after / trial.epochs
 

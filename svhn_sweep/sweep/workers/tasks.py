@@ -8,6 +8,7 @@ from pathlib import Path
 from hydra import initialize_config_dir
 
 from svhn_sweep import data
+from svhn_sweep.config.error_messages import explain
 from svhn_sweep.config.overrides import override_value, shell_command
 from svhn_sweep.config.schema import Config, compose_config, conf_dir, register_schema
 from svhn_sweep.data.splits import Splits
@@ -22,6 +23,7 @@ from svhn_sweep.sweep.workers.protocol import (
     TrialEnded,
 )
 from svhn_sweep.trial import run_trial
+from svhn_sweep.trial_end import MACHINE_FAULTS
 from svhn_sweep.trial_status import TrialStatus
 
 
@@ -49,32 +51,29 @@ def train_trial(
         config = _compose(
             request.overrides, request.config_dirs if config_dirs is None else config_dirs
         )
+    except Exception as error:  # noqa: BLE001  # Hydra's and OmegaConf's, of the most various types
+        # The driver composed the same: a file in conf/ or in the user's folder has changed.
+        return NodeFault(f"the trial's config cannot be composed: {explain(error)}")
+    try:
         splits = _load(config, request.data_sha256, load_digits)
         command = shell_command(request.overrides, request.config_dirs)
         with _log_to(folder / "trial.log"):
             outcome = run_trial(config, splits, folder, command, request.run_info, should_stop)
     except (OutOfMemoryError, MemoryError) as error:
         return OutOfMemory(str(error) or "MemoryError")
-    except _DigitsError as error:
+    except DataError as error:
         return NodeFault(str(error))
-    except OSError as error:  # a full disk, for example: the trial is not the cause
+    except MACHINE_FAULTS as error:
         return NodeFault(f"{type(error).__name__}: {error}")
     except Exception as error:  # noqa: BLE001  # one trial has failed; the sweep goes on
         return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
     return TrialEnded(outcome.status, outcome.reason)
 
 
-class _DigitsError(Exception):
-    """The digits cannot be read on this machine, or differ from the driver's."""
-
-
 def _load(config: Config, sha256: str, load_digits: Callable[[Config], Splits]) -> Splits:
-    try:
-        splits = load_digits(config)
-    except DataError as error:
-        raise _DigitsError(str(error)) from error
+    splits = load_digits(config)
     if splits.sha256 != sha256:
-        raise _DigitsError(
+        raise DataError(
             f"{splits.path} must not change during a sweep but has another SHA-256 now."
         )
     return splits

@@ -48,8 +48,9 @@ class WorkerPool:
             callbacks.on_message(notice)
         self.report_capacity(callbacks)
         if excluded and not self.slots.open() and not self.slots.is_training():
+            reason = self._node_faults.last_reason.rstrip(".")
             raise SweepInterruptedError(
-                f"no worker can go on: {self._node_faults.last_reason}; the same command continues."
+                f"no worker can go on: {reason}; the same command continues."
             )
 
     def ensure_worker(self, state: SlotState, threads: int, n_left: int) -> bool:

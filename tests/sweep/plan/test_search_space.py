@@ -18,8 +18,10 @@ from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.search_space import (
     format_distribution,
     grid_size,
+    points_from,
     snap_to_step,
     to_distribution,
+    to_point,
 )
 
 
@@ -325,3 +327,35 @@ def test_the_grid_size_is_the_product_of_all_keys(texts: list[str], points: int 
         grid_size({text: to_distribution(parsed(text), baselines.get(text, 8)) for text in texts})
         == points
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "limit", "expected"),
+    [
+        ((0.1, 16, "relu"), 3, [(0.1, 16, "relu"), (0.1, 16, "elu"), (0.1, 24, "relu")]),
+        ((0.30000000000000004, 24, "elu"), 2, [(0.3, 24, "elu"), (0.1, 16, "relu")]),
+        ((0.1, 16, "relu"), 99, 12),
+    ],
+)
+def test_the_points_of_a_space_in_their_order(
+    first: tuple[Value, ...], limit: int, expected: list[tuple[Value, ...]] | int
+) -> None:
+    space: dict[str, BaseDistribution] = {
+        "dropout": FloatDistribution(0.1, 0.3, step=0.1),
+        "filters": IntDistribution(16, 24, step=8),
+        "activation": CategoricalDistribution(("relu", "elu")),
+    }
+    params = dict(zip(space, first, strict=True))
+    points = [to_point(space, config) for config in points_from(space, params, limit)]
+    if isinstance(expected, int):
+        assert len(points) == len(set(points)) == expected == grid_size(space)
+    else:
+        assert points == expected
+
+
+def test_a_continuous_space_has_no_points() -> None:
+    space: dict[str, BaseDistribution] = {
+        "dropout": FloatDistribution(0, 1),
+        "units": IntDistribution(1, 3),
+    }
+    assert list(points_from(space, {"dropout": 0.5, "units": 1}, limit=5)) == []

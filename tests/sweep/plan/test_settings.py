@@ -43,7 +43,7 @@ def test_the_defaults(compose_settings: ComposeSettings) -> None:
         target_value=None,
         metric="val/accuracy",
         sampler="tpe",
-        pruner=PrunerConfig("successive_halving", startup_trials=5, min_resource=4),
+        pruner=PrunerConfig("successive_halving", startup_trials=5, min_resource=None),
         workers="auto",
         workers_per_gpu="auto",
         devices=None,

@@ -1,12 +1,15 @@
 """Tests the MLflow run of a study, and what it adds to the runs of the study's trials."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import Studies, train
+from studies import Studies, sweeper, train
 
+from svhn_sweep.sweep.plan.settings import ConfirmConfig
 from svhn_sweep.sweep.report.study_run import StudyRun
+from svhn_sweep.sweep.selection.confirmation import plan_confirmation
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking import markdown
@@ -99,15 +102,37 @@ def test_the_summary_stays_in_the_description_of_a_resumed_study(studies: Studie
         train_trial(study, value)
     study_run = start_run(study)
     with study_run.journal:
-        study_run.write_report(["Trial 1 has 85.00%."], {}, 1, None, 2)
+        study_run.write_report(["model1, 2 trials", "Trial 1 has 85.00%."], {}, 1, None, 2)
         study_run.end(TrialStatus.complete)
     description = description_of(study.plan.folder)
-    assert "- Trial 1 has 85.00%.\n" in description
+    assert "\nmodel1, 2 trials\n\n- Trial 1 has 85.00%.\n" in description
     assert markdown.picture("history.png") in description
     resumed = start_run(study)
     with resumed.journal:
         resumed.update()
     assert description_of(study.plan.folder) == description
+
+
+@pytest.mark.parametrize(
+    ("n_trials", "counts"), [(3, "**2 of 3**"), (2, "**2 of 2**"), (1, "**2 of 2**")]
+)
+def test_the_description_counts_the_trials_of_the_search_without_its_confirmation(
+    studies: Studies, n_trials: int, counts: str
+) -> None:
+    settings = replace(sweeper(), confirm=ConfirmConfig(2))
+    study = studies.open(settings=settings)
+    for value in (0.8, 0.85):
+        train_trial(study, value)
+    study = studies.open(studies.plan(n_trials=n_trials), settings)
+    plan = plan_confirmation(study, 2)
+    assert plan is not None
+    confirmation = Study(plan, study.settings, studies.opened[-1], 1, prune=False)
+    for value in (0.8, 0.85, 0.81, 0.84):
+        train_trial(confirmation, value)
+    study_run = start_run(study)
+    with study_run.journal:
+        study_run.update()
+    assert description_of(study.plan.folder).startswith(f"{counts} trials of study.")
 
 
 def test_the_report_shows_which_confusions_differ_from_the_baselines(studies: Studies) -> None:
@@ -119,7 +144,7 @@ def test_the_report_shows_which_confusions_differ_from_the_baselines(studies: St
     confusions = ConfusionMatrices(counts, np.diag(np.full(10, 100.0)), 5)
     study_run = start_run(study)
     with study_run.journal:
-        study_run.write_report([confusions.sentence()], {}, 1, confusions, 2)
+        study_run.write_report(["", confusions.sentence()], {}, 1, confusions, 2)
     folder = study.plan.folder
     assert "in the mean of 5 runs: fewer 3 for 5 (9 to 0)" in description_of(folder)
     assert markdown.picture("confusion_difference.png") in description_of(folder)
@@ -134,7 +159,7 @@ def test_a_report_with_a_confirmed_difference_has_a_verdict(studies: Studies) ->
     study_run = start_run(study)
     with study_run.journal:
         assert not study_run.has_verdict()
-        study_run.write_report([], {"confirmed/difference": 0.01}, 0, None, 1)
+        study_run.write_report([""], {"confirmed/difference": 0.01}, 0, None, 1)
         assert study_run.has_verdict()
 
 

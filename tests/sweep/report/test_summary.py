@@ -7,7 +7,7 @@ import pytest
 from studies import Studies, sweeper, train
 
 from svhn_sweep.sweep.plan.settings import ConfirmConfig
-from svhn_sweep.sweep.report.summary import study_metrics, summary_lines
+from svhn_sweep.sweep.report.summary import headline, study_metrics, summary_lines
 from svhn_sweep.sweep.selection.champion import BASELINE, BEST, Candidate, Recommendation
 from svhn_sweep.sweep.selection.confirmation import Verdict, compare
 from svhn_sweep.sweep.study.study import Study
@@ -60,6 +60,14 @@ def test_the_search_is_summarized_in_one_sentence(
 ) -> None:
     assert summary_lines(search(studies, *values, direction=direction), None, None, None) == [
         sentence
+    ]
+
+
+def test_a_search_that_ends_early_says_why(studies: Studies) -> None:
+    study = studies.open(settings=sweeper(target_value=0.7))
+    train(study, 0.8)
+    assert summary_lines(study, None, None, None)[1:] == [
+        "The search ended because hydra.sweeper.target_value=0.7 is reached after 1 of 10 trials."
     ]
 
 
@@ -177,3 +185,56 @@ def test_the_metrics_are_the_confirmed_difference_and_the_mean_test_accuracies(
         }
     )
     assert study_metrics(None, None) == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "verdict", "champion", "line"),
+    [
+        ((), None, None, "model2, 0 trials: no trial is complete"),
+        ((0.8,), None, None, "model2, 1 trial: nothing beat the baseline"),
+        ((0.8, 0.85), None, None, "model2, 2 trials: +5.00 points on one seed, not confirmed"),
+        (
+            (0.8, 0.85),
+            SAME,
+            "baseline, version 1",
+            "model2, 2 trials: +0.00 points (-4.30 to +4.30), indistinguishable; test 0.805; "
+            "champion: baseline, version 1",
+        ),
+        (
+            (0.8, 0.85),
+            BETTER,
+            "stays version 3",
+            "model2, 2 trials: +5.00 points (+5.00 to +5.00), better; test 0.850; "
+            "champion: stays version 3",
+        ),
+        (
+            (0.8, 0.85),
+            BETTER,
+            "",  # the registry is unreachable
+            "model2, 2 trials: +5.00 points (+5.00 to +5.00), better; test 0.850",
+        ),
+    ],
+)
+def test_the_headline_has_the_result_in_one_line(
+    studies: Studies,
+    values: tuple[float, ...],
+    verdict: Verdict | None,
+    champion: str | None,
+    line: str,
+) -> None:
+    study = search(studies, *values)
+    chosen = candidate(study, verdict) if verdict else None
+    recommendation = None
+    if chosen is not None and champion is not None:
+        test = {BEST: [0.84, 0.86], BASELINE: [0.80, 0.81]}
+        recommendation = Recommendation(chosen, test, 1, "registered", champion)
+    assert headline(study, chosen, recommendation) == line
+
+
+def test_the_headline_of_a_study_without_a_complete_baseline(studies: Studies) -> None:
+    study = studies.open()
+    train(study, 0.5, state="failed")
+    train(study, 0.6)
+    assert headline(study, None, None) == (
+        "model2, 2 trials: best 60.00%, the baseline is not complete"
+    )

@@ -1,8 +1,12 @@
 """A study that one driver after another asks for trials, and how each of these can end."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
+import optuna
 import pytest
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState
 from studies import BASELINE, EPOCHS, SPACE, Studies, sweeper, train, write
 
@@ -10,6 +14,7 @@ from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.plan import Params
 from svhn_sweep.sweep.plan.settings import PrunerConfig
+from svhn_sweep.sweep.study.sampling import make_pruner
 from svhn_sweep.sweep.study.study import PendingTrial, Study
 from svhn_sweep.sweep.study.trial_run import run_info
 from svhn_sweep.tracking import journal
@@ -74,6 +79,74 @@ def test_the_same_seed_draws_the_same(studies: Studies, tmp_path: Path, name: st
     assert draws[0] == draws[1]
 
 
+# no config twice
+
+SIX: dict[str, BaseDistribution] = {
+    "training.learning_rate": FloatDistribution(0.001, 0.003, step=0.001),
+    "model.batch_norm": CategoricalDistribution((True, False)),
+}
+FIRST: Params = {"training.learning_rate": 0.001, "model.batch_norm": False}
+
+
+def small_space(studies: Studies, sampler: str, n_trials: int = 9) -> Study:
+    plan = studies.plan(n_trials=n_trials, space=SIX, enqueued_trials=(FIRST,))
+    return studies.open(plan, sweeper(sampler=sampler))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "qmc"])
+@pytest.mark.parametrize("state", ["complete", "pruned", "failed"])
+def test_each_config_of_a_finite_space_is_trained_once(
+    studies: Studies, sampler: str, state: str
+) -> None:
+    for n_trials in (2, 4, 9):  # three starts
+        study = small_space(studies, sampler, n_trials)
+        assert study.n_trials == min(n_trials, 6)
+        while study.trials_left():
+            train(study, 0.5, state=state)
+    assert study.ask() is None
+    assert len(study.finished()) == distinct([trial.params for trial in study.trials()]) == 6
+    assert study.stop_reason == ("all 6 configs of the search space are tried after 6 of 9 trials")
+
+
+def test_configs_of_running_and_interrupted_trials_are_not_drawn_again(studies: Studies) -> None:
+    first = [ask(small_space(studies, "tpe"))]
+    study = small_space(studies, "tpe")
+    assert ask(study) == first[0]  # interrupted, and continued
+    first += [ask(study) for _ in range(5)]
+    assert distinct([pending.params for pending in first]) == 6
+    assert study.ask() is None
+    assert study.stop_reason == ""  # until the last one has ended
+    study.interrupt(3)
+    assert ask(study) == first[3]
+
+
+def test_a_config_that_somebody_enqueues_is_trained_again(studies: Studies) -> None:
+    study = small_space(studies, "tpe")
+    train(study, 0.5)
+    study.optuna_study.enqueue_trial(dict(FIRST))
+    study.optuna_study.enqueue_trial({"model.batch_norm": True})
+    assert train(study, 0.5).params == FIRST
+    assert train(study, 0.5).params["model.batch_norm"] is True
+    while study.trials_left():
+        train(study, 0.5)
+    assert distinct([trial.params for trial in study.trials()]) == 6
+    assert len(study.trials()) == 7
+
+
+def test_a_study_with_the_same_config_twice_can_be_continued(studies: Studies) -> None:
+    """Earlier versions trained a config again."""
+    study = small_space(studies, "random")
+    train(study, 0.5)
+    for _ in range(3):
+        study.optuna_study.enqueue_trial(dict(FIRST))
+        train(study, 0.5)
+    again = small_space(studies, "random")
+    assert again.n_trials == 9  # 4 of one config, and 5 others
+    while again.trials_left():
+        train(again, 0.5)
+    assert distinct([trial.params for trial in again.trials()]) == 6
+
+
 # which study it continues
 
 
@@ -125,6 +198,53 @@ def test_a_study_without_its_folder_does_not_create_another(studies: Studies) ->
     ):
         studies.open()
     assert not (studies.path / "multirun").exists()  # it can be moved back
+
+
+@pytest.mark.parametrize(
+    ("edit", "number", "fault"),
+    [
+        ("DELETE FROM trial_user_attributes WHERE key = 'state'", 0, "it has no state"),
+        ("DELETE FROM trial_user_attributes WHERE key = 'seconds'", 0, "it has no seconds"),
+        ("UPDATE trial_user_attributes SET value_json = 'null' WHERE key = 'state'", 0,
+         "None is not a valid TrialStatus"),
+        ("UPDATE trial_user_attributes SET value_json = '\"pruned\"' WHERE key = 'state'", 0,
+         "its state is COMPLETE and pruned"),
+        ("UPDATE trial_user_attributes SET value_json = '{' WHERE key = 'reason'", 0, ""),
+        ("DELETE FROM trial_values", 0, "it has no value"),
+        ("UPDATE trial_values SET value = NULL", 0, ""),
+        ("DELETE FROM trial_params WHERE param_name = 'model.dense_units'", 0,
+         "it has no model.dense_units"),
+        ("UPDATE trial_params SET param_value = 5000 WHERE param_name = 'model.dense_units'", 0,
+         "model.dense_units is 5000"),
+        ("UPDATE trial_params SET param_value = 7 WHERE param_name = 'model.batch_norm' "
+         "AND trial_id = 2", 1, ""),
+        ("UPDATE trial_params SET distribution_json = replace(distribution_json, 'true', '1.5') "
+         "WHERE param_name = 'model.batch_norm'", 0,
+         "CategoricalDistribution does not support dynamic value space"),
+        ("UPDATE trials SET state = 'DONE' WHERE number = 1", 1, ""),
+        ("UPDATE trials SET number = 7 WHERE number = 1", 1, "its number is 7"),
+    ],
+)  # fmt: skip
+def test_a_study_with_an_edited_trial_is_refused_in_one_sentence(
+    studies: Studies, edit: str, number: int, fault: str
+) -> None:
+    study = studies.open()
+    train(study, 0.5)
+    train(study, 0.6)
+    studies.close()
+    with closing(sqlite3.connect(studies.path / "optuna.db")) as database, database:
+        assert database.execute(edit).rowcount > 0
+    with pytest.raises(
+        ConfigError, match=rf"^trial {number} of study must be .* but was edited \(.*{fault}.*\);"
+    ) as refused:
+        studies.open()
+    assert "\n" not in str(refused.value)
+
+
+def test_a_study_with_an_edited_number_of_threads_is_refused(studies: Studies) -> None:
+    studies.open().optuna_study.set_user_attr("threads", None)
+    with pytest.raises(ConfigError, match=r"^threads of study must .* edited to 'None'"):
+        studies.open()
 
 
 # how many trials
@@ -221,15 +341,24 @@ def test_only_a_complete_trial_reaches_the_target(studies: Studies) -> None:
     assert study.ask() is not None
 
 
-def test_an_interrupted_trial_is_finished_after_the_target_is_reached(studies: Studies) -> None:
-    study = studies.open(settings=sweeper(target_value=0.9))
-    interrupted = ask(study)
-    trained = ask(study)
-    study.interrupt(interrupted.number)
-    write(study, trained.number, 0.95)
-    study.tell(trained.number, TrialStatus.complete, "")
-    assert ask(study).number == interrupted.number
-    assert study.ask() is None
+def test_after_the_target_is_reached_the_interrupted_baseline_alone_is_continued(
+    studies: Studies,
+) -> None:
+    settings = sweeper(target_value=0.9)
+    study = studies.open(settings=settings)
+    baseline, other, best = ask(study), ask(study), ask(study)
+    study.interrupt(other.number)
+    study.interrupt(baseline.number)
+    write(study, best.number, 0.95)
+    study.tell(best.number, TrialStatus.complete, "")
+    again = studies.open(settings=settings)
+    assert again.stop_reason == ("hydra.sweeper.target_value=0.9 is reached after 1 of 10 trials")
+    for opened in (study, again):
+        assert opened.trials_left() == 1
+        assert ask(opened) == baseline
+        assert opened.ask() is None
+    without_target = studies.open()
+    assert [ask(without_target).number for _ in range(3)] == [0, 1, 3]
 
 
 # the baseline
@@ -437,6 +566,29 @@ def test_a_bad_trial_is_pruned_after_min_resource(
         write(study, number, good)
         study.tell(number, TrialStatus.complete, "")
     assert epochs_until_pruned(study, value=bad) == pruned
+
+
+@pytest.mark.parametrize("name", ["median", "successive_halving"])
+@pytest.mark.parametrize(
+    ("epochs", "min_resource", "pruned_after"),
+    [(30, None, 4), (20, None, 4), (12, None, 4), (11, None, 3), (6, None, 2), (5, None, 1),
+     (2, None, 1), (5, 4, 4), (30, 6, 6)],
+)  # fmt: skip
+def test_by_default_pruning_begins_after_a_third_of_the_epochs_and_after_four_at_most(
+    name: str, epochs: int, min_resource: int | None, pruned_after: int
+) -> None:
+    pruner = PrunerConfig(name, startup_trials=1, min_resource=min_resource)
+    study = optuna.create_study(
+        direction="maximize", pruner=make_pruner(sweeper(pruner=pruner), epochs)
+    )
+    for accuracy in (0.9, 0.1):
+        trial = study.ask()
+        answers = []
+        for epoch in range(1, epochs + 1):
+            trial.report(accuracy, epoch)
+            answers.append(trial.should_prune())
+        study.tell(trial, accuracy)
+    assert answers.index(True) + 1 == pruned_after
 
 
 @pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])

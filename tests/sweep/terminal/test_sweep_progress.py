@@ -79,11 +79,12 @@ def test_before_the_baseline_is_complete_there_is_no_difference_to_it() -> None:
         assert f"{best}, +10.00 points vs baseline" in screen.live_rows()
 
 
-def test_the_best_may_be_the_baseline() -> None:
+def test_the_best_may_be_the_baseline_that_ends_after_an_equal_trial() -> None:
     screen = Screen(terminal=True)
     with screen.progress:
+        screen.run_trial(1, value=0.7)
         screen.run_trial(0, value=0.7, description="baseline")
-        screen.run_trial(1, value=0.6)
+        screen.run_trial(2, value=0.6)
         assert "best val/accuracy 70.00 % in the baseline" in screen.live_rows()
 
 
@@ -123,7 +124,9 @@ def test_without_a_worker_the_time_left_is_unknown() -> None:
 def test_the_last_trial_occupies_one_worker_and_no_time_is_left_after_it() -> None:
     screen = Screen(
         terminal=True,
-        earlier=[FinishedTrial(number, TrialStatus.failed, None) for number in range(6)],
+        earlier=[
+            FinishedTrial(number, TrialStatus.failed, None, DESCRIPTION) for number in range(6)
+        ],
     )
     with screen.progress:
         screen.run_trial(6, value=0.8, seconds=600)
@@ -150,12 +153,12 @@ def test_an_interrupted_trial_is_not_counted_until_it_ends() -> None:
 
 def test_trials_of_earlier_starts_are_counted() -> None:
     earlier = [
-        FinishedTrial(0, TrialStatus.complete, 0.80),
-        FinishedTrial(1, TrialStatus.complete, 0.85),
-        FinishedTrial(2, TrialStatus.pruned, 0.95),
-        FinishedTrial(3, TrialStatus.diverged, None),
-        FinishedTrial(4, TrialStatus.failed, None),
-        FinishedTrial(5, TrialStatus.interrupted, None),
+        FinishedTrial(0, TrialStatus.complete, 0.80, DESCRIPTION),
+        FinishedTrial(1, TrialStatus.complete, 0.85, DESCRIPTION),
+        FinishedTrial(2, TrialStatus.pruned, 0.95, DESCRIPTION),
+        FinishedTrial(3, TrialStatus.diverged, None, DESCRIPTION),
+        FinishedTrial(4, TrialStatus.failed, None, DESCRIPTION),
+        FinishedTrial(5, TrialStatus.interrupted, None, DESCRIPTION),
     ]
     screen = Screen(earlier=earlier)
     assert screen.file.getvalue() == "m  5/8  2 complete, 1 pruned, 2 failed\n"
@@ -163,7 +166,7 @@ def test_trials_of_earlier_starts_are_counted() -> None:
     assert "86.00 %  best of 7 (+6.00 points)" in screen.run_trial(5, value=0.86)
     assert screen.written_by(screen.progress.__exit__) == (
         "m  7/8  4 complete, 1 pruned, 2 failed  about 1 min left"
-        "  best val/accuracy 86.00 % in trial 5, +6.00 points vs baseline\n"
+        f"  best val/accuracy 86.00 % in trial 5, +6.00 points vs baseline  {DESCRIPTION}\n"
     )
 
 
@@ -184,23 +187,46 @@ def test_a_terminal_shows_a_row_for_each_running_trial() -> None:
 
 
 @pytest.mark.parametrize(("width", "status", "result"), [
-    (48, "complete", "complete  80.00 %  2 min 10 s"),
-    (48, "pruned", "pruned after epoch 10  80.00 %"),
-    (60, "complete", "complete  80.00 %  learning_rate 1.2…  2 min 10 s"),
-    (60, "pruned", "pruned after epoch 10  80.00 %  2 min 10 s"),
-    (80, "complete", f"complete  80.00 %  {LONG_DESCRIPTION[:37]}…  2 min 10 s"),
-    (80, "pruned", f"pruned after epoch 10  80.00 %  {LONG_DESCRIPTION[:24]}…  2 min 10 s"),
-    (99, "complete", f"complete  80.00 %  {LONG_DESCRIPTION}  2 min 10 s"),
+    (48, "complete", ["complete  80.00 %  2 min 10 s",
+                      "    learning_rate 1.2e-03, filters [16, 32],", "    dropout 0.31"]),
+    (48, "pruned", ["pruned after epoch 10  80.00 %",
+                    "    learning_rate 1.2e-03, filters [16, 32],", "    dropout 0.31"]),
+    (80, "complete", ["complete  80.00 %  2 min 10 s", f"    {LONG_DESCRIPTION}"]),
+    (80, "pruned", ["pruned after epoch 10  80.00 %  2 min 10 s", f"    {LONG_DESCRIPTION}"]),
+    (99, "complete", [f"complete  80.00 %  {LONG_DESCRIPTION}  2 min 10 s"]),
 ])  # fmt: skip
-def test_no_line_is_wider_than_the_terminal(width: int, status: str, result: str) -> None:
+def test_the_hyperparameters_are_readable_and_no_line_is_wider_than_the_terminal(
+    width: int, status: str, result: list[str]
+) -> None:
     screen = Screen(terminal=True, width=width)
     with screen.progress as progress:
         progress.on_trial_start("m", 1, LONG_DESCRIPTION, 40)
         progress.on_epoch("m", 1, 1, 0.5)
         written = screen.run_trial(0, status, 0.8, description=LONG_DESCRIPTION, seconds=130)
-        lines = (written + screen.live_rows()).splitlines()
-    assert f"m trial 0  {result}" in lines
-    assert max(len(line) for line in lines) <= width
+        rows = screen.live_rows()
+    lines = [line.rstrip() for line in written.splitlines() if line.strip()]
+    first = lines.index(f"m trial 0  {result[0]}")
+    assert lines[first : first + len(result)] == [f"m trial 0  {result[0]}", *result[1:]]
+    assert "dropout 0.31" in rows  # of the running trial
+    assert max(map(len, (written + rows).splitlines())) <= width
+
+
+def test_a_low_terminal_has_no_lines_for_the_hyperparameters_of_running_trials() -> None:
+    screen = Screen(terminal=True)
+    with screen.progress as progress:
+        for number in range(1, 10):  # the screen has 25 lines
+            progress.on_trial_start("m", number, DESCRIPTION, 40)
+        assert "dropout" not in screen.live_rows()
+
+
+def test_the_best_trial_is_shown_with_its_hyperparameters() -> None:
+    screen = Screen(terminal=True)
+    with screen.progress:
+        screen.run_trial(0, value=0.7, description="baseline")
+        assert "dropout" not in screen.live_rows()
+        screen.run_trial(1, value=0.8)
+        rows = screen.live_rows()
+        assert f"trial 1, +10.00 points vs baseline\n  {DESCRIPTION}" in rows
 
 
 def test_leaving_restores_the_terminal_and_prints_a_summary() -> None:

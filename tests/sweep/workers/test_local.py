@@ -13,7 +13,7 @@ from svhn_sweep import machine
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.local import LocalMachine, LocalWorker
-from svhn_sweep.sweep.workers.protocol import TrainRequest, TrialEnded, WorkerExited
+from svhn_sweep.sweep.workers.protocol import NodeFault, TrainRequest, WorkerExited
 from svhn_sweep.tracking.run_info import RunInfo
 
 StandIn = Callable[[str], LocalWorker]
@@ -251,13 +251,12 @@ def test_a_worker_lives_until_its_driver_closes_the_connection(
     for _ in range(2):  # an invalid trial does not end it
         busy.train(INVALID, 1)
         answer = busy.next_event()
-        assert isinstance(answer, TrialEnded)
-        assert answer.status == "failed"
+        assert isinstance(answer, NodeFault)
         assert "modle" in answer.reason
     assert (busy.trials, busy.process.poll()) == (2, None)
     busy.process.send_signal(signal.SIGINT)  # the driver alone handles Ctrl-C
     busy.train(INVALID, 1)
-    assert isinstance(busy.next_event(), TrialEnded)
+    assert isinstance(busy.next_event(), NodeFault)
     other = worker("cpu")  # started later; it must not inherit the first one's connection
     busy.connection.close()
     assert ends_in_time(busy.process.pid)
