@@ -26,6 +26,8 @@ from svhn_sweep.config.schema import (
 )
 from svhn_sweep.errors import ConfigError, FailedError, RefusedError, Terminated, UserError
 from svhn_sweep.sweep.plan import settings
+from svhn_sweep.tracking import tracking_uri
+from svhn_sweep.tracking.tracking_uri import SECRET_PARAM
 
 # -m starts a sweep; with the others, which Hydra refuses beside -m, it only prints something.
 FLAGS_THAT_ALLOW_OPTUNA = {
@@ -75,9 +77,10 @@ def _print_error(error: Exception, show_traceback: bool, job: str = "") -> int:
     """
     expected = isinstance(error, (*USER_ERRORS, FailedError))
     if show_traceback or not expected:
-        traceback.print_exception(error)
+        print(tracking_uri.redact("".join(traceback.format_exception(error))), file=sys.stderr)
     if expected:
-        print(f"svhn_sweep: {job}{explain(error)}", file=sys.stderr)
+        # Hydra and OmegaConf put the value into their messages.
+        print(tracking_uri.redact(f"svhn_sweep: {job}{explain(error)}"), file=sys.stderr)
     return 2 if isinstance(error, USER_ERRORS) else 1
 
 
@@ -111,7 +114,7 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
 def _refuse_passwords(arguments: list[str]) -> None:
     """Raises a UserError for a password: others can read a command, and Hydra stores it."""
     for argument in arguments:
-        if re.search(r"://[^/@\s]*:[^@\s]*@|[?&](ssl)?password=", argument, re.IGNORECASE):
+        if re.search(r"://[^/@\s]*:[^@\s]*@", argument) or SECRET_PARAM.search(argument):
             raise UserError(
                 f"{re.split('[=:]', argument)[0]} must not hold a password, since everybody on "
                 "this machine can read a command; give the database's in PGPASSWORD or "
@@ -167,7 +170,6 @@ def _train(composed: DictConfig) -> None:
         shell_command,
         user_config_dirs,
     )
-    from svhn_sweep.tracking import tracking_uri
     from svhn_sweep.tracking.background_uploader import BackgroundUploader
     from svhn_sweep.tracking.journal import JOURNAL
     from svhn_sweep.tracking.run_folders import RUN_FOLDERS

@@ -22,8 +22,11 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 ARTIFACTS = "mlruns"
+DEFAULT = "sqlite:///mlflow.db"
 SERVERS = ("http", "https")
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+STORES = re.compile(r"https?://[^/\s]|sqlite:///[^?]+$|(postgresql|mysql|mssql)(\+\w+)?://\S")
+# Parameters of a URI that hold a secret; psycopg's `passfile` is a path.
+SECRET_PARAM = re.compile(r"[?&][\w-]*(passw|pwd|secret|token)[\w-]*=", re.IGNORECASE)
 
 
 def store_uri() -> str:
@@ -31,7 +34,7 @@ def store_uri() -> str:
 
     A path of a SQLite file is made absolute.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    uri = _setting()
     kind, _, path = uri.partition(":///")
     return f"{kind}:///{Path.cwd() / path}" if kind == "sqlite" and path else uri
 
@@ -47,16 +50,22 @@ def check() -> None:
     Raises:
         ConfigError: `MLFLOW_TRACKING_URI` is neither a server nor a database.
     """
-    if scheme() not in SERVERS + DATABASES:
+    if not STORES.match(_setting()):
         raise ConfigError(
-            "MLFLOW_TRACKING_URI must begin with one of "
-            f"{', '.join(f'{name}:' for name in SERVERS + DATABASES)} "
-            f"but is {redact(store_uri())}."
+            "MLFLOW_TRACKING_URI must be http://HOST, https://HOST, sqlite:///FILE or the address "
+            "of a postgresql, mysql or mssql database, "
+            f"but begins with {beginning(_setting())!r}."
         )
 
 
+def beginning(uri: str) -> str:
+    """Returns what a malformed address begins with; the rest may be a password."""
+    start = uri.partition(":")[0]
+    return "***" if "@" in start else start
+
+
 def scheme() -> str:
-    """Returns the kind of the store: one of `SERVERS` or `DATABASES`, if `check` passes."""
+    """Returns the kind of the store: http, https, sqlite, postgresql, mysql or mssql."""
     return re.split(r"[+:]", store_uri(), maxsplit=1)[0]
 
 
@@ -86,7 +95,8 @@ def redact(text: str) -> str:
         secrets = {user_and_password, user_and_password.partition(":")[2], rest.partition("?")[2]}
         for secret in secrets | {unquote(secret) for secret in secrets}:
             text = text.replace(secret, "***") if secret else text
-    return re.sub(r"(?<=://)[^/\s]+@", "***@", text)
+    text = re.sub(rf"({SECRET_PARAM.pattern})[^&\s'\"]+", r"\1***", text, flags=re.IGNORECASE)
+    return re.sub(r"(?<=://)[^/\s][^\s'\"]*@", "***@", text)
 
 
 def reason(error: BaseException) -> str:
@@ -114,6 +124,10 @@ def is_available() -> bool:
     except Exception:  # noqa: BLE001  # from MLflow, requests or a database driver
         return False
     return True
+
+
+def _setting() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
 
 
 def _sqlite_file() -> Path:

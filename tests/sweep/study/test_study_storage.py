@@ -177,7 +177,12 @@ def test_the_url_of_any_database_is_accepted(setting: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", ["sweeper:secret@host/optuna", "sweeper@host/optuna?password=secret"]
+    "secret",
+    [
+        "sweeper:secret@host/optuna",
+        "sweeper@host/optuna?password=secret",
+        "sweeper@host/optuna?ssl=1&passwd=secret",
+    ],
 )
 def test_a_password_in_the_url_is_refused_and_not_printed(secret: str) -> None:
     with pytest.raises(
@@ -207,6 +212,9 @@ def test_an_unreachable_server_is_refused_without_its_password(
         ("sqlite://", "sqlite"),
         ("sqlite://optuna.db", "sqlite"),
         ("postgresql+psycopg://host", "postgresql+psycopg"),
+        ("postgresql://user:secret@host:5x/db", "postgresql"),
+        ("postgresql//user:secret@host/db", "postgresql//user"),
+        ("secret@host/db", "***"),
     ],
 )
 def test_a_url_without_a_database_is_refused(setting: str, scheme: str) -> None:
