@@ -71,9 +71,11 @@ BAD_OVERRIDES = [
     ),
     (
         "model.name=a/b",
-        "model.name must be letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        "model.name must be at most 100 letters, digits, '.', '_' and '-', beginning with a letter",
     ),
-    ("tracking.experiment=", "tracking.experiment must be letters, digits,"),
+    ("tracking.experiment=", "tracking.experiment must be at most 100 letters, digits,"),
+    (f"tracking.experiment={'x' * 101}", "tracking.experiment must be at most 100 letters,"),
+    (f"model.name={'x' * 101}", "model.name must be at most 100 letters,"),
     # no value at all
     ("~seed", "seed must have a value but has none."),
     ("data=svhn_schema", "data.path must have a value but has none."),
