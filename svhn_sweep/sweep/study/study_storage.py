@@ -68,11 +68,17 @@ def connect(database: URL) -> RDBStorage:
 
     Raises:
         ConfigError: The database cannot be used.
+        SweepInterruptedError: Another program locks the SQLite file for `SQLITE_TIMEOUT`.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         return _sqlite(database) if database.get_backend_name() == "sqlite" else _server(database)
     except (OSError, RuntimeError, ImportError, ArgumentError, *DATABASE_ERRORS) as error:
+        if "database is locked" in str(error):
+            raise SweepInterruptedError(
+                f"{database.database} is locked by another program for more than "
+                f"{SQLITE_TIMEOUT:g} s; end that program, and the same command continues."
+            ) from error
         url = database.render_as_string(hide_password=True)
         raise ConfigError(
             f"hydra.sweeper.storage must be a database of Optuna's but {url} is not: "

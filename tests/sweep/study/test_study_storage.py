@@ -3,18 +3,20 @@
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.storages import RDBStorage
 
-from svhn_sweep.errors import ConfigError
+from svhn_sweep.errors import ConfigError, SweepInterruptedError
+from svhn_sweep.sweep.study import study_storage
 from svhn_sweep.sweep.study.study_storage import connect, single_driver, storage_url
 
 StartDriver = Callable[..., "subprocess.Popen[str]"]
@@ -147,6 +149,20 @@ def test_drivers_that_create_a_database_at_once_share_it(tmp_path: Path) -> None
     processes = [subprocess.Popen([sys.executable, "-c", CONNECT, str(path)]) for _ in range(3)]
     assert [process.wait() for process in processes] == [0, 0, 0]
     assert [file.name for file in tmp_path.iterdir()] == ["optuna.db"]
+    sqlite(path).engine.dispose()
+
+
+def test_a_locked_database_interrupts_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "optuna.db"
+    sqlite(path).engine.dispose()
+    monkeypatch.setattr(study_storage, "SQLITE_TIMEOUT", 0.1)
+    message = f"{path} is locked by another program for more than 0.1 s; end that program, and "
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(SweepInterruptedError, match=re.escape(message)):
+            sqlite(path)
     sqlite(path).engine.dispose()
 
 
