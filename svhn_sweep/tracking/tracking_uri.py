@@ -3,12 +3,15 @@
 import logging
 import os
 import re
+import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.files import create_atomically
+from svhn_sweep.tracking.moved_store import correct_addresses
 
 if TYPE_CHECKING:  # importing it takes 2 s
     from mlflow import MlflowClient
@@ -107,14 +110,19 @@ def reason(error: BaseException) -> str:
 
 def connect() -> "MlflowClient":
     """Returns a client of the store; a new SQLite store is created with all its tables."""
+    from mlflow import MlflowClient  # sets the levels of its loggers, and Alembic's
+
+    # Each error is raised too; MLflow logs those of a database with 60 lines of traceback.
     for library in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-    from mlflow import MlflowClient
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
     if scheme() == "sqlite":
         # MLflow takes 2 s for the tables, and cannot use or repair a file with some of them.
         create_atomically(_sqlite_file(), _create_tables)
-    return MlflowClient(tracking_uri=store_uri())
+    client = MlflowClient(tracking_uri=store_uri())  # refuses what is no store of its version
+    if scheme() == "sqlite":
+        _correct_addresses(_sqlite_file())
+    return client
 
 
 def is_available() -> bool:
@@ -132,6 +140,20 @@ def _setting() -> str:
 
 def _sqlite_file() -> Path:
     return Path(store_uri().removeprefix("sqlite:///"))
+
+
+@cache
+def _correct_addresses(database: Path) -> None:
+    """Tells the user about a store that was moved, when a process first connects to it."""
+    artifacts = database.parent / ARTIFACTS
+    old = correct_addresses(database, artifacts)
+    if old is not None:
+        print(
+            f"svhn_sweep: {database.name} was moved or copied from {old.parent}; MLflow now finds "
+            f"its artifacts in {artifacts}. `python -m svhn_sweep sync` brings back ui's links to "
+            "the newest sweep.",
+            file=sys.stderr,
+        )
 
 
 def _create_tables(path: Path) -> None:
