@@ -106,7 +106,7 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
         case _:
             _refuse_passwords(arguments)
             _refuse_other_configs(arguments)
-            sys.argv[1:] = _expand_optuna(arguments)
+            sys.argv[1:] = _add_tags(_expand_optuna(arguments))
             return _run_hydra(show_traceback)
     return 0
 
@@ -141,6 +141,11 @@ def _expand_optuna(arguments: list[str]) -> list[str]:
     return ["hydra/sweeper=optuna" if argument == "optuna" else argument for argument in arguments]
 
 
+def _add_tags(arguments: list[str]) -> list[str]:
+    """Lets `tracking.tags.KEY=VALUE` add a key, for which Hydra's grammar has `++`."""
+    return [re.sub(r"^(?=tracking\.tags\.)", "++", argument) for argument in arguments]
+
+
 def _run_hydra(show_traceback: bool) -> int:
     """Composes and trains with Hydra; an error in one job of a multirun does not stop others."""
     exit_codes = [0]
@@ -166,6 +171,7 @@ def _train(composed: DictConfig) -> None:
     from svhn_sweep import data, run_header
     from svhn_sweep.config.overrides import (
         pin_overrides,
+        run_name,
         run_role,
         shell_command,
         user_config_dirs,
@@ -187,10 +193,10 @@ def _train(composed: DictConfig) -> None:
     run_header.print_header(config, splits, experiment)
     command = shell_command(pin_overrides(job.overrides.task, config), user_config_dirs(job))
     run_info = RunInfo(
-        f"{config.model.name} seed {config.seed}",
+        run_name(job.overrides.task, config),
         experiment,
         tracking_uri.address(),
-        {"role": run_role(job.overrides.task, job.runtime.choices)},
+        {**config.tracking.tags, "role": run_role(job.overrides.task, job.runtime.choices)},
     )
     with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
         outcome = run_trial(config, splits, folder, command, run_info)

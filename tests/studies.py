@@ -16,7 +16,14 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
-from svhn_sweep.config.schema import Config, Precision, SvhnConfig, TrainingConfig
+from svhn_sweep.config.schema import (
+    Config,
+    ModelConfig,
+    Precision,
+    SvhnConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
 from svhn_sweep.sweep.plan.plan import Params, Plan
 from svhn_sweep.sweep.plan.settings import PrunerConfig, SweeperConfig
 from svhn_sweep.sweep.study import study_storage
@@ -54,6 +61,8 @@ class Studies:
     ) -> Plan:
         config = Config(
             seed=42,
+            model=ModelConfig(name="model1"),
+            tracking=TrackingConfig(experiment="svhn", tags={"team": "vision"}),
             data=SvhnConfig("digits.h5"),
             training=TrainingConfig(epochs=EPOCHS, precision=precision),
         )

@@ -64,6 +64,20 @@ class Identifier:
 
 
 @dataclass(frozen=True)
+class Line:
+    """Accepts text that MLflow shows in one line."""
+
+    at_most: int
+
+    def __contains__(self, value: object) -> bool:
+        text = str(value)
+        return text.isprintable() and text.strip() == text and 0 < len(text) <= self.at_most
+
+    def __str__(self) -> str:
+        return f"one line of 1 to {self.at_most} characters without spaces around it"
+
+
+@dataclass(frozen=True)
 class OneOf:
     """Accepts the strings in `options`."""
 

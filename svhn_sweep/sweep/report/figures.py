@@ -16,7 +16,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from svhn_sweep.sweep.plan.formatting import format_difference, format_metric, short_names
+from svhn_sweep.config.short_names import short_names
+from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
 from svhn_sweep.sweep.report.chart_axes import (
     BLUE,
     ORANGE,

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, replace
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from svhn_sweep.sweep.plan.formatting import format_metric, format_param, short_names
+from svhn_sweep.config.short_names import short_names
+from svhn_sweep.sweep.plan.formatting import format_metric, format_param
 from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
 from svhn_sweep.trial_status import TrialStatus
 

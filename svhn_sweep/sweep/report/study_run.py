@@ -11,11 +11,11 @@ from svhn_sweep.files import write_atomically
 from svhn_sweep.provenance import code_tags
 from svhn_sweep.sweep.plan.formatting import format_difference
 from svhn_sweep.sweep.plan.search_space import format_distribution
-from svhn_sweep.sweep.report import leaderboard
+from svhn_sweep.sweep.report import leaderboard, study_facts
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking import markdown, saved_views, tracking_uri
-from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar, history
+from svhn_sweep.tracking.journal import JOURNAL, Journal, history
 from svhn_sweep.trial import experiment_name
 from svhn_sweep.trial_status import TrialStatus
 
@@ -80,18 +80,13 @@ class StudyRun:
         """
         plan = study.plan
         journal = Journal(plan.parent_run_dir)
-        tags: dict[str, Scalar] = {
-            "role": "sweep",
-            "study": plan.name,
-            "data.sha256": plan.data_sha256,
-            "trial.state": TrialStatus.running.value,
-        }
         journal.start(
-            name=plan.name,
+            name=plan.config.tracking.run_name or plan.name,
             experiment=experiment_name(plan.config),
             store=tracking_uri.address(),
-            tags=tags | code_tags(),
+            tags=study_facts.tags(study) | code_tags(),
         )
+        journal.log_params(study_facts.params(study))
         view_links = _set_views(journal, study, explored)
         _write_artifact(journal, "command.txt", sweep_command + "\n")
         _write_artifact(
@@ -117,6 +112,7 @@ class StudyRun:
             write_atomically(folder / "leaderboard.md", leaderboard.to_markdown(rows, metric))
         except OSError:  # the next trial's end tries again; training goes on
             logger.exception("no leaderboard")
+        self.journal.log_metrics(study_facts.metrics(self.study), step=len(self.study.finished()))
         self._log_differences(rows)
         self._set_description(rows)
         return rows

@@ -7,7 +7,8 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from svhn_sweep.sweep.plan.formatting import format_metric, short_names
+from svhn_sweep.config.short_names import short_names
+from svhn_sweep.sweep.plan.formatting import format_metric
 from svhn_sweep.sweep.report import leaderboard
 
 SPACE = {
@@ -216,6 +217,10 @@ def test_accuracies_are_formatted_as_percent_and_losses_as_numbers(
         (["a.rate", "b.rate", "b.c.size", "d.size"], ["a.rate", "b.rate", "c.size", "d.size"]),
         (["model.time", "model.kind"], ["model.time", "kind"]),
         (["rate"], ["rate"]),
+        (
+            ["training.augmentation.enabled", "training.reduce_on_plateau.enabled"],
+            ["augmentation", "reduce_on_plateau"],
+        ),
     ],
 )
 def test_names_are_the_shortest_unique_endings_of_keys(keys: list[str], names: list[str]) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import Studies, train
+from studies import Studies, sweeper, train
 
 from svhn_sweep.sweep.report.study_run import StudyRun
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
@@ -77,6 +77,39 @@ def test_start_records_a_run_once_and_resumes_it_later(studies: Studies) -> None
     kinds = [event["kind"] for event, _ in read_journal(study.plan.folder)]
     assert (kinds[0], kinds.count("start"), kinds.count("resume")) == ("start", 1, 1)
     assert (study.plan.folder / "command.txt").read_text() == f"{COMMAND}\n"
+
+
+@pytest.mark.parametrize(
+    ("direction", "best", "best_key", "baseline_key"),
+    [
+        ("maximize", [0.8, 0.85, 0.85], "val/best_accuracy", "val/baseline_accuracy"),
+        ("minimize", [0.8, 0.8, 0.7], "val/lowest_loss", "val/baseline_loss"),
+    ],
+)
+def test_a_studys_run_has_its_budget_its_best_value_and_its_baselines(
+    studies: Studies, direction: str, best: list[float], best_key: str, baseline_key: str
+) -> None:
+    study = studies.open(settings=sweeper(direction=direction))
+    study_run = start_run(study)
+    with study_run.journal:
+        for value in (0.8, 0.85, 0.7):
+            train_trial(study, value)
+            study_run.update()
+    steps = history(study.plan.folder)
+    assert steps[0] == {"n_trials": 10}
+    assert [steps[step][best_key] for step in (1, 2, 3)] == best
+    assert [steps[step][baseline_key] for step in (1, 2, 3)] == [0.8] * 3
+    events = [event for event, _ in read_journal(study.plan.folder)]
+    (params,) = [event["values"] for event in events if event["kind"] == "params"]
+    assert params == {
+        "model.name": "model1",
+        "metric": study.settings.metric,
+        "epochs": 3,
+        "seed": 42,
+        "data.sha256": "sha256",
+    }
+    tags = next(event["values"] for event in events if event["kind"] == "tags")
+    assert {"team": "vision", "sampler": "random", "pruner": "none"}.items() <= tags.items()
 
 
 def test_a_studys_description_has_its_trials_its_views_and_the_command_that_continues_it(
