@@ -206,11 +206,13 @@ def _log_evaluation_artifacts(journal: Journal, evaluation: "Evaluation", title:
 
 
 def _split_metrics(evaluation: "Evaluation") -> dict[str, float]:
-    """The metrics of a split by their keys in MLflow; those of each digit on test only."""
-    if evaluation.split == "validation":
-        return {"val/macro_f1": evaluation.macro_f1}
-    recalls = {f"test/recall_{digit}": value for digit, value in enumerate(evaluation.recalls)}
-    return {"test/accuracy": evaluation.accuracy, "test/macro_f1": evaluation.macro_f1, **recalls}
+    """The metrics of a split by their keys in MLflow; validation has the accuracy of each epoch."""
+    is_test = evaluation.split == "test"
+    prefix = "test" if is_test else "val"
+    metrics = {"test/accuracy": evaluation.accuracy} if is_test else {}
+    metrics |= {f"{prefix}/macro_f1": evaluation.macro_f1}
+    recalls = {f"{prefix}/recall_{digit}": value for digit, value in enumerate(evaluation.recalls)}
+    return metrics | recalls
 
 
 def _title(config: Config, splits: Splits) -> str:

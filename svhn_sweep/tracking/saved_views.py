@@ -107,7 +107,15 @@ def _state(spec: ViewSpec, runs_filter: str) -> ViewState:
     first = ["tags.`trial.state`", *_metrics(objective, DELTA_METRICS[spec.metric])]
     last = _metrics("val/best_accuracy", "val/best_epoch")  # the epoch of that accuracy
     columns = [
-        *dict.fromkeys([*first, *_params("model.name", *spec.columns), *last, "tags.`study`"])
+        *dict.fromkeys(
+            [
+                *first,
+                *_params("model.name", *spec.columns),
+                *last,
+                *_params("parameters"),
+                "tags.`study`",
+            ]
+        )
     ]
     # Wide enough for the whole name: those of several parameters begin alike.
     widths = {column: max(105, 45 + 8 * len(column.split("`")[1])) for column in columns}

@@ -33,6 +33,7 @@ class Row:
         best_epoch: The first epoch with the best value, from 1; None if `value` is.
         epochs: The last epoch with a value; 0 if there is none.
         seconds: Duration of the training; None if the trial has not recorded it.
+        parameters: The number of the model's parameters; None if the trial has not recorded it.
         params: Hyperparameters by dotted key.
         reason: Why the trial ended this way; empty if there is nothing to explain.
     """
@@ -46,6 +47,7 @@ class Row:
     best_epoch: int | None
     epochs: int
     seconds: float | None
+    parameters: int | None
     params: dict[str, object]
     reason: str
 
@@ -102,6 +104,7 @@ def to_cells(rows: Sequence[Row], metric: str) -> list[list[str]]:
         "best epoch",
         "epochs",
         "training time",
+        "parameters",
     ]
     names = short_names(param_keys(rows), fixed)
     reason = ["reason"] if any(row.reason for row in rows) else []
@@ -118,6 +121,7 @@ def to_cells(rows: Sequence[Row], metric: str) -> list[list[str]]:
             str(row.best_epoch or ""),
             str(row.epochs),
             "" if row.seconds is None else f"{row.seconds:.0f} s",
+            "" if row.parameters is None else f"{row.parameters:,}",
         ]
         params = [format_param(key, row.params[key]) if key in row.params else "" for key in names]
         lines.append([*result, *effort, *params, *[row.reason for _ in reason]])
@@ -175,6 +179,7 @@ def _row(trial: FrozenTrial, sign: int) -> Row:
         best_epoch=None if value is None else best_epoch,
         epochs=max(trial.intermediate_values, default=0),
         seconds=trial.user_attrs.get("seconds"),
+        parameters=trial.user_attrs.get("parameters"),
         params=dict(trial.params),
         reason=str(trial.user_attrs.get("reason") or ""),
     )

@@ -47,7 +47,15 @@ def study_of(
 def study() -> optuna.Study:
     """A study with a trial of every status, in an order that is not the leaderboard's."""
     return study_of(
-        trial(TrialState.COMPLETE, 0.5, 0.8, value=0.8, state="complete", seconds=61.5),
+        trial(
+            TrialState.COMPLETE,
+            0.5,
+            0.8,
+            value=0.8,
+            state="complete",
+            seconds=61.5,
+            parameters=69_674,
+        ),
         trial(TrialState.FAIL, 0.99, state="failed", reason="<b>no</b> memory | at\nepoch 2"),
         trial(TrialState.FAIL, 0.9, math.nan, state="diverged", reason="the loss is nan"),
         trial(TrialState.PRUNED, 0.95, 0.6, value=0.6, state="pruned"),
@@ -139,7 +147,7 @@ def test_csv_has_unrounded_numbers(study: optuna.Study) -> None:
     assert [line["rank"] for line in lines] == ["1", "2", "3", "4", *[""] * 5]
     assert float(lines[0]["delta"]) == 0.9 - 0.8
     assert lines[2]["name"] == "baseline"
-    assert lines[2]["seconds"] == "61.5"
+    assert (lines[2]["seconds"], lines[2]["parameters"]) == ("61.5", "69674")
     assert lines[2]["training.learning_rate"] == "0.001234"
     assert lines[6]["reason"] == "<b>no</b> memory | at\nepoch 2"
 
@@ -150,12 +158,12 @@ def test_markdown_is_a_table_with_the_baseline_in_bold(study: optuna.Study) -> N
     ).splitlines()
     assert header == (
         "| rank | trial | state | val/accuracy | vs baseline | best epoch | epochs | training time "
-        "| learning_rate | dropout | conv1 | reason |"
+        "| parameters | learning_rate | dropout | conv1 | reason |"
     )
     assert set(rules) <= set("|-: ")
     assert (
         lines[0]
-        == "| 1 | trial 5 | complete | 90.00% | +10.00 | 1 | 2 |  | 1.23e-03 | 0.25 | 16 |  |"
+        == "| 1 | trial 5 | complete | 90.00% | +10.00 | 1 | 2 |  |  | 1.23e-03 | 0.25 | 16 |  |"
     )
     bold = [
         "3",
@@ -166,6 +174,7 @@ def test_markdown_is_a_table_with_the_baseline_in_bold(study: optuna.Study) -> N
         "2",
         "2",
         "62 s",
+        "69,674",
         "1.23e-03",
         "0.25",
         "16",

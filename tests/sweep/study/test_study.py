@@ -343,7 +343,12 @@ def test_optuna_has_the_state_the_value_and_the_reason(
     train(study, 0.5, 0.7, 0.6, state=state, reason="because")
     trial = studies.open().trials()[0]
     assert (trial.state, trial.value) == (optuna_state, value)
-    assert trial.user_attrs == {"state": state, "reason": "because", "seconds": 6.0}
+    assert trial.user_attrs == {
+        "state": state,
+        "reason": "because",
+        "seconds": 6.0,
+        "parameters": 1234,
+    }
     assert trial.intermediate_values == {1: 0.5, 2: 0.7, 3: 0.6}
 
 
