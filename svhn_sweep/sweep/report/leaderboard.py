@@ -93,19 +93,17 @@ def param_keys(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(key for row in by_number for key in row.params))
 
 
-def to_cells(rows: Sequence[Row], metric: str) -> list[list[str]]:
-    """Returns the leaderboard as text: the titles of the columns, then the cells of each row."""
-    fixed = [
-        "rank",
-        "trial",
-        "state",
-        metric,
-        "vs baseline",
-        "best epoch",
-        "epochs",
-        "training time",
-        "parameters",
-    ]
+def to_cells(rows: Sequence[Row], metric: str, *, effort: bool = True) -> list[list[str]]:
+    """Returns the leaderboard as text: the titles of the columns, then the cells of each row.
+
+    Args:
+        rows: The trials, best first.
+        metric: The name of the sweep's metric.
+        effort: Whether epochs, training time and parameters have columns.
+    """
+    fixed = ["rank", "trial", "state", metric, "vs baseline"]
+    if effort:
+        fixed += ["best epoch", "epochs", "training time", "parameters"]
     names = short_names(param_keys(rows), fixed)
     reason = ["reason"] if any(row.reason for row in rows) else []
     lines = [[*fixed, *names.values(), *reason]]
@@ -117,14 +115,14 @@ def to_cells(rows: Sequence[Row], metric: str) -> list[list[str]]:
             format_metric(row.value, metric),
             format_metric(row.delta, metric, "+"),
         ]
-        effort = [
+        spent = [
             str(row.best_epoch or ""),
             str(row.epochs),
             "" if row.seconds is None else f"{row.seconds:.0f} s",
             "" if row.parameters is None else f"{row.parameters:,}",
         ]
         params = [format_param(key, row.params[key]) if key in row.params else "" for key in names]
-        lines.append([*result, *effort, *params, *[row.reason for _ in reason]])
+        lines.append([*result, *(spent if effort else []), *params, *[row.reason for _ in reason]])
     return lines
 
 
@@ -140,7 +138,9 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def to_markdown(rows: Sequence[Row], metric: str, limit: int | None = None) -> str:
+def to_markdown(
+    rows: Sequence[Row], metric: str, limit: int | None = None, *, effort: bool = True
+) -> str:
     """Returns the leaderboard as a Markdown table for GitHub and MLflow.
 
     Args:
@@ -148,8 +148,9 @@ def to_markdown(rows: Sequence[Row], metric: str, limit: int | None = None) -> s
         metric: The name of the sweep's metric.
         limit: The number of rows to show; the baseline, in bold, is shown beyond it. None shows
             all rows.
+        effort: As for `to_cells`.
     """
-    header, *lines = to_cells(rows, metric)
+    header, *lines = to_cells(rows, metric, effort=effort)
     rules = ["---" if title in ("trial", "state", "reason") else "---:" for title in header]
     body = []
     for index, (row, line) in enumerate(zip(rows, lines, strict=True)):

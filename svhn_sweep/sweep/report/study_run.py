@@ -42,7 +42,7 @@ class StudyRun:
         self,
         study: Study,
         journal: Journal,
-        view_links: str,
+        explored: Sequence[str],
         sweep_command: str,
         config_dirs: Sequence[str],
     ) -> None:
@@ -51,14 +51,14 @@ class StudyRun:
         Args:
             study: The search.
             journal: The run's journal.
-            view_links: Links to the run's saved views, in Markdown.
+            explored: The keys that any study of the sweep explores.
             sweep_command: The command that continues the sweep.
             config_dirs: The user's own config folders.
         """
         self.study = study
         self.journal = journal
         self.ended = False
-        self._view_links = view_links
+        self._explored = explored
         self._sweep_command = sweep_command
         self._config_dirs = config_dirs
         self._compared: set[int] = set()  # numbers of trials whose difference is logged
@@ -87,14 +87,13 @@ class StudyRun:
             tags=study_facts.tags(study) | code_tags(),
         )
         journal.log_params(study_facts.params(study))
-        view_links = _set_views(journal, study, explored)
         _write_artifact(journal, "command.txt", sweep_command + "\n")
         _write_artifact(
             journal,
             "search_space.txt",
             "".join(f"{key}: {format_distribution(d)}\n" for key, d in plan.space.items()),
         )
-        return cls(study, journal, view_links, sweep_command, config_dirs)
+        return cls(study, journal, explored, sweep_command, config_dirs)
 
     def update(self) -> list[leaderboard.Row]:
         """Writes the leaderboard, the description and each trial's difference to the baseline.
@@ -198,11 +197,14 @@ class StudyRun:
         text = [
             f"**{n_finished} of {self.study.n_trials}** trials of {self.study.plan.name}.",
             "",
-            self._view_links,
+            _set_views(self.journal, self.study, self._explored, rows),
             "",
             summary.read_text(encoding="utf-8") if summary.exists() else "",
             "",
-            leaderboard.to_markdown(rows, self.study.settings.metric, MAX_DESCRIBED_TRIALS),
+            # MLflow's page grows as wide as the table.
+            leaderboard.to_markdown(
+                rows, self.study.settings.metric, MAX_DESCRIBED_TRIALS, effort=False
+            ),
         ]
         figures = [path for path in DESCRIBED_FIGURES if (folder / path).exists()]
         text += [f"\n{markdown.picture(path)}" for path in figures]
@@ -258,8 +260,12 @@ def _log_difference(trial: Journal, row: leaderboard.Row, metric: str) -> None:
         trial.set_note(f"{difference}\n\n{trial.description}")
 
 
-def _set_views(journal: Journal, study: Study, explored: Sequence[str]) -> str:
+def _set_views(
+    journal: Journal, study: Study, explored: Sequence[str], rows: Sequence[leaderboard.Row]
+) -> str:
     """Records the saved views of a study; returns links to them in Markdown."""
+    values = [row.value for row in rows if row.value is not None]
+    values.sort(reverse=study.settings.maximize)
     spec = saved_views.ViewSpec(
         study=study.plan.name,
         data_sha256=study.plan.data_sha256,
@@ -267,6 +273,7 @@ def _set_views(journal: Journal, study: Study, explored: Sequence[str]) -> str:
         maximize=study.settings.maximize,
         params=_logged_params(study.plan.space),
         columns=_logged_params(explored),
+        values=values,
     )
     links = []
     for key, (name, state) in saved_views.views(spec).items():

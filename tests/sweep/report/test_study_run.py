@@ -68,7 +68,7 @@ def test_a_trials_description_begins_with_its_difference_to_the_baseline(
 def test_start_records_a_run_once_and_resumes_it_later(studies: Studies) -> None:
     study = studies.open()
     with Journal(study.plan.folder) as journal:
-        StudyRun(study, journal, "", COMMAND, [])
+        StudyRun(study, journal, [], COMMAND, [])
         assert not journal.started  # a StudyRun is created without writing
     for _ in range(2):
         study_run = start_run(study)
@@ -173,8 +173,9 @@ def test_a_report_with_a_confirmed_difference_has_a_verdict(studies: Studies) ->
 
 def test_views_have_the_explored_params_without_the_groups_of_conf(studies: Studies) -> None:
     study = studies.open()
-    with StudyRun.start(study, [*study.plan.space, "training"], COMMAND, []).journal:
-        pass
+    study_run = StudyRun.start(study, [*study.plan.space, "training"], COMMAND, [])
+    with study_run.journal:
+        study_run.update()
     (board,) = [
         event["state"]
         for event, _ in read_journal(study.plan.folder)
@@ -182,6 +183,20 @@ def test_views_have_the_explored_params_without_the_groups_of_conf(studies: Stud
     ]
     assert "params.`training.learning_rate`" in board
     assert "params.`training`" not in board
+
+
+def test_the_matrices_are_those_of_the_ten_best_trials(studies: Studies) -> None:
+    study = studies.open(studies.plan(n_trials=12))
+    for value in range(12):
+        train_trial(study, value / 100)
+    with start_run(study).journal:
+        pass
+    (matrices,) = [
+        event["state"]
+        for event, _ in read_journal(study.plan.folder)
+        if "matrices" in event.get("key", "")
+    ]
+    assert "and metrics.`val/best_accuracy` >= 0.02" in matrices
 
 
 def test_the_leaderboard_has_an_interrupted_trial_and_its_continuation(studies: Studies) -> None:
