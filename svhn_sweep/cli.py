@@ -27,6 +27,8 @@ from svhn_sweep.config.schema import (
 )
 from svhn_sweep.errors import ConfigError, FailedError, RefusedError, Terminated, UserError
 from svhn_sweep.sweep.plan import settings
+from svhn_sweep.tracking import tracking_uri
+from svhn_sweep.tracking.tracking_uri import SECRET_PARAM
 
 # -m starts a sweep; with the others, which Hydra refuses beside -m, it only prints something.
 FLAGS_THAT_ALLOW_OPTUNA = {
@@ -96,9 +98,10 @@ def _print_error(error: Exception, show_traceback: bool, job: str = "") -> int:
     """
     expected = isinstance(error, (*USER_ERRORS, FailedError))
     if show_traceback or not expected:
-        traceback.print_exception(error)
+        print(tracking_uri.redact("".join(traceback.format_exception(error))), file=sys.stderr)
     if expected:
-        print(f"svhn_sweep: {job}{explain(error)}", file=sys.stderr)
+        # Hydra and OmegaConf put the value into their messages.
+        print(tracking_uri.redact(f"svhn_sweep: {job}{explain(error)}"), file=sys.stderr)
     return 2 if isinstance(error, USER_ERRORS) else 1
 
 
@@ -124,7 +127,7 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
         case _:
             _refuse_passwords(arguments)
             _refuse_other_configs(arguments)
-            sys.argv[1:] = _expand_optuna(arguments)
+            sys.argv[1:] = _add_tags(_expand_optuna(arguments))
             return _run_hydra(show_traceback)
     return 0
 
@@ -132,7 +135,7 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
 def _refuse_passwords(arguments: list[str]) -> None:
     """Raises a UserError for a password: others can read a command, and Hydra stores it."""
     for argument in arguments:
-        if re.search(r"://[^/@\s]*:[^@\s]*@|[?&](ssl)?password=", argument, re.IGNORECASE):
+        if re.search(r"://[^/@\s]*:[^@\s]*@", argument) or SECRET_PARAM.search(argument):
             raise UserError(
                 f"{re.split('[=:]', argument)[0]} must not hold a password, since everybody on "
                 "this machine can read a command; give the database's in PGPASSWORD or "
@@ -157,6 +160,11 @@ def _expand_optuna(arguments: list[str]) -> list[str]:
     if "optuna" in arguments and not FLAGS_THAT_ALLOW_OPTUNA & flags:
         raise UserError("optuna starts a sweep, which needs -m: python -m svhn_sweep -m optuna ...")
     return ["hydra/sweeper=optuna" if argument == "optuna" else argument for argument in arguments]
+
+
+def _add_tags(arguments: list[str]) -> list[str]:
+    """Lets `tracking.tags.KEY=VALUE` add a key, for which Hydra's grammar has `++`."""
+    return [re.sub(r"^(?=tracking\.tags\.)", "++", argument) for argument in arguments]
 
 
 def _run_hydra(show_traceback: bool) -> int:
@@ -184,11 +192,11 @@ def _train(composed: DictConfig) -> None:
     from svhn_sweep import data, run_header
     from svhn_sweep.config.overrides import (
         pin_overrides,
+        run_name,
         run_role,
         shell_command,
         user_config_dirs,
     )
-    from svhn_sweep.tracking import tracking_uri
     from svhn_sweep.tracking.background_uploader import BackgroundUploader
     from svhn_sweep.tracking.journal import JOURNAL
     from svhn_sweep.tracking.run_folders import RUN_FOLDERS
@@ -206,10 +214,10 @@ def _train(composed: DictConfig) -> None:
     run_header.print_header(config, splits, experiment)
     command = shell_command(pin_overrides(job.overrides.task, config), user_config_dirs(job))
     run_info = RunInfo(
-        f"{config.model.name} seed {config.seed}",
+        run_name(job.overrides.task, config),
         experiment,
         tracking_uri.address(),
-        {"role": run_role(job.overrides.task, job.runtime.choices)},
+        {**config.tracking.tags, "role": run_role(job.overrides.task, job.runtime.choices)},
     )
     with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
         outcome = run_trial(config, splits, folder, command, run_info)

@@ -1,5 +1,6 @@
 """Runs one trial: trains a model, evaluates it, and records both in the run's folder."""
 
+import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +102,9 @@ def _train_and_evaluate(
     use_deterministic_operations()
     model = build_model(config.model, training.precision, config.seed)
     _log_inputs(config, splits, model, journal, command)
+    if should_stop is None:
+        key, name, state = saved_views.single_runs()
+        journal.set_view(key, name, json.dumps(state))
     _log_figure(journal, "figures/samples.png", figures.samples(*fit_data.train))
 
     result = fit(
@@ -209,11 +213,13 @@ def _log_evaluation_artifacts(journal: Journal, evaluation: "Evaluation", title:
 
 
 def _split_metrics(evaluation: "Evaluation") -> dict[str, float]:
-    """The metrics of a split by their keys in MLflow; those of each digit on test only."""
-    if evaluation.split == "validation":
-        return {"val/macro_f1": evaluation.macro_f1}
-    recalls = {f"test/recall_{digit}": value for digit, value in enumerate(evaluation.recalls)}
-    return {"test/accuracy": evaluation.accuracy, "test/macro_f1": evaluation.macro_f1, **recalls}
+    """The metrics of a split by their keys in MLflow; validation has the accuracy of each epoch."""
+    is_test = evaluation.split == "test"
+    prefix = "test" if is_test else "val"
+    metrics = {"test/accuracy": evaluation.accuracy} if is_test else {}
+    scores = {"macro_f1": evaluation.macro_f1}
+    scores |= {f"recall_{digit}": value for digit, value in enumerate(evaluation.recalls)}
+    return metrics | {f"{prefix}/{name}": round(score, 4) for name, score in scores.items()}
 
 
 def _title(config: Config, splits: Splits) -> str:

@@ -16,7 +16,14 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
-from svhn_sweep.config.schema import Config, ModelConfig, Precision, SvhnConfig, TrainingConfig
+from svhn_sweep.config.schema import (
+    Config,
+    ModelConfig,
+    Precision,
+    SvhnConfig,
+    TrackingConfig,
+    TrainingConfig,
+)
 from svhn_sweep.sweep.plan.plan import Params, Plan
 from svhn_sweep.sweep.plan.settings import PrunerConfig, SweeperConfig
 from svhn_sweep.sweep.study import study_storage
@@ -55,7 +62,8 @@ class Studies:
     ) -> Plan:
         config = Config(
             seed=42,
-            model=ModelConfig(name="model2"),
+            model=ModelConfig(name="model1"),
+            tracking=TrackingConfig(experiment="svhn", tags={"team": "vision"}),
             data=SvhnConfig("digits.h5"),
             training=TrainingConfig(epochs=EPOCHS, precision=precision),
         )
@@ -129,6 +137,7 @@ def write(study: Study, number: int, *values: float) -> None:
         journal.start(
             name=f"trial {number}", experiment="svhn", store="sqlite:///mlflow.db", tags={}
         )
+        journal.log_params({"parameters": 1234})
         for epoch, value in enumerate(values, start=1):
             journal.log_metrics({study.settings.metric: value, "epoch_seconds": 2.0}, step=epoch)
         journal.log_metrics({"val/macro_f1": 0.5})

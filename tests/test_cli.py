@@ -153,6 +153,20 @@ def test_hydra_full_error_prints_the_traceback(svhn_sweep: Command, override: st
     assert "Traceback" in result.stderr
 
 
+def test_a_password_in_a_file_that_hydra_refuses_is_not_printed(
+    svhn_sweep: Command, tmp_path: Path
+) -> None:
+    own = tmp_path / "own" / "hydra" / "sweeper"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text(
+        "defaults: [optuna]\nstorage: {url: 'postgresql://me:secret@host/db'}\n"
+    )
+    result = svhn_sweep("-m", "--config-dir", "own", "hydra/sweeper=mine", HYDRA_FULL_ERROR="1")
+    assert result.returncode == 2
+    assert "postgresql://***@host/db" in result.stderr
+    assert "secret" not in result.stdout + result.stderr
+
+
 def test_a_misspelt_key_inside_a_yaml_file_is_named(svhn_sweep: Command, tmp_path: Path) -> None:
     own = tmp_path / "own" / "model"
     own.mkdir(parents=True)

@@ -69,7 +69,7 @@ def test_curves_and_summary_metrics(finished: tuple[Folder, str]) -> None:
         "val/macro_f1",
         "test/accuracy",
         "test/macro_f1",
-        *(f"test/recall_{digit}" for digit in range(10)),
+        *(f"{split}/recall_{digit}" for split in ("val", "test") for digit in range(10)),
     ):
         assert 0 <= metrics[key] <= 1
         assert len(folder.history(run, key)) == 1

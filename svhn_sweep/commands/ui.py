@@ -54,6 +54,11 @@ def _print_addresses() -> None:
     experiments = f"{server_address()}/#/experiments?{saved_views.MODE}"
     for name, address in {**_newest_sweep(), "All experiments": experiments}.items():
         print(f"{name}: {address}", flush=True)
+    print(
+        f"{server_address()} alone opens MLflow's GenAI page; `Model training` at its top left "
+        "leads to the runs.",
+        flush=True,
+    )
 
 
 def _check_port() -> None:

@@ -9,6 +9,7 @@ from hydra.core.override_parser.types import Quote, QuotedString
 
 from svhn_sweep import environment
 from svhn_sweep.config.schema import Config, conf_dir, flatten, source_name
+from svhn_sweep.config.short_names import short_names
 
 Value = str | int | float | bool | None
 
@@ -18,6 +19,7 @@ PLAIN_STRING = re.compile(
 )
 RESOLVED_KEYS = re.compile(r"[+~]*(data[.=]|evaluation\.test=|training\.(threads|precision)=)")
 DATA_PATH = re.compile(r"[+~]*data\.path=")
+MAX_RUN_NAME = 200  # characters; a run's name has 250 at most in MLflow
 # Overrides that change a baseline; float32 is the precision that it has anyway.
 CHANGES = re.compile(r"[+~]*(model\.|training\.(?!threads=|precision=float32$)|training[=@])")
 
@@ -90,6 +92,26 @@ def user_config_dirs(hydra: HydraConf) -> list[str]:
 def sets_data_path(overrides: Sequence[str]) -> bool:
     """Tells whether the user chose the file with the digits."""
     return any(DATA_PATH.match(override) for override in overrides)
+
+
+def run_name(overrides: Sequence[str], config: Config) -> str:
+    """Returns the name of a single run: the user's, or what distinguishes the run from a baseline.
+
+    Args:
+        overrides: The user's overrides.
+        config: The config that they compose.
+
+    Returns:
+        For example `model1 · learning_rate 3e-4 · seed 7`.
+    """
+    if config.tracking.run_name is not None:
+        return config.tracking.run_name
+    changes = [override.lstrip("+~") for override in overrides if CHANGES.match(override)]
+    values = {key: value for key, _, value in (change.partition("=") for change in changes)}
+    names = short_names(list(values))
+    differences = [f"{names[key]} {value}".rstrip() for key, value in values.items()]
+    name = " · ".join([config.model.name, *differences, f"seed {config.seed}"])
+    return name if len(name) <= MAX_RUN_NAME else f"{name[: MAX_RUN_NAME - 1]}…"
 
 
 def run_role(overrides: Sequence[str], choices: Mapping[str, str]) -> str:

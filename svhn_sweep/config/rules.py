@@ -43,13 +43,38 @@ class Range:
 
 
 class Identifier:
-    """Accepts what can be part of a layer's, a file's or an experiment's name."""
+    """Accepts what can be part of a layer's, a file's or an experiment's name.
+
+    Two of them and a suffix fit into a file's name (255 bytes) and the name of an experiment or the
+    key of a tag in MLflow (256 and 250 characters).
+    """
+
+    MAX_LENGTH = 100
 
     def __contains__(self, value: object) -> bool:
-        return re.fullmatch(r"[A-Za-z0-9][\w.-]*", str(value), re.ASCII) is not None
+        name = str(value)
+        fits = len(name) <= self.MAX_LENGTH
+        return fits and re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII) is not None
 
     def __str__(self) -> str:
-        return "letters, digits, '.', '_' and '-', beginning with a letter or digit,"
+        return (
+            f"at most {self.MAX_LENGTH} letters, digits, '.', '_' and '-', "
+            "beginning with a letter or digit,"
+        )
+
+
+@dataclass(frozen=True)
+class Line:
+    """Accepts text that MLflow shows in one line."""
+
+    at_most: int
+
+    def __contains__(self, value: object) -> bool:
+        text = str(value)
+        return text.isprintable() and text.strip() == text and 0 < len(text) <= self.at_most
+
+    def __str__(self) -> str:
+        return f"one line of 1 to {self.at_most} characters without spaces around it"
 
 
 @dataclass(frozen=True)

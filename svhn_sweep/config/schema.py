@@ -9,8 +9,8 @@ from hydra import compose
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from svhn_sweep.config.rules import check_values, identifier, number
-from svhn_sweep.errors import ConfigError
+from svhn_sweep.config.checks import check_filters, check_tags
+from svhn_sweep.config.rules import Line, check_values, identifier, number
 
 CONFIG_NAME = "config"  # conf/config.yaml, the primary config
 MAX_SEED = 2**32 - 1  # NumPy's
@@ -192,10 +192,14 @@ class TrackingConfig:
     Attributes:
         experiment: The MLflow experiment; runs on synthetic digits add `-synthetic`.
         log_model: Whether the trained model is an artifact.
+        run_name: The name of a single run, or of a study's run; None means what distinguishes it.
+        tags: The user's own tags of each run.
     """
 
     experiment: str = identifier()
     log_model: bool = MISSING
+    run_name: str | None = field(default=None, metadata={"rule": Line(200)})
+    tags: dict[str, str] = field(default_factory=dict, metadata={"rule": Line(500)})
 
 
 @dataclass
@@ -259,18 +263,9 @@ def to_config(composed: DictConfig) -> Config:
     config = OmegaConf.to_object(composed)
     assert isinstance(config, Config)  # the first entry of conf/config.yaml's defaults list
     check_values(config)
-    _check_filters(config.model.filters)
+    check_filters(config.model.filters)
+    check_tags(config.tracking.tags)
     return config
-
-
-def _check_filters(filters: dict[str, int]) -> None:
-    expected = [f"conv{index}" for index in range(1, len(filters) + 1)]
-    if sorted(filters) != sorted(expected) or len(filters) not in (2, 4, 6, 8, 10):
-        raise ConfigError(
-            "model.filters must name 2, 4, 6, 8 or 10 convolutions, "
-            "conv1, conv2 and so on without a gap, "
-            f"but got {', '.join(filters) or 'none'}."
-        )
 
 
 def flatten(section: object, prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:

@@ -276,6 +276,12 @@ def history(folder: Path) -> dict[int, dict[str, float]]:
     return epochs
 
 
+def params(folder: Path) -> dict[str, Scalar]:
+    """Returns the run's parameters."""
+    events = (event for event, _ in read(folder) if event["kind"] == "params")
+    return {key: value for event in events for key, value in event["values"].items()}
+
+
 def _start_event(folder: Path) -> Event | None:
     """Returns the first event; None if the file is no journal or cannot be read."""
     try:

@@ -7,7 +7,7 @@ TAG = "mlflow.note.content"
 # Placeholders for the ids that the run gets in MLflow; the uploader fills them in.
 RUN_ID = "{run_id}"
 EXPERIMENT_ID = "{experiment_id}"
-WIDTH = 110  # characters; MLflow's page grows as wide as the longest line of code
+WIDTH = 80  # characters; MLflow's page grows as wide as the longest line of code
 
 
 def picture(path: str) -> str:

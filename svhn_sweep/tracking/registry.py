@@ -66,7 +66,9 @@ def fetch(name: str, target: Path) -> Fetched | None:
     return Fetched(str(champion.version), Path(folder))
 
 
-def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Registered:
+def register(
+    name: str, folder: Path, score: float, tags: dict[str, str], description: str = ""
+) -> Registered:
     """Registers a run's logged model as champion, unless the champion is better on the same data.
 
     Args:
@@ -75,6 +77,7 @@ def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Reg
         score: Its confirmed validation accuracy, 0..1.
         tags: The version's tags. Scores are compared if `data.sha256` is the same and `study` is
             not; `seeds` is the number of seeds that the score is the mean of.
+        description: The version's, in Markdown.
 
     Raises:
         LookupError: The user deleted the run in MLflow.
@@ -89,13 +92,13 @@ def register(name: str, folder: Path, score: float, tags: dict[str, str]) -> Reg
     champion = _champion(client, name)
     if champion is not None:
         if champion.run_id == state["run_id"]:
-            _set_tags(client, champion, tags)
+            _describe(client, champion, tags, description)
             return Registered(str(champion.version))
         if rival := _rival(champion, score, tags):
             return Registered(str(champion.version), rival)
     versions = client.search_model_versions(f"name='{name}' and run_id='{state['run_id']}'")
     version = versions[0] if versions else _create_version(client, name, state, tags)
-    _set_tags(client, version, tags)
+    _describe(client, version, tags, description)
     client.set_registered_model_alias(name, ALIAS, str(version.version))
     return Registered(str(version.version))
 
@@ -113,7 +116,12 @@ def _rival(champion: ModelVersion, score: float, tags: dict[str, str]) -> str:
     return f"has more seeds behind it, {seeds}" if seeds > int(tags.get("seeds", 1)) else ""
 
 
-def _set_tags(client: MlflowClient, version: ModelVersion, tags: dict[str, str]) -> None:
+def _describe(
+    client: MlflowClient, version: ModelVersion, tags: dict[str, str], description: str
+) -> None:
+    """Sets the tags and the description of a version where they differ."""
+    if version.description != description:
+        client.update_model_version(version.name, version.version, description)
     for key, value in tags.items():
         if version.tags.get(key) != value:
             client.set_model_version_tag(version.name, version.version, key, value)

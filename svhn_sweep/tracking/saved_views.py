@@ -20,6 +20,7 @@ CONFUSION_MATRIX = "confusion_matrix"  # MLflow's key of the image that each tri
 # from the baseline's.
 BEST_VALUE_METRICS = {"val/accuracy": "val/best_accuracy", "val/loss": "val/lowest_loss"}
 DELTA_METRICS = {"val/accuracy": "delta_to_baseline", "val/loss": "loss_delta_to_baseline"}
+MAX_IMAGES = 10  # of more MLflow leaves out those that come last in the table, here the best
 CHART = "&compareRunsMode=CHART"
 # Without these MLflow opens its pages, and those of an experiment, in its GenAI mode.
 MODE = "workflowType=machine_learning"
@@ -41,6 +42,7 @@ class ViewSpec:
         maximize: Whether a higher value is better.
         params: The parameters that the study explores, by MLflow's keys.
         columns: The parameters that any study of the sweep explores.
+        values: The value of each trial so far, best first.
     """
 
     study: str
@@ -49,6 +51,7 @@ class ViewSpec:
     maximize: bool
     params: Sequence[str]
     columns: Sequence[str]
+    values: Sequence[float] = ()
 
 
 def views(spec: ViewSpec) -> dict[str, tuple[str, ViewState]]:
@@ -70,6 +73,20 @@ def views(spec: ViewSpec) -> dict[str, tuple[str, ViewState]]:
             _matrices(spec, trials),
         ),
     }
+
+
+def single_runs() -> tuple[str, str, ViewState]:
+    """Returns the key, the name and the state of a table of all runs that belong to no sweep."""
+    columns = [
+        "tags.`trial.state`",
+        *_metrics("val/best_accuracy", "test/accuracy"),
+        *_params("model.name", "training.learning_rate", "model.dropout", "seed", "parameters"),
+        "tags.`data.source`",
+    ]
+    state = _table(
+        "tags.study IS NULL", "val/best_accuracy", columns, ascending=False, name_width=330
+    )
+    return f"{LEADERBOARD}single-runs", "Single runs and grids", state
 
 
 def pages(folder: Path, experiment_id: str) -> dict[str, str]:
@@ -104,23 +121,41 @@ def encode(name: str, state: str, milliseconds: int) -> str:
 def _state(spec: ViewSpec, runs_filter: str) -> ViewState:
     """Returns a table of the runs that match a filter, the best run first."""
     objective = BEST_VALUE_METRICS[spec.metric]
-    first = ["tags.`trial.state`", *_metrics(objective, DELTA_METRICS[spec.metric])]
-    last = _metrics("val/best_accuracy", "val/best_epoch")  # the epoch of that accuracy
     columns = [
-        *dict.fromkeys([*first, *_params("model.name", *spec.columns), *last, "tags.`study`"])
+        "tags.`trial.state`",
+        *_metrics(objective, DELTA_METRICS[spec.metric]),
+        *_params("model.name", *spec.columns),
+        *_metrics("val/best_accuracy", "val/best_epoch"),  # the epoch of that accuracy
+        *_params("parameters"),
+        "tags.`study`",
     ]
+    unique = list(dict.fromkeys(columns))
+    return _table(runs_filter, objective, unique, ascending=not spec.maximize)
+
+
+def _table(
+    runs_filter: str,
+    objective: str,
+    columns: Sequence[str],
+    *,
+    ascending: bool,
+    name_width: int = 200,
+) -> ViewState:
+    """Returns a table of the runs that match a filter, ordered by a metric; widths in pixels."""
     # Wide enough for the whole name: those of several parameters begin alike.
     widths = {column: max(105, 45 + 8 * len(column.split("`")[1])) for column in columns}
-    order = {"attributes.`Run Name`": 130} | widths | {"duration": 80, "runDateAndNestInfo": 130}
+    order = (
+        {"attributes.`Run Name`": name_width} | widths | {"duration": 80, "runDateAndNestInfo": 130}
+    )
     return {
         "searchFilter": runs_filter,
         "orderByKey": f"metrics.`{objective}`",
-        "orderByAsc": not spec.maximize,
+        "orderByAsc": ascending,
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "datasetsFilter": [],
         "modelVersionFilter": "All Runs",
-        "selectedColumns": columns,
+        "selectedColumns": list(columns),
         "columnOrder": list(order),
         "columnWidths": order,
         "runsHiddenMode": "FIRST_10_RUNS",
@@ -146,9 +181,19 @@ def _matrices(spec: ViewSpec, runs_filter: str) -> ViewState:
         "Confusion matrices",
         {"imageKeys": [CONFUSION_MATRIX], "step": 0, "showRunParams": False},
     )
-    section = _sections({"Confusion matrices on validation, the best last": [images]}, height=1200)
-    without_list: ViewState = {"runListHidden": True}  # the images have names, and need its space
-    return _state(spec, runs_filter) | section | without_list
+    section = _sections({"Confusion matrices on validation, the best first": [images]}, height=1200)
+    objective = BEST_VALUE_METRICS[spec.metric]
+    if len(spec.values) > MAX_IMAGES:
+        shown = [value for value in spec.values[:MAX_IMAGES] if value != spec.values[MAX_IMAGES]]
+        worst = shown[-1] if shown else spec.values[0]
+        bound = f"{'>=' if spec.maximize else '<='} {worst!r}"
+        runs_filter += f" and metrics.`{objective}` {bound}"
+    others: ViewState = {
+        "runListHidden": True,  # the images have names, and need its space
+        "orderByAsc": spec.maximize,  # MLflow shows the images in the reverse order
+        "runsHiddenMode": "SHOW_ALL",
+    }
+    return _state(spec, runs_filter) | section | others
 
 
 def _sections(charts: Mapping[str, Sequence[ViewState]], height: int = 360) -> ViewState:

@@ -3,12 +3,15 @@
 import logging
 import os
 import re
+import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.files import create_atomically
+from svhn_sweep.tracking.moved_store import correct_addresses
 
 if TYPE_CHECKING:  # importing it takes 2 s
     from mlflow import MlflowClient
@@ -22,8 +25,11 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 ARTIFACTS = "mlruns"
+DEFAULT = "sqlite:///mlflow.db"
 SERVERS = ("http", "https")
-DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+STORES = re.compile(r"https?://[^/\s]|sqlite:///[^?]+$|(postgresql|mysql|mssql)(\+\w+)?://\S")
+# Parameters of a URI that hold a secret; psycopg's `passfile` is a path.
+SECRET_PARAM = re.compile(r"[?&][\w-]*(passw|pwd|secret|token)[\w-]*=", re.IGNORECASE)
 
 
 def store_uri() -> str:
@@ -31,7 +37,7 @@ def store_uri() -> str:
 
     A path of a SQLite file is made absolute.
     """
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or "sqlite:///mlflow.db"
+    uri = _setting()
     kind, _, path = uri.partition(":///")
     return f"{kind}:///{Path.cwd() / path}" if kind == "sqlite" and path else uri
 
@@ -54,16 +60,22 @@ def check() -> None:
         raise ConfigError(
             f"MLFLOW_LOGGING_LEVEL must be one of {', '.join(levels)} but is {level!r}."
         )
-    if scheme() not in SERVERS + DATABASES:
+    if not STORES.match(_setting()):
         raise ConfigError(
-            "MLFLOW_TRACKING_URI must begin with one of "
-            f"{', '.join(f'{name}:' for name in SERVERS + DATABASES)} "
-            f"but is {redact(store_uri())}."
+            "MLFLOW_TRACKING_URI must be http://HOST, https://HOST, sqlite:///FILE or the address "
+            "of a postgresql, mysql or mssql database, "
+            f"but begins with {beginning(_setting())!r}."
         )
 
 
+def beginning(uri: str) -> str:
+    """Returns what a malformed address begins with; the rest may be a password."""
+    start = uri.partition(":")[0]
+    return "***" if "@" in start else start
+
+
 def scheme() -> str:
-    """Returns the kind of the store: one of `SERVERS` or `DATABASES`, if `check` passes."""
+    """Returns the kind of the store: http, https, sqlite, postgresql, mysql or mssql."""
     return re.split(r"[+:]", store_uri(), maxsplit=1)[0]
 
 
@@ -93,7 +105,8 @@ def redact(text: str) -> str:
         secrets = {user_and_password, user_and_password.partition(":")[2], rest.partition("?")[2]}
         for secret in secrets | {unquote(secret) for secret in secrets}:
             text = text.replace(secret, "***") if secret else text
-    return re.sub(r"(?<=://)[^/\s]+@", "***@", text)
+    text = re.sub(rf"({SECRET_PARAM.pattern})[^&\s'\"]+", r"\1***", text, flags=re.IGNORECASE)
+    return re.sub(r"(?<=://)[^/\s][^\s'\"]*@", "***@", text)
 
 
 def reason(error: BaseException) -> str:
@@ -104,14 +117,19 @@ def reason(error: BaseException) -> str:
 
 def connect() -> "MlflowClient":
     """Returns a client of the store; a new SQLite store is created with all its tables."""
+    from mlflow import MlflowClient  # sets the levels of its loggers, and Alembic's
+
+    # Each error is raised too; MLflow logs those of a database with 60 lines of traceback.
     for library in ("mlflow", "alembic", "urllib3"):
-        logging.getLogger(library).setLevel(logging.ERROR)
-    from mlflow import MlflowClient
+        logging.getLogger(library).setLevel(logging.CRITICAL)
 
     if scheme() == "sqlite":
         # MLflow takes 2 s for the tables, and cannot use or repair a file with some of them.
         create_atomically(_sqlite_file(), _create_tables)
-    return MlflowClient(tracking_uri=store_uri())
+    client = MlflowClient(tracking_uri=store_uri())  # refuses what is no store of its version
+    if scheme() == "sqlite":
+        _correct_addresses(_sqlite_file())
+    return client
 
 
 def is_available() -> bool:
@@ -123,8 +141,26 @@ def is_available() -> bool:
     return True
 
 
+def _setting() -> str:
+    return os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT
+
+
 def _sqlite_file() -> Path:
     return Path(store_uri().removeprefix("sqlite:///"))
+
+
+@cache
+def _correct_addresses(database: Path) -> None:
+    """Tells the user about a store that was moved, when a process first connects to it."""
+    artifacts = database.parent / ARTIFACTS
+    old = correct_addresses(database, artifacts)
+    if old is not None:
+        print(
+            f"svhn_sweep: {database.name} was moved or copied from {old.parent}; MLflow now finds "
+            f"its artifacts in {artifacts}. `python -m svhn_sweep sync` brings back ui's links to "
+            "the newest sweep.",
+            file=sys.stderr,
+        )
 
 
 def _create_tables(path: Path) -> None:

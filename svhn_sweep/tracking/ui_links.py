@@ -38,7 +38,11 @@ def links(folder: Path) -> list[str]:
     assert state is not None, "only an uploaded run has a link"
     command = [] if tracking_uri.is_server() else ["See it with: python -m svhn_sweep ui"]
     model = [f"The model: runs:/{state['run_id']}/model"] if (folder / "model").exists() else []
-    return [*command, f"{server_address()}/{_run_page(state)}", *model]
+    views = [
+        f"{name}: {server_address()}/{page}"
+        for name, page in saved_views.pages(folder, state["experiment_id"]).items()
+    ]
+    return [*command, f"{server_address()}/{_run_page(state)}", *views, *model]
 
 
 def server_address() -> str:

@@ -15,7 +15,10 @@ from svhn_sweep.training.evaluation import DIGITS, Evaluation
 from svhn_sweep.training.result import TrainResult
 
 TRAIN, VALIDATION = sns.color_palette("colorblind")[:2]
-DPI = 100  # MLflow does not scale images: 1,000 pixels fit on its page
+DPI = 96
+# Of figures in a run's description, in inches: MLflow does not scale images, and cuts the panel
+# beside them off in a window of 1280 pixels if they are wider.
+PAGE_WIDTH = 6.6
 
 
 def samples(images: Images, labels: Labels) -> Figure:
@@ -29,8 +32,8 @@ def samples(images: Images, labels: Labels) -> Figure:
 
 def curves(result: TrainResult, title: str) -> Figure:
     """Draws accuracy and loss of training and validation by epoch, and marks the best epoch."""
-    figure = Figure(figsize=(10, 4.2), dpi=DPI)
-    margins = {"left": 0.065, "right": 0.985, "bottom": 0.205, "top": 0.905, "wspace": 0.17}
+    figure = Figure(figsize=(PAGE_WIDTH, 3.6), dpi=DPI)
+    margins = {"left": 0.105, "right": 0.98, "bottom": 0.235, "top": 0.89, "wspace": 0.33}
     epochs = range(1, len(result.history) + 1)
     for axes, metric in zip(
         figure.subplots(1, 2, gridspec_kw=margins), ("accuracy", "loss"), strict=True
@@ -60,7 +63,7 @@ def curves(result: TrainResult, title: str) -> Figure:
 
 def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
     """Draws the confusion matrix: counts as text, and the share of the true digit as colour."""
-    figure = Figure(figsize=(6.6, 5.8), dpi=DPI)
+    figure = Figure(figsize=(PAGE_WIDTH, 5.8), dpi=DPI)
     axes = figure.add_axes((0.15, 0.09, 0.67, 0.8))
     colour_bar = figure.add_axes((0.845, 0.17, 0.03, 0.64))
     counts = evaluation.confusion

@@ -99,7 +99,7 @@ class EpochRecorder(keras.callbacks.Callback):
             "val/loss": _shortest_decimal(logs["val_loss"]),
             "val/accuracy": _shortest_decimal(logs["val_accuracy"]),
             "learning_rate": _shortest_decimal(self.model.optimizer.learning_rate),
-            "epoch_seconds": time.perf_counter() - self._started,
+            "epoch_seconds": round(time.perf_counter() - self._started, 3),
         }
 
     def _record(self, epoch: int, metrics: Metrics, evaluation: Evaluation) -> None:

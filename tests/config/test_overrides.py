@@ -12,6 +12,7 @@ from svhn_sweep.config.overrides import (
     Value,
     override_value,
     pin_overrides,
+    run_name,
     run_role,
     sets_data_path,
     shell_command,
@@ -223,6 +224,31 @@ def test_a_run_is_a_baseline_unless_model_or_training_is_changed(
     overrides: list[str], role: str
 ) -> None:
     assert run_role(overrides, {"model": "model1", "training": "model1"}) == role
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ([], "model2 · seed 42"),
+        (["model=model1", "data=synthetic", "evaluation.test=false"], "model1 · seed 42"),
+        (
+            ["model=model1", "training.learning_rate=3e-4", "seed=7"],
+            "model1 · learning_rate 3e-4 · seed 7",
+        ),
+        (
+            ["+model.filters.conv5=8", "+model.filters.conv6=8"],
+            "model2 · conv5 8 · conv6 8 · seed 42",
+        ),
+        (["training.augmentation.enabled=true"], "model2 · augmentation true · seed 42"),
+        (["training=model1", "training.threads=1"], "model2 · training model1 · seed 42"),
+        (["tracking.run_name='my run: 1'", "model.dropout=0"], "my run: 1"),
+        (["model.dropout=0." + 300 * "1"], f"model2 · dropout 0.{'1' * 180}…"),
+    ],
+)
+def test_the_name_of_a_run_tells_what_differs_from_its_baseline(
+    composed: ComposeConfig, overrides: list[str], name: str
+) -> None:
+    assert run_name(overrides, composed(*overrides)) == name
 
 
 @pytest.mark.parametrize(

@@ -71,9 +71,19 @@ BAD_OVERRIDES = [
     ),
     (
         "model.name=a/b",
-        "model.name must be letters, digits, '.', '_' and '-', beginning with a letter or digit",
+        "model.name must be at most 100 letters, digits, '.', '_' and '-', beginning with a letter",
     ),
-    ("tracking.experiment=", "tracking.experiment must be letters, digits,"),
+    ("tracking.experiment=", "tracking.experiment must be at most 100 letters, digits,"),
+    (f"tracking.experiment={'x' * 101}", "tracking.experiment must be at most 100 letters,"),
+    (f"model.name={'x' * 101}", "model.name must be at most 100 letters,"),
+    ("tracking.run_name=''", "tracking.run_name must be one line of 1 to 200 characters"),
+    (f"tracking.run_name={'x' * 201}", "tracking.run_name must be one line of 1 to 200 characters"),
+    ("++tracking.tags.team=''", "tracking.tags.team must be one line of 1 to 500 characters"),
+    (
+        "++tracking.tags.role=x",
+        "tracking.tags must have keys of at most 100 letters, digits, '.', '_' and '-', beginning "
+        "with a letter or digit, and none of svhn_sweep's or MLflow's own tags, but got 'role'.",
+    ),
     # no value at all
     ("~seed", "seed must have a value but has none."),
     ("data=svhn_schema", "data.path must have a value but has none."),

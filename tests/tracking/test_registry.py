@@ -45,7 +45,11 @@ def propose(client: MlflowClient, tmp_path: Path) -> Propose:
                 journal.log_model("model")
                 journal.end(TrialStatus.complete)
         return register(
-            name, folder, score, {"data.sha256": digits, "study": study or run, "seeds": str(seeds)}
+            name,
+            folder,
+            score,
+            {"data.sha256": digits, "study": study or run, "seeds": str(seeds)},
+            f"{score:.0%} on validation",
         )
 
     return propose
@@ -80,6 +84,9 @@ def test_the_first_model_becomes_champion(
         "validation": "0.9",
         "seeds": "1",
     }
+    assert version.description == "90% on validation"
+    propose("first", 0.95)  # trained on more seeds meanwhile
+    assert champion(client).description == "95% on validation"
 
 
 def test_the_champion_is_the_model_of_its_run(

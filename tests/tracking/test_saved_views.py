@@ -3,6 +3,7 @@
 import base64
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,7 @@ def test_the_leaderboard_has_trials_on_the_same_digits_and_what_differs_between_
         "params.`model.dropout`",
         "params.`model.filters.conv4`",
         "metrics.`val/best_epoch`",
+        "params.`parameters`",
         "tags.`study`",
     ]
 
@@ -81,10 +83,9 @@ def test_by_loss_the_delta_is_that_of_the_loss_and_the_best_epoch_follows_its_ac
     columns = state("leaderboard-01234567", "val/loss", maximize=False)["selectedColumns"]
     assert isinstance(columns, list)
     assert columns[1:3] == ["metrics.`val/lowest_loss`", "metrics.`loss_delta_to_baseline`"]
-    assert columns[-3:] == [
+    assert columns[-4:-2] == [
         "metrics.`val/best_accuracy`",
         "metrics.`val/best_epoch`",
-        "tags.`study`",
     ]
 
 
@@ -107,6 +108,25 @@ def test_charts_show_one_study_and_each_is_in_a_section(key: str) -> None:
     assert isinstance(sections, list)
     assert len({plot["uuid"] for plot in plots}) == len(plots)
     assert {plot["metricSectionId"] for plot in plots} == {section["uuid"] for section in sections}
+
+
+@pytest.mark.parametrize(
+    ("metric", "maximize", "values", "bound"),
+    [
+        ("val/accuracy", True, [0.9] * 10, ""),
+        ("val/accuracy", True, [0.9] * 9 + [0.8, 0.7], " and metrics.`val/best_accuracy` >= 0.8"),
+        ("val/accuracy", True, [0.9] * 9 + [0.8, 0.8], " and metrics.`val/best_accuracy` >= 0.9"),
+        ("val/accuracy", True, [0.9] * 11, " and metrics.`val/best_accuracy` >= 0.9"),
+        ("val/loss", False, [0.1] * 9 + [0.2, 0.3], " and metrics.`val/lowest_loss` <= 0.2"),
+    ],
+)
+def test_the_matrices_are_at_most_ten_and_begin_with_the_winner_which_mlflow_shows_last(
+    metric: str, maximize: bool, values: list[float], bound: str
+) -> None:
+    spec_of_values = replace(spec(metric, maximize=maximize), values=values)
+    _, matrices = saved_views.views(spec_of_values)["matrices-model2-abc"]
+    assert str(matrices["searchFilter"]) == f"tags.study = 'model2-abc' and {NO_TRIALS}{bound}"
+    assert (matrices["orderByAsc"], matrices["runsHiddenMode"]) == (maximize, "SHOW_ALL")
 
 
 def test_charts_are_learning_curves_and_parallel_coordinates() -> None:

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 import time
@@ -54,6 +55,8 @@ def test_a_killed_process_leaves_no_incomplete_store(
             "db/x?user=u&password=secret",
         ),
         ("http://host", "http://host", "and http://other:secret@proxy"),
+        ("http://host", "http://host", "Cannot convert '{'url': 'postgresql://u:se/cret@h/db'}'"),
+        ("http://host", "http://host", "mysql://u@h/db?passwd=secret&ssl=1"),
     ],
 )
 def test_passwords_are_never_shown(
@@ -95,13 +98,50 @@ def test_a_logging_level_that_mlflow_has_not_is_refused(
         tracking_uri.check()
 
 
-@pytest.mark.parametrize("uri", ["localhost:5000", "./mlruns", "ftp://host"])
-def test_an_address_that_is_no_store_is_refused(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("uri", "beginning"),
+    [
+        ("localhost:5000", "localhost"),
+        ("./mlruns", "./mlruns"),
+        ("ftp://host", "ftp"),
+        ("http//user:secret@host", "http//user"),
+        ("http:user:secret@host", "http"),
+        ("user:secret@host", "user"),
+        ("secret@host", "***"),
+        ("sqlit:///x?password=secret", "sqlit"),
+        ("sqlite:///x?password=secret", "sqlite"),
+        ("sqlite+pysqlcipher://:secret@/x", "sqlite+pysqlcipher"),
+        ("sqlite:///", "sqlite"),
+        ("http:///path", "http"),
+    ],
+)
+def test_an_address_that_is_no_store_is_refused_and_its_beginning_alone_is_shown(
+    uri: str, beginning: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     with pytest.raises(
-        ConfigError, match=f"MLFLOW_TRACKING_URI must begin with one of http:, .* but is {uri}"
+        ConfigError,
+        match=re.escape(f"mysql or mssql database, but begins with {beginning!r}.") + "$",
     ):
         tracking_uri.check()
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "",
+        "http://host",
+        "https://user:secret@host:5000/x",
+        "sqlite:///m.db",
+        "sqlite:////a@b/m.db",
+        "postgresql://user:secret@host/db",
+        "mysql+pymysql://host/db",
+        "mssql+pyodbc://host/db",
+    ],
+)
+def test_an_address_of_a_store_is_accepted(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    tracking_uri.check()
 
 
 def test_relative_and_absolute_paths_of_a_database_are_one_store(

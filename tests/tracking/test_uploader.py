@@ -1,12 +1,15 @@
 import json
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
 import pytest
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from PIL import Image
 
 from svhn_sweep.tracking import markdown, saved_views, tracking_uri, upload_state, uploader
@@ -175,6 +178,18 @@ def test_consecutive_events_are_sent_in_one_call(
         calls == 6
     )  # tags with params; three metrics; the description; the end; 97 metrics in two
     assert len(client.get_metric_history(sent["run_id"], "val/accuracy")) == 99
+
+
+def test_a_locked_database_is_an_error_without_output(
+    client: MlflowClient, journal: Journal, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(MlflowException, match="database is locked"):
+            uploader.send(journal.folder)
+        other.execute("COMMIT")
+    assert capfd.readouterr() == ("", "")
+    assert uploader.send(journal.folder)["position"] > 0
 
 
 def test_a_deleted_experiment_is_an_error_with_the_command_that_restores_it(

@@ -1,28 +1,5 @@
 """Formats parameters and metrics for tables and messages."""
 
-from collections import Counter
-from collections.abc import Sequence
-
-
-def short_names(keys: Sequence[str], reserved: Sequence[str] = ()) -> dict[str, str]:
-    """Maps each dotted key to its shortest unique ending: model.filters.conv1 to conv1.
-
-    Args:
-        keys: Dotted config keys.
-        reserved: Names that no key may be shortened to.
-    """
-    endings = {
-        key: [".".join(key.split(".")[-length:]) for length in range(1, key.count(".") + 2)]
-        for key in keys
-    }
-    counts = Counter(reserved)
-    for names in endings.values():
-        counts.update(names)
-    return {
-        key: next((name for name in names if counts[name] == 1), key)
-        for key, names in endings.items()
-    }
-
 
 def format_metric(value: float | None, metric: str, sign: str = "") -> str:
     """Formats accuracies as 90.12%, other metrics as 0.9012, and None as "".

@@ -8,7 +8,8 @@ from optuna.distributions import BaseDistribution
 
 from svhn_sweep.config.overrides import Value, pin_overrides, to_override
 from svhn_sweep.config.schema import Config, compose_config
-from svhn_sweep.sweep.plan.formatting import format_param, short_names
+from svhn_sweep.config.short_names import short_names
+from svhn_sweep.sweep.plan.formatting import format_param
 from svhn_sweep.sweep.plan.search_space import bounds, snap_to_step
 
 Params = Mapping[str, Value]
@@ -83,7 +84,8 @@ class Plan:
 
     def run_name(self, number: int, params: Params) -> str:
         """Returns the name of the trial's MLflow run."""
-        return "baseline" if number == 0 else f"trial {number}"
+        trial = "baseline" if number == 0 else f"trial {number}"
+        return f"{self.config.model.name} · {trial}"
 
     def describe(self, number: int, params: Params) -> str:
         """Describes the trial's params in a few words, for the terminal."""

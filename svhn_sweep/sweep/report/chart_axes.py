@@ -1,6 +1,7 @@
 """Provides the axes, scales and styles that the figures of a study share."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,10 @@ from svhn_sweep.sweep.report.leaderboard import Row
 BLUE, ORANGE, _, RED = sns.color_palette("colorblind")[:4]
 GREY = "0.55"
 DPI = 150
+# Of figures in the study's description: MLflow does not scale images, and cuts the panel beside
+# them off in a window of 1280 pixels if they are wider.
+PAGE_WIDTH = 6.6  # inches
+PAGE_DPI = 96
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,15 @@ class UnitScale:
 
 def new_figure(title: str, width: float, height: float) -> Figure:
     """Creates an empty figure with a title; width and height are in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
-    figure.suptitle(title, fontsize=12)
+    dpi = PAGE_DPI if width <= PAGE_WIDTH else DPI
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=dpi)
+    figure.suptitle(textwrap.fill(title, int(11 * width)), fontsize=12)
     return figure
 
 
 def message_figure(title: str, text: str) -> Figure:
     """Creates a figure that explains why there is nothing to draw yet."""
-    figure = new_figure(title, 10, 2)
+    figure = new_figure(title, PAGE_WIDTH, 2)
     figure.text(0.5, 0.4, text, ha="center", fontsize=11)
     return figure
 
@@ -64,7 +70,10 @@ def add_legend(figure: Figure, axes: Axes) -> None:
         for line in axes.get_lines()
         if not str(line.get_label()).startswith("_")
     }
-    figure.legend(handles=list(lines.values()), loc="outside lower center", ncols=5, frameon=False)
+    columns = 5 if figure.get_figwidth() > PAGE_WIDTH else 4
+    figure.legend(
+        handles=list(lines.values()), loc="outside lower center", ncols=columns, frameon=False
+    )
 
 
 def metric_formatter(metric: str) -> Formatter:

@@ -16,10 +16,12 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from svhn_sweep.sweep.plan.formatting import format_difference, format_metric, short_names
+from svhn_sweep.config.short_names import short_names
+from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
 from svhn_sweep.sweep.report.chart_axes import (
     BLUE,
     ORANGE,
+    PAGE_WIDTH,
     RED,
     add_legend,
     curve_style,
@@ -69,7 +71,7 @@ def history(study: optuna.Study, metric: str) -> Figure:
     sign = direction_sign(study)
     if not trial_rows:
         return message_figure(f"{metric} of each trial", "No trial has started yet.")
-    figure = new_figure(_headline(trial_rows, metric), 10, 4.6)
+    figure = new_figure(_headline(trial_rows, metric), PAGE_WIDTH, 4)
     axes = figure.subplots()
     complete = sorted((row for row in trial_rows if row.rank), key=lambda row: row.number)
     if complete:
@@ -200,7 +202,7 @@ def learning_curves(study: optuna.Study, metric: str) -> Figure:
     curves = {trial.number: finite_values(trial) for trial in study.get_trials(deepcopy=False)}
     if not any(curves.values()):
         return message_figure(f"{metric} by epoch", "No trial has ended an epoch yet.")
-    figure = new_figure(_headline(trial_rows, metric), 10, 4.8)
+    figure = new_figure(_headline(trial_rows, metric), PAGE_WIDTH, 4)
     whole, close_up = figure.subplots(1, 2)
     for axes in (whole, close_up):
         for row in reversed([row for row in trial_rows if curves[row.number]]):
@@ -220,7 +222,7 @@ def confusion_difference(confusions: ConfusionMatrices) -> Figure:
 
     Blue is better: more images on the diagonal, fewer beside it.
     """
-    figure = new_figure("Confusions on validation: best config minus baseline", 7.4, 6.4)
+    figure = new_figure("Confusions on validation: best config minus baseline", PAGE_WIDTH, 6)
     axes = figure.subplots()
     form = "{:+.0f}" if confusions.runs == 1 else "{:+.1f}"
     texts = [

@@ -11,7 +11,8 @@ from dataclasses import dataclass, fields, replace
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from svhn_sweep.sweep.plan.formatting import format_metric, format_param, short_names
+from svhn_sweep.config.short_names import short_names
+from svhn_sweep.sweep.plan.formatting import format_metric, format_param
 from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
 from svhn_sweep.trial_status import TrialStatus
 
@@ -32,6 +33,7 @@ class Row:
         best_epoch: The first epoch with the best value, from 1; None if `value` is.
         epochs: The last epoch with a value; 0 if there is none.
         seconds: Duration of the training; None if the trial has not recorded it.
+        parameters: The number of the model's parameters; None if the trial has not recorded it.
         params: Hyperparameters by dotted key.
         reason: Why the trial ended this way; empty if there is nothing to explain.
     """
@@ -45,6 +47,7 @@ class Row:
     best_epoch: int | None
     epochs: int
     seconds: float | None
+    parameters: int | None
     params: dict[str, object]
     reason: str
 
@@ -90,18 +93,17 @@ def param_keys(rows: Iterable[Row]) -> list[str]:
     return list(dict.fromkeys(key for row in by_number for key in row.params))
 
 
-def to_cells(rows: Sequence[Row], metric: str) -> list[list[str]]:
-    """Returns the leaderboard as text: the titles of the columns, then the cells of each row."""
-    fixed = [
-        "rank",
-        "trial",
-        "state",
-        metric,
-        "vs baseline",
-        "best epoch",
-        "epochs",
-        "training time",
-    ]
+def to_cells(rows: Sequence[Row], metric: str, *, effort: bool = True) -> list[list[str]]:
+    """Returns the leaderboard as text: the titles of the columns, then the cells of each row.
+
+    Args:
+        rows: The trials, best first.
+        metric: The name of the sweep's metric.
+        effort: Whether epochs, training time and parameters have columns.
+    """
+    fixed = ["rank", "trial", "state", metric, "vs baseline"]
+    if effort:
+        fixed += ["best epoch", "epochs", "training time", "parameters"]
     names = short_names(param_keys(rows), fixed)
     reason = ["reason"] if any(row.reason for row in rows) else []
     lines = [[*fixed, *names.values(), *reason]]
@@ -113,13 +115,14 @@ def to_cells(rows: Sequence[Row], metric: str) -> list[list[str]]:
             format_metric(row.value, metric),
             format_metric(row.delta, metric, "+"),
         ]
-        effort = [
+        spent = [
             str(row.best_epoch or ""),
             str(row.epochs),
             "" if row.seconds is None else f"{row.seconds:.0f} s",
+            "" if row.parameters is None else f"{row.parameters:,}",
         ]
         params = [format_param(key, row.params[key]) if key in row.params else "" for key in names]
-        lines.append([*result, *effort, *params, *[row.reason for _ in reason]])
+        lines.append([*result, *(spent if effort else []), *params, *[row.reason for _ in reason]])
     return lines
 
 
@@ -135,7 +138,9 @@ def to_csv(rows: Sequence[Row]) -> str:
     return text.getvalue()
 
 
-def to_markdown(rows: Sequence[Row], metric: str, limit: int | None = None) -> str:
+def to_markdown(
+    rows: Sequence[Row], metric: str, limit: int | None = None, *, effort: bool = True
+) -> str:
     """Returns the leaderboard as a Markdown table for GitHub and MLflow.
 
     Args:
@@ -143,8 +148,9 @@ def to_markdown(rows: Sequence[Row], metric: str, limit: int | None = None) -> s
         metric: The name of the sweep's metric.
         limit: The number of rows to show; the baseline, in bold, is shown beyond it. None shows
             all rows.
+        effort: As for `to_cells`.
     """
-    header, *lines = to_cells(rows, metric)
+    header, *lines = to_cells(rows, metric, effort=effort)
     rules = ["---" if title in ("trial", "state", "reason") else "---:" for title in header]
     body = []
     for index, (row, line) in enumerate(zip(rows, lines, strict=True)):
@@ -174,6 +180,7 @@ def _row(trial: FrozenTrial, sign: int) -> Row:
         best_epoch=None if value is None else best_epoch,
         epochs=max(trial.intermediate_values, default=0),
         seconds=trial.user_attrs.get("seconds"),
+        parameters=trial.user_attrs.get("parameters"),
         params=dict(trial.params),
         reason=str(trial.user_attrs.get("reason") or ""),
     )

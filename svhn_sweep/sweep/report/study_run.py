@@ -11,11 +11,11 @@ from svhn_sweep.files import write_atomically
 from svhn_sweep.provenance import code_tags
 from svhn_sweep.sweep.plan.formatting import format_difference
 from svhn_sweep.sweep.plan.search_space import format_distribution
-from svhn_sweep.sweep.report import leaderboard
+from svhn_sweep.sweep.report import leaderboard, study_facts
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking import markdown, saved_views, tracking_uri
-from svhn_sweep.tracking.journal import JOURNAL, Journal, Scalar, history
+from svhn_sweep.tracking.journal import JOURNAL, Journal, history
 from svhn_sweep.trial import experiment_name
 from svhn_sweep.trial_status import TrialStatus
 
@@ -42,7 +42,7 @@ class StudyRun:
         self,
         study: Study,
         journal: Journal,
-        view_links: str,
+        explored: Sequence[str],
         sweep_command: str,
         config_dirs: Sequence[str],
     ) -> None:
@@ -51,14 +51,14 @@ class StudyRun:
         Args:
             study: The search.
             journal: The run's journal.
-            view_links: Links to the run's saved views, in Markdown.
+            explored: The keys that any study of the sweep explores.
             sweep_command: The command that continues the sweep.
             config_dirs: The user's own config folders.
         """
         self.study = study
         self.journal = journal
         self.ended = False
-        self._view_links = view_links
+        self._explored = explored
         self._sweep_command = sweep_command
         self._config_dirs = config_dirs
         self._compared: set[int] = set()  # numbers of trials whose difference is logged
@@ -80,26 +80,20 @@ class StudyRun:
         """
         plan = study.plan
         journal = Journal(plan.parent_run_dir)
-        tags: dict[str, Scalar] = {
-            "role": "sweep",
-            "study": plan.name,
-            "data.sha256": plan.data_sha256,
-            "trial.state": TrialStatus.running.value,
-        }
         journal.start(
-            name=plan.name,
+            name=plan.config.tracking.run_name or plan.name,
             experiment=experiment_name(plan.config),
             store=tracking_uri.address(),
-            tags=tags | code_tags(),
+            tags=study_facts.tags(study) | code_tags(),
         )
-        view_links = _set_views(journal, study, explored)
+        journal.log_params(study_facts.params(study))
         _write_artifact(journal, "command.txt", sweep_command + "\n")
         _write_artifact(
             journal,
             "search_space.txt",
             "".join(f"{key}: {format_distribution(d)}\n" for key, d in plan.space.items()),
         )
-        return cls(study, journal, view_links, sweep_command, config_dirs)
+        return cls(study, journal, explored, sweep_command, config_dirs)
 
     def update(self) -> list[leaderboard.Row]:
         """Writes the leaderboard, the description and each trial's difference to the baseline.
@@ -117,6 +111,7 @@ class StudyRun:
             write_atomically(folder / "leaderboard.md", leaderboard.to_markdown(rows, metric))
         except OSError:  # the next trial's end tries again; training goes on
             logger.exception("no leaderboard")
+        self.journal.log_metrics(study_facts.metrics(self.study), step=len(self.study.finished()))
         self._log_differences(rows)
         self._set_description(rows)
         return rows
@@ -204,11 +199,14 @@ class StudyRun:
         text = [
             f"**{n_finished} of {self.study.n_trials}** trials of {self.study.plan.name}.",
             "",
-            self._view_links,
+            _set_views(self.journal, self.study, self._explored, rows),
             "",
             summary.read_text(encoding="utf-8") if summary.exists() else "",
             "",
-            leaderboard.to_markdown(rows, self.study.settings.metric, MAX_DESCRIBED_TRIALS),
+            # MLflow's page grows as wide as the table.
+            leaderboard.to_markdown(
+                rows, self.study.settings.metric, MAX_DESCRIBED_TRIALS, effort=False
+            ),
         ]
         figures = [path for path in DESCRIBED_FIGURES if (folder / path).exists()]
         text += [f"\n{markdown.picture(path)}" for path in figures]
@@ -264,8 +262,12 @@ def _log_difference(trial: Journal, row: leaderboard.Row, metric: str) -> None:
         trial.set_note(f"{difference}\n\n{trial.description}")
 
 
-def _set_views(journal: Journal, study: Study, explored: Sequence[str]) -> str:
+def _set_views(
+    journal: Journal, study: Study, explored: Sequence[str], rows: Sequence[leaderboard.Row]
+) -> str:
     """Records the saved views of a study; returns links to them in Markdown."""
+    values = [row.value for row in rows if row.value is not None]
+    values.sort(reverse=study.settings.maximize)
     spec = saved_views.ViewSpec(
         study=study.plan.name,
         data_sha256=study.plan.data_sha256,
@@ -273,6 +275,7 @@ def _set_views(journal: Journal, study: Study, explored: Sequence[str]) -> str:
         maximize=study.settings.maximize,
         params=_logged_params(study.plan.space),
         columns=_logged_params(explored),
+        values=values,
     )
     links = []
     for key, (name, state) in saved_views.views(spec).items():

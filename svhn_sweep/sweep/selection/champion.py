@@ -179,7 +179,8 @@ def recommend(
         return None
     champion = max(with_model, key=lambda candidate: candidate.validation_accuracy)
     accuracies, reads = _evaluate(champion, cluster, config_dirs)
-    return Recommendation(champion, accuracies, reads, *_register(champion))
+    registration = _register(champion, mean(accuracies[champion.recommended_config]))
+    return Recommendation(champion, accuracies, reads, *registration)
 
 
 def _confirmation_runs(
@@ -212,8 +213,12 @@ def _evaluate(
     return record.accuracies[key], len(record.accuracies)
 
 
-def _register(champion: Candidate) -> tuple[str, str]:
+def _register(champion: Candidate, test_accuracy: float) -> tuple[str, str]:
     """Registers the weights of the champion's best seed.
+
+    Args:
+        champion: The candidate whose recommended config is registered.
+        test_accuracy: That config's test accuracy in 0..1, the mean over its seeds.
 
     Returns:
         What was done as a sentence, and the champion in a few words.
@@ -230,9 +235,11 @@ def _register(champion: Candidate) -> tuple[str, str]:
         "arm": config,
         "seed": str(seed),
         "seeds": str(len(runs)),
+        "test": str(test_accuracy),
     }
+    description = _describe(champion, test_accuracy)
     try:
-        registered = register(name, runs[seed], champion.validation_accuracy, tags)
+        registered = register(name, runs[seed], champion.validation_accuracy, tags, description)
     except Exception as error:  # noqa: BLE001  # MLflow is unreachable; the sweep's result stands
         reason = tracking_uri.reason(error)
         return f"the model {name} is not registered: {reason}; the same command tries again", ""
@@ -243,6 +250,20 @@ def _register(champion: Candidate) -> tuple[str, str]:
     return (
         f"registered as {version}, with the weights of seed {seed}",
         f"{champion.recommended_name}, version {registered.version}",
+    )
+
+
+def _describe(champion: Candidate, test_accuracy: float) -> str:
+    """Returns the description of the champion's version in MLflow's registry."""
+    config = champion.recommended_config
+    plan = champion.study.plan
+    trial = "the baseline" if config == BASELINE else f"trial {champion.trial_number}"
+    seeds = len(champion.runs[config])
+    means = f", means over {seeds} seeds" if seeds > 1 else ""
+    return (
+        f"{plan.config.model.name}: {trial} of the study {plan.name}. Accuracy "
+        f"{champion.validation_accuracy:.2%} on validation, {test_accuracy:.2%} on test{means}; "
+        f"the weights are those of seed {champion.best_seed(config)}, best on validation."
     )
 
 

@@ -57,8 +57,8 @@ class ConfirmationPlan(Plan):
         return False
 
     def run_name(self, number: int, params: Params) -> str:
-        """Returns for example `trial 7 seed 43`."""
-        return f"{_config_name(params)} seed {params['seed']}"
+        """Returns for example `model2 · trial 7 · seed 43`."""
+        return f"{self.config.model.name} · {_config_name(params)} · seed {params['seed']}"
 
 
 @dataclass(frozen=True)

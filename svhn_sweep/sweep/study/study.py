@@ -207,6 +207,9 @@ class Study:
         running.trial.set_user_attr("reason", reason)
         seconds = sum(metrics["epoch_seconds"] for metrics in history.values())
         running.trial.set_user_attr("seconds", seconds)
+        parameters = journal.params(self.plan.trial_dir(number)).get("parameters")
+        if parameters is not None:  # else it failed before its model was built
+            running.trial.set_user_attr("parameters", parameters)
         if "val/best_accuracy" in summary_metrics:
             running.trial.set_user_attr("best_accuracy", summary_metrics["val/best_accuracy"])
         finished = self.optuna_study.tell(

@@ -45,16 +45,16 @@ def storage_url(setting: str | None) -> URL:
         return URL.create("sqlite", database=str(Path.cwd() / "optuna.db"))
     try:
         parsed = make_url(setting)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # ValueError: the port is no number
         parsed = URL.create("")
     if not parsed.database:
-        scheme = setting.partition(":")[0]  # the rest may contain a password
         raise ConfigError(
             "hydra.sweeper.storage must be sqlite:///FILE or the "
             "address of another database, such as "
-            f"postgresql+psycopg://USER@HOST/DATABASE, but begins with {scheme!r}."
+            "postgresql+psycopg://USER@HOST/DATABASE, "
+            f"but begins with {tracking_uri.beginning(setting)!r}."
         )
-    if parsed.password is not None or any("password" in key for key in parsed.query):
+    if parsed.password is not None or tracking_uri.SECRET_PARAM.search(setting):
         raise ConfigError(
             "hydra.sweeper.storage must not hold a password; give it in PGPASSWORD or PGPASSFILE."
         )
@@ -68,11 +68,17 @@ def connect(database: URL) -> RDBStorage:
 
     Raises:
         ConfigError: The database cannot be used.
+        SweepInterruptedError: Another program locks the SQLite file for `SQLITE_TIMEOUT`.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         return _sqlite(database) if database.get_backend_name() == "sqlite" else _server(database)
     except (OSError, RuntimeError, ImportError, ArgumentError, *DATABASE_ERRORS) as error:
+        if "database is locked" in str(error):
+            raise SweepInterruptedError(
+                f"{database.database} is locked by another program for more than "
+                f"{SQLITE_TIMEOUT:g} s; end that program, and the same command continues."
+            ) from error
         url = database.render_as_string(hide_password=True)
         raise ConfigError(
             f"hydra.sweeper.storage must be a database of Optuna's but {url} is not: "

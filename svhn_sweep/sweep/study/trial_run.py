@@ -17,6 +17,11 @@ def run_info(plan: Plan, pending: PendingTrial) -> RunInfo:
         name=plan.run_name(number, pending.params),
         experiment=experiment_name(plan.config),
         store=tracking_uri.address(),
-        tags={"role": role, "study": plan.name, "trial.number": number},
+        tags={
+            **plan.config.tracking.tags,
+            "role": role,
+            "study": plan.name,
+            "trial.number": number,
+        },
         parent=os.path.relpath(plan.parent_run_dir, plan.trial_dir(number)),
     )

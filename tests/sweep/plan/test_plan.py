@@ -458,9 +458,12 @@ def test_the_overrides_of_a_trial_pin_what_was_resolved(planned: MakePlans) -> N
 
 def test_the_run_name_and_description_of_a_trial(small: Plan) -> None:
     params = {"training.learning_rate": 0.0021, "model.dropout": 0.25}
-    assert (small.run_name(0, params), small.describe(0, params)) == ("baseline", "baseline")
+    assert (small.run_name(0, params), small.describe(0, params)) == (
+        "model1 · baseline",
+        "baseline",
+    )
     assert (small.run_name(3, params), small.describe(3, params)) == (
-        "trial 3",
+        "model1 · trial 3",
         "learning_rate 2.10e-03, dropout 0.25",
     )
 

@@ -166,9 +166,14 @@ BAD = [
     ),
     (
         "study_name=a/b",
-        "hydra.sweeper.study_name must be letters, digits, '.', '_' and '-', "
+        "hydra.sweeper.study_name must be at most 100 letters, digits, '.', '_' and '-', "
         "beginning with a letter or digit, "
         "but got 'a/b'.",
+    ),
+    (
+        f"study_name={'x' * 101}",
+        "hydra.sweeper.study_name must be at most 100 letters, digits, '.', '_' and '-', "
+        f"beginning with a letter or digit, but got '{'x' * 101}'.",
     ),
     # of a wrong type
     (

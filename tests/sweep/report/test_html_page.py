@@ -26,6 +26,7 @@ def row(number: int, status: str, reason: str = "") -> Row:
         best_epoch=None,
         epochs=3,
         seconds=12.3,
+        parameters=69_674,
         params={"training.learning_rate": 1e-3},
         reason=reason,
     )

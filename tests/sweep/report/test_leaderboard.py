@@ -7,7 +7,8 @@ import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from svhn_sweep.sweep.plan.formatting import format_metric, short_names
+from svhn_sweep.config.short_names import short_names
+from svhn_sweep.sweep.plan.formatting import format_metric
 from svhn_sweep.sweep.report import leaderboard
 
 SPACE = {
@@ -46,7 +47,15 @@ def study_of(
 def study() -> optuna.Study:
     """A study with a trial of every status, in an order that is not the leaderboard's."""
     return study_of(
-        trial(TrialState.COMPLETE, 0.5, 0.8, value=0.8, state="complete", seconds=61.5),
+        trial(
+            TrialState.COMPLETE,
+            0.5,
+            0.8,
+            value=0.8,
+            state="complete",
+            seconds=61.5,
+            parameters=69_674,
+        ),
         trial(TrialState.FAIL, 0.99, state="failed", reason="<b>no</b> memory | at\nepoch 2"),
         trial(TrialState.FAIL, 0.9, math.nan, state="diverged", reason="the loss is nan"),
         trial(TrialState.PRUNED, 0.95, 0.6, value=0.6, state="pruned"),
@@ -138,7 +147,7 @@ def test_csv_has_unrounded_numbers(study: optuna.Study) -> None:
     assert [line["rank"] for line in lines] == ["1", "2", "3", "4", *[""] * 5]
     assert float(lines[0]["delta"]) == 0.9 - 0.8
     assert lines[2]["name"] == "baseline"
-    assert lines[2]["seconds"] == "61.5"
+    assert (lines[2]["seconds"], lines[2]["parameters"]) == ("61.5", "69674")
     assert lines[2]["training.learning_rate"] == "0.001234"
     assert lines[6]["reason"] == "<b>no</b> memory | at\nepoch 2"
 
@@ -149,12 +158,12 @@ def test_markdown_is_a_table_with_the_baseline_in_bold(study: optuna.Study) -> N
     ).splitlines()
     assert header == (
         "| rank | trial | state | val/accuracy | vs baseline | best epoch | epochs | training time "
-        "| learning_rate | dropout | conv1 | reason |"
+        "| parameters | learning_rate | dropout | conv1 | reason |"
     )
     assert set(rules) <= set("|-: ")
     assert (
         lines[0]
-        == "| 1 | trial 5 | complete | 90.00% | +10.00 | 1 | 2 |  | 1.23e-03 | 0.25 | 16 |  |"
+        == "| 1 | trial 5 | complete | 90.00% | +10.00 | 1 | 2 |  |  | 1.23e-03 | 0.25 | 16 |  |"
     )
     bold = [
         "3",
@@ -165,6 +174,7 @@ def test_markdown_is_a_table_with_the_baseline_in_bold(study: optuna.Study) -> N
         "2",
         "2",
         "62 s",
+        "69,674",
         "1.23e-03",
         "0.25",
         "16",
@@ -216,6 +226,10 @@ def test_accuracies_are_formatted_as_percent_and_losses_as_numbers(
         (["a.rate", "b.rate", "b.c.size", "d.size"], ["a.rate", "b.rate", "c.size", "d.size"]),
         (["model.time", "model.kind"], ["model.time", "kind"]),
         (["rate"], ["rate"]),
+        (
+            ["training.augmentation.enabled", "training.reduce_on_plateau.enabled"],
+            ["augmentation", "reduce_on_plateau"],
+        ),
     ],
 )
 def test_names_are_the_shortest_unique_endings_of_keys(keys: list[str], names: list[str]) -> None:

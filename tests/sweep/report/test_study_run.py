@@ -71,7 +71,7 @@ def test_a_trials_description_begins_with_its_difference_to_the_baseline(
 def test_start_records_a_run_once_and_resumes_it_later(studies: Studies) -> None:
     study = studies.open()
     with Journal(study.plan.folder) as journal:
-        StudyRun(study, journal, "", COMMAND, [])
+        StudyRun(study, journal, [], COMMAND, [])
         assert not journal.started  # a StudyRun is created without writing
     for _ in range(2):
         study_run = start_run(study)
@@ -80,6 +80,39 @@ def test_start_records_a_run_once_and_resumes_it_later(studies: Studies) -> None
     kinds = [event["kind"] for event, _ in read_journal(study.plan.folder)]
     assert (kinds[0], kinds.count("start"), kinds.count("resume")) == ("start", 1, 1)
     assert (study.plan.folder / "command.txt").read_text() == f"{COMMAND}\n"
+
+
+@pytest.mark.parametrize(
+    ("direction", "best", "best_key", "baseline_key"),
+    [
+        ("maximize", [0.8, 0.85, 0.85], "val/best_accuracy", "val/baseline_accuracy"),
+        ("minimize", [0.8, 0.8, 0.7], "val/lowest_loss", "val/baseline_loss"),
+    ],
+)
+def test_a_studys_run_has_its_budget_its_best_value_and_its_baselines(
+    studies: Studies, direction: str, best: list[float], best_key: str, baseline_key: str
+) -> None:
+    study = studies.open(settings=sweeper(direction=direction))
+    study_run = start_run(study)
+    with study_run.journal:
+        for value in (0.8, 0.85, 0.7):
+            train_trial(study, value)
+            study_run.update()
+    steps = history(study.plan.folder)
+    assert steps[0] == {"n_trials": 10}
+    assert [steps[step][best_key] for step in (1, 2, 3)] == best
+    assert [steps[step][baseline_key] for step in (1, 2, 3)] == [0.8] * 3
+    events = [event for event, _ in read_journal(study.plan.folder)]
+    (params,) = [event["values"] for event in events if event["kind"] == "params"]
+    assert params == {
+        "model.name": "model1",
+        "metric": study.settings.metric,
+        "epochs": 3,
+        "seed": 42,
+        "data.sha256": "sha256",
+    }
+    tags = next(event["values"] for event in events if event["kind"] == "tags")
+    assert {"team": "vision", "sampler": "random", "pruner": "none"}.items() <= tags.items()
 
 
 def test_a_studys_description_has_its_trials_its_views_and_the_command_that_continues_it(
@@ -165,8 +198,9 @@ def test_a_report_with_a_confirmed_difference_has_a_verdict(studies: Studies) ->
 
 def test_views_have_the_explored_params_without_the_groups_of_conf(studies: Studies) -> None:
     study = studies.open()
-    with StudyRun.start(study, [*study.plan.space, "training"], COMMAND, []).journal:
-        pass
+    study_run = StudyRun.start(study, [*study.plan.space, "training"], COMMAND, [])
+    with study_run.journal:
+        study_run.update()
     (board,) = [
         event["state"]
         for event, _ in read_journal(study.plan.folder)
@@ -174,6 +208,20 @@ def test_views_have_the_explored_params_without_the_groups_of_conf(studies: Stud
     ]
     assert "params.`training.learning_rate`" in board
     assert "params.`training`" not in board
+
+
+def test_the_matrices_are_those_of_the_ten_best_trials(studies: Studies) -> None:
+    study = studies.open(studies.plan(n_trials=12))
+    for value in range(12):
+        train_trial(study, value / 100)
+    with start_run(study).journal:
+        pass
+    (matrices,) = [
+        event["state"]
+        for event, _ in read_journal(study.plan.folder)
+        if "matrices" in event.get("key", "")
+    ]
+    assert "and metrics.`val/best_accuracy` >= 0.02" in matrices
 
 
 def test_the_leaderboard_has_an_interrupted_trial_and_its_continuation(studies: Studies) -> None:

@@ -190,28 +190,28 @@ def test_the_metrics_are_the_confirmed_difference_and_the_mean_test_accuracies(
 @pytest.mark.parametrize(
     ("values", "verdict", "champion", "line"),
     [
-        ((), None, None, "model2, 0 trials: no trial is complete"),
-        ((0.8,), None, None, "model2, 1 trial: nothing beat the baseline"),
-        ((0.8, 0.85), None, None, "model2, 2 trials: +5.00 points on one seed, not confirmed"),
+        ((), None, None, "model1, 0 trials: no trial is complete"),
+        ((0.8,), None, None, "model1, 1 trial: nothing beat the baseline"),
+        ((0.8, 0.85), None, None, "model1, 2 trials: +5.00 points on one seed, not confirmed"),
         (
             (0.8, 0.85),
             SAME,
             "baseline, version 1",
-            "model2, 2 trials: +0.00 points (-4.30 to +4.30), indistinguishable; test 0.805; "
+            "model1, 2 trials: +0.00 points (-4.30 to +4.30), indistinguishable; test 0.805; "
             "champion: baseline, version 1",
         ),
         (
             (0.8, 0.85),
             BETTER,
             "stays version 3",
-            "model2, 2 trials: +5.00 points (+5.00 to +5.00), better; test 0.850; "
+            "model1, 2 trials: +5.00 points (+5.00 to +5.00), better; test 0.850; "
             "champion: stays version 3",
         ),
         (
             (0.8, 0.85),
             BETTER,
             "",  # the registry is unreachable
-            "model2, 2 trials: +5.00 points (+5.00 to +5.00), better; test 0.850",
+            "model1, 2 trials: +5.00 points (+5.00 to +5.00), better; test 0.850",
         ),
     ],
 )
@@ -236,5 +236,5 @@ def test_the_headline_of_a_study_without_a_complete_baseline(studies: Studies) -
     train(study, 0.5, state="failed")
     train(study, 0.6)
     assert headline(study, None, None) == (
-        "model2, 2 trials: best 60.00%, the baseline is not complete"
+        "model1, 2 trials: best 60.00%, the baseline is not complete"
     )

@@ -87,7 +87,7 @@ def test_each_figure_is_drawn_at_any_stage(study: optuna.Study, tmp_path: Path) 
     assert paths == [tmp_path / "new" / "folder" / f"{name}.png" for name in NAMES]
     for path in paths:
         pixels = np.asarray(Image.open(path).convert("L"))
-        assert pixels.shape[1] > 900
+        assert pixels.shape[1] > 600
         assert (pixels < 128).mean() > 0.001  # not empty axes
 
 
@@ -147,7 +147,7 @@ def test_history_marks_each_trial_by_its_state_and_a_value_off_the_axis_at_its_e
     (axes,) = figure.axes
     best, *markers = axes.get_lines()
     assert (
-        figure.get_suptitle()
+        figure.get_suptitle().replace("\n", " ")
         == "val/accuracy: trial 3 is the best with 84.00%, +4.00 points against the baseline"
     )
     assert np.allclose(best.get_ydata(), [0.8, 0.84, 0.84])

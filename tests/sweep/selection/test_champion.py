@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import cast
 
 import pytest
@@ -20,6 +21,7 @@ from svhn_sweep.sweep.selection.confirmation import plan_confirmation
 from svhn_sweep.sweep.selection.confusion_differences import load_confusion_matrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.workers.protocol import Cluster
+from svhn_sweep.tracking import registry
 from svhn_sweep.tracking.journal import Journal
 
 BASELINES = (0.50, 0.51)
@@ -129,6 +131,34 @@ def test_without_a_baseline_there_is_no_candidate(studies: Studies) -> None:
     train(study, 0.5, state="failed")
     train(study, 0.6)
     assert select_candidate(study, None) is None
+
+
+def test_the_registered_version_is_described_and_has_its_test_accuracy(
+    studies: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = searched(studies, 0.5, 0.6)
+    confirmation = confirmed(studies, study, BASELINES[0], 0.70, BASELINES[1], 0.72)
+    candidate = selected(study, confirmation)
+    runs = [run for by_seed in candidate.runs.values() for run in by_seed.values()]
+    key = " ".join(str(run.relative_to(study.plan.folder)) for run in runs)
+    EvaluationRecord({key: {BASELINE: [0.4, 0.5], BEST: [0.68, 0.7]}}).save(study)
+    proposed: list[tuple[dict[str, str], str]] = []
+
+    def register(
+        name: str, folder: Path, score: float, tags: dict[str, str], description: str
+    ) -> registry.Registered:
+        proposed.append((tags, description))
+        return registry.Registered("3")
+
+    monkeypatch.setattr(registry, "register", register)
+    recommendation = recommend([candidate], no_cluster(), [])
+    assert recommendation is not None
+    ((tags, description),) = proposed
+    assert float(tags["test"]) == pytest.approx(0.69)
+    assert description == (
+        "model1: trial 1 of the study study. Accuracy 71.00% on validation, 69.00% on test, means "
+        "over 2 seeds; the weights are those of seed 44, best on validation."
+    )
 
 
 def test_evaluations_are_read_from_the_studys_attribute_test(studies: Studies) -> None:

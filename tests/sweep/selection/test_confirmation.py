@@ -161,7 +161,7 @@ def test_both_configs_are_enqueued_on_fresh_seeds(studies: Studies) -> None:
         plan.run_name(0, plan.enqueued_trials[0]),
         plan.describe(1, plan.enqueued_trials[1]),
     ) == (
-        "baseline seed 43",
+        "model1 · baseline · seed 43",
         "trial 1, seed 43",
     )
 
@@ -182,7 +182,10 @@ def test_runs_are_nested_in_the_run_of_the_search(studies: Studies) -> None:
     pending = confirmation.ask()
     assert pending is not None
     run = run_info(confirmation.plan, pending)
-    assert (run.name, run.tags["role"]) == ("baseline seed 43", "confirmation")
+    assert (run.name, run.tags["role"]) == (
+        "model1 · baseline · seed 43",
+        "confirmation",
+    )
     assert (confirmation.plan.trial_dir(0) / run.parent).resolve() == study.plan.folder.resolve()
 
 

@@ -472,7 +472,12 @@ def test_optuna_has_the_state_the_value_and_the_reason(
     train(study, 0.5, 0.7, 0.6, state=state, reason="because")
     trial = studies.open().trials()[0]
     assert (trial.state, trial.value) == (optuna_state, value)
-    assert trial.user_attrs == {"state": state, "reason": "because", "seconds": 6.0}
+    assert trial.user_attrs == {
+        "state": state,
+        "reason": "because",
+        "seconds": 6.0,
+        "parameters": 1234,
+    }
     assert trial.intermediate_values == {1: 0.5, 2: 0.7, 3: 0.6}
 
 
@@ -667,9 +672,14 @@ def test_nothing_is_pruned_without_a_pruner(studies: Studies) -> None:
 def test_the_folder_and_the_run_of_a_trial(studies: Studies) -> None:
     study = studies.open()
     runs = [run_info(study.plan, ask(study)) for _ in range(2)]
-    assert [run.name for run in runs] == ["baseline", "trial 1"]
+    assert [run.name for run in runs] == ["model1 · baseline", "model1 · trial 1"]
     assert [run.tags["role"] for run in runs] == ["baseline", "trial"]
-    assert runs[1].tags == {"role": "trial", "study": "study", "trial.number": 1}
+    assert runs[1].tags == {
+        "team": "vision",
+        "role": "trial",
+        "study": "study",
+        "trial.number": 1,
+    }
     assert (study.plan.trial_dir(1) / runs[1].parent).resolve() == study.plan.folder.resolve()
     assert study.plan.trial_dir(12).name == "trial-0012"
 

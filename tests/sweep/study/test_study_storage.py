@@ -3,18 +3,20 @@
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 import optuna
 import pytest
 from optuna.storages import RDBStorage
 
-from svhn_sweep.errors import ConfigError
+from svhn_sweep.errors import ConfigError, SweepInterruptedError
+from svhn_sweep.sweep.study import study_storage
 from svhn_sweep.sweep.study.study_storage import connect, single_driver, storage_url
 
 StartDriver = Callable[..., "subprocess.Popen[str]"]
@@ -150,6 +152,20 @@ def test_drivers_that_create_a_database_at_once_share_it(tmp_path: Path) -> None
     sqlite(path).engine.dispose()
 
 
+def test_a_locked_database_interrupts_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "optuna.db"
+    sqlite(path).engine.dispose()
+    monkeypatch.setattr(study_storage, "SQLITE_TIMEOUT", 0.1)
+    message = f"{path} is locked by another program for more than 0.1 s; end that program, and "
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(SweepInterruptedError, match=re.escape(message)):
+            sqlite(path)
+    sqlite(path).engine.dispose()
+
+
 # its URL
 
 
@@ -177,7 +193,12 @@ def test_the_url_of_any_database_is_accepted(setting: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "secret", ["sweeper:secret@host/optuna", "sweeper@host/optuna?password=secret"]
+    "secret",
+    [
+        "sweeper:secret@host/optuna",
+        "sweeper@host/optuna?password=secret",
+        "sweeper@host/optuna?ssl=1&passwd=secret",
+    ],
 )
 def test_a_password_in_the_url_is_refused_and_not_printed(secret: str) -> None:
     with pytest.raises(
@@ -207,6 +228,9 @@ def test_an_unreachable_server_is_refused_without_its_password(
         ("sqlite://", "sqlite"),
         ("sqlite://optuna.db", "sqlite"),
         ("postgresql+psycopg://host", "postgresql+psycopg"),
+        ("postgresql://user:secret@host:5x/db", "postgresql"),
+        ("postgresql//user:secret@host/db", "postgresql//user"),
+        ("secret@host/db", "***"),
     ],
 )
 def test_a_url_without_a_database_is_refused(setting: str, scheme: str) -> None:

@@ -1,0 +1,44 @@
+"""What MLflow holds of a study beside its report: tags, params, and metrics of the search."""
+
+from svhn_sweep.sweep.study.study import Study
+from svhn_sweep.sweep.study.trial_values import objective_value
+from svhn_sweep.tracking import saved_views
+from svhn_sweep.tracking.journal import Scalar
+from svhn_sweep.trial_status import TrialStatus
+
+
+def tags(study: Study) -> dict[str, Scalar]:
+    """Returns the tags of a study's run; a later start may change sampler and pruner."""
+    plan = study.plan
+    return {
+        **plan.config.tracking.tags,
+        "role": "sweep",
+        "study": plan.name,
+        "data.sha256": plan.data_sha256,
+        "trial.state": TrialStatus.running.value,
+        "sampler": study.settings.sampler,
+        "pruner": study.settings.pruner.name,
+    }
+
+
+def params(study: Study) -> dict[str, Scalar]:
+    """Returns what is the same at each start of a study, since MLflow's params cannot change."""
+    return {
+        "model.name": study.plan.config.model.name,
+        "metric": study.settings.metric,
+        "epochs": study.plan.max_epochs,
+        "seed": study.plan.config.seed,
+        "data.sha256": study.plan.data_sha256,
+    }
+
+
+def metrics(study: Study) -> dict[str, float]:
+    """Returns the budget, the best value and the baseline's, as far as trials are complete."""
+    metric = study.settings.metric
+    values = {
+        saved_views.BEST_VALUE_METRICS[metric]: study.best(),
+        metric.replace("/", "/baseline_"): study.baseline(),
+    }
+    return {"n_trials": study.n_trials} | {
+        key: objective_value(trial) for key, trial in values.items() if trial is not None
+    }
