@@ -163,6 +163,7 @@ def _train(composed: DictConfig) -> None:
     from svhn_sweep import data, run_header
     from svhn_sweep.config.overrides import (
         pin_overrides,
+        run_mode,
         run_role,
         shell_command,
         user_config_dirs,
@@ -183,7 +184,8 @@ def _train(composed: DictConfig) -> None:
     splits = data.load(config.data, test=bool(config.evaluation.test))
     experiment = experiment_name(config)
     run_header.print_header(config, splits, experiment)
-    command = shell_command(pin_overrides(job.overrides.task, config), user_config_dirs(job))
+    overrides = [*pin_overrides(job.overrides.task, config), *run_mode(job)]
+    command = shell_command(overrides, user_config_dirs(job))
     run_info = RunInfo(
         f"{config.model.name} seed {config.seed}",
         experiment,

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.types import RunMode
 
 from svhn_sweep.config.schema import Config, conf_dir, flatten, source_name
 
@@ -81,6 +82,15 @@ def user_config_dirs(hydra: HydraConf) -> list[str]:
     return [
         source.path for source in hydra.runtime.config_sources if source.provider == "command-line"
     ]
+
+
+def run_mode(hydra: HydraConf) -> list[str]:
+    """Lists the override that makes a command train once although a user's file sets `hydra.mode`.
+
+    With `-m` it is Hydra's own override that sets it.
+    """
+    by_flag = any(override.startswith("hydra.mode=") for override in hydra.overrides.hydra)
+    return [] if by_flag or hydra.mode != RunMode.MULTIRUN else ["hydra.mode=RUN"]
 
 
 def sets_data_path(overrides: Sequence[str]) -> bool:

@@ -12,7 +12,12 @@ from omegaconf import DictConfig
 from optuna.storages import RDBStorage
 
 from svhn_sweep import data
-from svhn_sweep.config.overrides import sets_data_path, shell_command, user_config_dirs
+from svhn_sweep.config.overrides import (
+    run_mode,
+    sets_data_path,
+    shell_command,
+    user_config_dirs,
+)
 from svhn_sweep.config.schema import Config
 from svhn_sweep.errors import ConfigError, SweepError, SweepInterruptedError, Terminated
 from svhn_sweep.run_header import console
@@ -56,7 +61,7 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
     database = study_storage.storage_url(settings.storage)
     with closing(_open_cluster(settings)) as cluster:
         resolve = _resolver(arguments, cluster, needs_test=settings.confirm is not None)
-        plans = make_plans(settings, arguments, resolve)
+        plans = make_plans(settings, [*arguments, *run_mode(hydra)], resolve)
         plan_tables.print_plan(plans, settings, cluster)
         if settings.dry_run:
             plan_tables.print_dry_run(plans, settings, cluster.threads, user_config_dirs(hydra))

@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.conf import HydraConf
+from hydra.types import RunMode
 
 from svhn_sweep.config.overrides import (
     Value,
     override_value,
     pin_overrides,
+    run_mode,
     run_role,
     sets_data_path,
     shell_command,
@@ -143,6 +145,21 @@ def test_config_dirs_are_those_of_the_command_line(folders: list[str]) -> None:
     ]
     job: HydraConf = SimpleNamespace(runtime=SimpleNamespace(config_sources=sources))  # type: ignore[assignment]
     assert user_config_dirs(job) == folders
+
+
+@pytest.mark.parametrize(
+    ("mode", "overrides", "added"),
+    [
+        (RunMode.RUN, [], []),
+        (RunMode.MULTIRUN, ["hydra.mode=MULTIRUN"], []),  # -m
+        (RunMode.MULTIRUN, ["hydra/sweeper=optuna"], ["hydra.mode=RUN"]),  # a file
+    ],
+)
+def test_a_command_trains_once_although_a_file_sets_the_mode(
+    mode: RunMode, overrides: list[str], added: list[str]
+) -> None:
+    job: HydraConf = SimpleNamespace(mode=mode, overrides=SimpleNamespace(hydra=overrides))  # type: ignore[assignment]
+    assert run_mode(job) == added
 
 
 @pytest.mark.parametrize(
