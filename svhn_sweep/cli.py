@@ -162,6 +162,7 @@ def _train(composed: DictConfig) -> None:
     config = to_config(composed)
     from svhn_sweep import data, run_header
     from svhn_sweep.config.overrides import (
+        pin_interpolations,
         pin_overrides,
         run_mode,
         run_role,
@@ -184,8 +185,8 @@ def _train(composed: DictConfig) -> None:
     splits = data.load(config.data, test=bool(config.evaluation.test))
     experiment = experiment_name(config)
     run_header.print_header(config, splits, experiment)
-    overrides = [*pin_overrides(job.overrides.task, config), *run_mode(job)]
-    command = shell_command(overrides, user_config_dirs(job))
+    overrides = pin_overrides(pin_interpolations(job.overrides.task, composed), config)
+    command = shell_command([*overrides, *run_mode(job)], user_config_dirs(job))
     run_info = RunInfo(
         f"{config.model.name} seed {config.seed}",
         experiment,

@@ -2,11 +2,12 @@
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Quote, QuotedString
 from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
 from svhn_sweep.config.schema import Config, conf_dir, flatten, source_name
 
@@ -20,6 +21,8 @@ RESOLVED_KEYS = re.compile(r"[+~]*(data[.=]|evaluation\.test=|training\.(threads
 DATA_PATH = re.compile(r"[+~]*data\.path=")
 # Overrides that change a baseline; float32 is the precision that it has anyway.
 CHANGES = re.compile(r"[+~]*(model\.|training\.(?!threads=|precision=float32$)|training[=@])")
+# Interpolations with these resolvers have another value in another process, or on another machine.
+UNSTABLE = re.compile(r"\$\{\s*(now|hydra|oc\.env)\s*:")
 
 
 def override_value(value: Value) -> str:
@@ -64,6 +67,47 @@ def pin_overrides(overrides: Sequence[str], config: Config) -> list[str]:
         to_override("training.threads", training.threads),
         to_override("evaluation.test", config.evaluation.test),
     ]
+
+
+def pin_interpolations(overrides: Sequence[str], composed: DictConfig) -> list[str]:
+    """Replaces interpolations by their values, so that no other process resolves them anew.
+
+    These are interpolations of the time, the environment and Hydra's config, whether the user typed
+    them or a file holds them; `${KEY}` stays, since a trial may change KEY.
+
+    Args:
+        overrides: The user's overrides.
+        composed: The config that they compose, without its section `hydra`.
+
+    Returns:
+        The overrides without these interpolations, followed by those that fix their values.
+    """
+    raw = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(raw, dict)
+    # A trial does not read the search space, whose keys have dots.
+    keys = list(_unstable_keys({str(key): raw[key] for key in raw if key != "search_space"}))
+    replaced = re.compile(rf"[+~]*({'|'.join(map(re.escape, keys))})=") if keys else None
+    return [
+        *(item for item in overrides if not (replaced and replaced.match(item))),
+        *(to_override(key, OmegaConf.select(composed, key)) for key in keys),
+    ]
+
+
+def _unstable_keys(section: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from _unstable_keys(value, f"{prefix}{name}.")
+        elif isinstance(value, str) and UNSTABLE.search(value):
+            yield prefix + name
+
+
+def resolve_override(override: str, composed: DictConfig) -> str:
+    """Replaces an override's interpolation of the kind of `pin_interpolations` by its value."""
+    if not UNSTABLE.search(override):
+        return override
+    key = override.partition("=")[0].lstrip("+")
+    value = OmegaConf.select(composed, key)
+    return override if OmegaConf.is_config(value) else to_override(key, value)
 
 
 def shell_command(overrides: Sequence[str], config_dirs: Sequence[str]) -> str:

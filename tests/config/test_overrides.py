@@ -12,7 +12,9 @@ from hydra.types import RunMode
 from svhn_sweep.config.overrides import (
     Value,
     override_value,
+    pin_interpolations,
     pin_overrides,
+    resolve_override,
     run_mode,
     run_role,
     sets_data_path,
@@ -118,6 +120,27 @@ def test_pinning_twice_changes_nothing(composed: ComposeConfig) -> None:
     config = resolved(composed(*typed), SyntheticConfig("/tmp/drawn", 20, 10, 3))
     once = pin_overrides(typed, config)
     assert pin_overrides(once, config) == once
+
+
+def test_interpolations_are_pinned_wherever_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEED", "7")
+    (tmp_path / "mine.yaml").write_text(
+        "seed: ${oc.env:SEED}\nmodel: {name: m, again: '${seed}'}\nsearch_space: {a.b: '${now:%f}'}"
+    )
+    typed = ["model.name=m-${oc.env:SEED}", "model.again=${seed}"]
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        composed = compose("mine", typed)
+        assert pin_interpolations(typed, composed) == [
+            "model.again=${seed}",
+            "seed='7'",
+            "model.name=m-7",
+        ]
+        assert [resolve_override(item, composed) for item in typed] == [
+            "model.name=m-7",
+            "model.again=${seed}",
+        ]
 
 
 @pytest.mark.parametrize(

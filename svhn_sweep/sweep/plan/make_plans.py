@@ -9,10 +9,10 @@ from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution
 
-from svhn_sweep.config.overrides import Value, to_override
+from svhn_sweep.config.overrides import Value, pin_interpolations, to_override
 from svhn_sweep.config.schema import (
     CONFIG_NAME,
     Config,
@@ -45,13 +45,16 @@ SWEEP_DEFAULTS = {"training.restore_best_weights": "true", "training.precision":
 Resolve = Callable[[Config], tuple[Config, str]]
 
 
-def make_plans(settings: SweeperConfig, arguments: Sequence[str], resolve: Resolve) -> list[Plan]:
+def make_plans(
+    settings: SweeperConfig, arguments: Sequence[str], resolve: Resolve, composed: DictConfig
+) -> list[Plan]:
     """Makes a plan for each model; nothing is written.
 
     Args:
         settings: The settings of the sweep.
         arguments: The user's overrides, sweeps among them; they have precedence over `params`.
         resolve: Resolves what a config leaves open.
+        composed: Hydra's config; it remembers the time that `${now:...}` stands for, in all plans.
 
     Raises:
         ConfigError: The overrides are no valid sweep. Hydra and OmegaConf raise their own errors.
@@ -65,7 +68,7 @@ def make_plans(settings: SweeperConfig, arguments: Sequence[str], resolve: Resol
     overrides = {override.key_or_group: override for override in parsed}
     models = _models(overrides.pop("model", None))
     return [
-        _make_plan(settings, model, overrides, resolve, single_model=len(models) == 1)
+        _make_plan(settings, model, overrides, resolve, composed, single_model=len(models) == 1)
         for model in models
     ]
 
@@ -88,6 +91,7 @@ def _make_plan(
     model: str,
     overrides: Mapping[str, Override],
     resolve: Resolve,
+    composed: DictConfig,
     *,
     single_model: bool,
 ) -> Plan:
@@ -97,6 +101,9 @@ def _make_plan(
         *(f"{key}={value}" for key, value in SWEEP_DEFAULTS.items() if key not in overrides),
     ]
     baseline = compose(CONFIG_NAME, fixed)
+    OmegaConf.copy_cache(from_config=composed, to_config=baseline)
+    fixed = pin_interpolations(fixed, baseline)
+    OmegaConf.copy_cache(from_config=baseline, to_config=composed)
     config, data_sha256 = resolve(to_config(baseline))
     if config.evaluation.test:
         raise ConfigError(
