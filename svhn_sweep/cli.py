@@ -15,7 +15,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
+from svhn_sweep.config.overrides import typed_overrides
+from svhn_sweep.config.own_files import check_own_files
 from svhn_sweep.config.schema import (
     CONFIG_NAME,
     Config,
@@ -103,6 +106,7 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
         case _:
             _refuse_passwords(arguments)
             _refuse_other_configs(arguments)
+            check_own_files(arguments)
             sys.argv[1:] = _expand_optuna(arguments)
             return _run_hydra(show_traceback)
     return 0
@@ -144,7 +148,11 @@ def _run_hydra(show_traceback: bool) -> int:
 
     def task(composed: DictConfig) -> None:
         job = HydraConfig.get()
-        name = f"{' '.join(job.overrides.task)}: " if job.mode == RunMode.MULTIRUN else ""
+        name = (
+            f"{' '.join(typed_overrides(job.overrides.task))}: "
+            if job.mode == RunMode.MULTIRUN
+            else ""
+        )
         try:
             _train(composed)
         # Not raised: Hydra would print lines of its own.
@@ -153,7 +161,10 @@ def _run_hydra(show_traceback: bool) -> int:
 
     register_schema()
     settings.register()
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()
+    run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)
+    overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument[0] != "-"]
+    with composition_errors(overrides):
+        run()
     return max(exit_codes)
 
 
@@ -178,6 +189,7 @@ def _train(composed: DictConfig) -> None:
     from svhn_sweep.trial_status import TrialStatus
 
     job = HydraConfig.get()
+    typed = typed_overrides(job.overrides.task)
     config = _resolve(config, job)
     folder = Path(job.runtime.output_dir)
     if (folder / JOURNAL).exists():
@@ -185,13 +197,13 @@ def _train(composed: DictConfig) -> None:
     splits = data.load(config.data, test=bool(config.evaluation.test))
     experiment = experiment_name(config)
     run_header.print_header(config, splits, experiment)
-    overrides = pin_overrides(pin_interpolations(job.overrides.task, composed), config)
+    overrides = pin_overrides(pin_interpolations(typed, composed), config)
     command = shell_command([*overrides, *run_mode(job)], user_config_dirs(job))
     run_info = RunInfo(
         f"{config.model.name} seed {config.seed}",
         experiment,
         tracking_uri.address(),
-        {"role": run_role(job.overrides.task, job.runtime.choices)},
+        {"role": run_role(typed, job.runtime.choices)},
     )
     with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
         outcome = run_trial(config, splits, folder, command, run_info)
@@ -217,7 +229,9 @@ def _resolve(config: Config, job: HydraConf) -> Config:
     threads = training.threads or machine.cores()
     return replace(
         config,
-        data=data.resolve(config.data, path_given=sets_data_path(job.overrides.task)),
+        data=data.resolve(
+            config.data, path_given=sets_data_path(typed_overrides(job.overrides.task))
+        ),
         training=replace(training, precision=precision, threads=threads),
         evaluation=EvaluationConfig(test),
     )

@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    InterpolationResolutionError,
     MissingMandatoryValue,
     OmegaConfBaseException,
     ValidationError,
@@ -30,19 +31,25 @@ def explain(error: Exception) -> str:
         return _invalid_override(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        return f"{group} must be one of {', '.join(_options(error))} but got {option!r}."
+        if options := _options(error):
+            return f"{group} must be one of {', '.join(options)} but got {option!r}."
+        return f"{group} is no group of the config but got {option!r}."
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
         return f"{ambiguous[1]} names several values; add -m to run each of them."
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(cause)
     if isinstance(cause, ValidationError) and cause.full_key:
-        return f"{cause.full_key}: {_first_line(str(cause))}."
+        return f"{cause.full_key}: {first_line(str(cause))}."
     if isinstance(cause, MissingMandatoryValue):
         return f"{cause.full_key or cause.key} must have a value but has none."
+    if isinstance(cause, InterpolationResolutionError) and cause.full_key:
+        return f"{cause.full_key} cannot be resolved: {first_line(str(cause))}."
     if isinstance(cause, OmegaConfBaseException) and cause is not error:
-        return f"{_first_line(str(error))}: {_first_line(str(cause))}."
-    return " ".join(line for line in str(error).splitlines() if line and not line.startswith(" "))
+        texts = (str(error), cause.full_key or "", str(cause))
+        return f"{': '.join(first_line(text) for text in texts if text)}."
+    text = str(error).partition("Config search path:")[0]
+    return " ".join(line for line in text.splitlines() if line and not line.startswith(" "))
 
 
 def _invalid_override(error: OverrideParseException) -> str:
@@ -73,7 +80,7 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
 
 def _parser_message(error: OverrideParseException) -> str:
     """The parser's complaint without its heading and its advice."""
-    return _first_line(re.sub(r"Error parsing override .*|See https?:.*", "", error.message))
+    return first_line(re.sub(r"Error parsing override .*|See https?:.*", "", error.message))
 
 
 def _options(error: MissingConfigException) -> list[str]:
@@ -81,5 +88,6 @@ def _options(error: MissingConfigException) -> list[str]:
     return [option for option in error.options or [] if not option.endswith("_schema")]
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
+    """Returns the first line of a library's message, without its full stop."""
     return text.strip().splitlines()[0].rstrip(".")

@@ -128,12 +128,24 @@ def user_config_dirs(hydra: HydraConf) -> list[str]:
     ]
 
 
+def typed_overrides(overrides: Sequence[str]) -> list[str]:
+    """Lists the overrides in a section of `hydra.overrides` as the user typed them.
+
+    Reading the section's items one by one resolves the interpolations in them.
+    """
+    typed = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(typed, list)
+    return [str(override) for override in typed]
+
+
 def run_mode(hydra: HydraConf) -> list[str]:
     """Lists the override that makes a command train once although a user's file sets `hydra.mode`.
 
     With `-m` it is Hydra's own override that sets it.
     """
-    by_flag = any(override.startswith("hydra.mode=") for override in hydra.overrides.hydra)
+    by_flag = any(
+        override.startswith("hydra.mode=") for override in typed_overrides(hydra.overrides.hydra)
+    )
     return [] if by_flag or hydra.mode != RunMode.MULTIRUN else ["hydra.mode=RUN"]
 
 

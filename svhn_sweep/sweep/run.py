@@ -18,6 +18,7 @@ from svhn_sweep.config.overrides import (
     run_mode,
     sets_data_path,
     shell_command,
+    typed_overrides,
     user_config_dirs,
 )
 from svhn_sweep.config.schema import Config
@@ -251,11 +252,11 @@ def _resume_command(composed: DictConfig) -> str:
     hydra = composed.hydra
     hydra_overrides = [
         override
-        for override in hydra.overrides.hydra
+        for override in typed_overrides(hydra.overrides.hydra)
         if not override.startswith(("hydra.mode=", "hydra/sweeper="))
     ]
     overrides = [
         resolve_override(override, composed)
-        for override in (*hydra.overrides.task, *hydra_overrides)
+        for override in (*typed_overrides(hydra.overrides.task), *hydra_overrides)
     ]
     return shell_command(["-m", "optuna", *overrides], user_config_dirs(hydra))

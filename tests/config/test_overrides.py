@@ -8,6 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.conf import HydraConf
 from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from svhn_sweep.config.overrides import (
     Value,
@@ -181,7 +182,9 @@ def test_config_dirs_are_those_of_the_command_line(folders: list[str]) -> None:
 def test_a_command_trains_once_although_a_file_sets_the_mode(
     mode: RunMode, overrides: list[str], added: list[str]
 ) -> None:
-    job: HydraConf = SimpleNamespace(mode=mode, overrides=SimpleNamespace(hydra=overrides))  # type: ignore[assignment]
+    job: HydraConf = SimpleNamespace(
+        mode=mode, overrides=SimpleNamespace(hydra=OmegaConf.create(overrides))
+    )  # type: ignore[assignment]
     assert run_mode(job) == added
 
 

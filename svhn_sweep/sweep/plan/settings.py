@@ -14,7 +14,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from svhn_sweep.config.rules import check_values, constrained, identifier, number, one_of
 
-LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"  # as in conf/config.yaml
+LOG_FORMAT = (
+    "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"  # as in conf/hydra/job_logging/file.yaml
+)
 SWEEPER = "hydra_plugins.svhn_sweep_optuna.OptunaSweeper"
 
 
