@@ -135,11 +135,22 @@ def _refuse_other_configs(arguments: list[str]) -> None:
 
 
 def _expand_optuna(arguments: list[str]) -> list[str]:
-    """Replaces `optuna` by the override that it stands for."""
+    """Replaces `optuna` and settings such as `n_trials=6` by the overrides that they stand for."""
     flags = {argument.partition("=")[0] for argument in arguments}
     if "optuna" in arguments and not FLAGS_THAT_ALLOW_OPTUNA & flags:
         raise UserError("optuna starts a sweep, which needs -m: python -m svhn_sweep -m optuna ...")
-    return ["hydra/sweeper=optuna" if argument == "optuna" else argument for argument in arguments]
+    expanded = ["hydra/sweeper=optuna" if item == "optuna" else item for item in arguments]
+    if "hydra/sweeper=optuna" in expanded:
+        return [
+            re.sub(r"^[+~]*", r"\g<0>hydra.sweeper.", item) if settings.setting(item) else item
+            for item in expanded
+        ]
+    for item in filter(settings.setting, arguments):
+        raise UserError(
+            f"{settings.setting(item)} is a setting of a sweep: python -m svhn_sweep -m optuna "
+            f"{item} ..."
+        )
+    return expanded
 
 
 def _run_hydra(show_traceback: bool) -> int:

@@ -234,6 +234,31 @@ def refused(
             "training.epochs must be at least 1 and at m",
         ),
         (["hydra/job_logging=disabled", "training.epochs=0"], "training.epochs must be at least 1"),
+        # settings of a sweep
+        (
+            ["n_trials=6"],
+            "n_trials is a setting of a sweep: python -m svhn_sweep -m optuna n_trials=",
+        ),
+        (
+            ["-m", "pruner.name=none"],
+            "pruner is a setting of a sweep: python -m svhn_sweep -m optun",
+        ),
+        (
+            ["-m", "optuna", "n_trials=0"],
+            "hydra.sweeper.n_trials must be at least 1 and at most 10",
+        ),
+        (
+            ["-m", "optuna", "pruner.name=nope"],
+            "hydra.sweeper.pruner.name must be one of none, med",
+        ),
+        (
+            ["-m", "hydra/sweeper=optuna", "confirm.seeds=1"],
+            "hydra.sweeper.confirm.seeds must be at",
+        ),
+        (
+            ["-m", "optuna", "pruner=none"],
+            "hydra.sweeper.pruner is a section: set hydra.sweeper.pr",
+        ),
         # interpolations
         (
             ["seed=${oc.env:NOPE}"],
