@@ -17,7 +17,7 @@ from omegaconf import DictConfig
 
 from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
-from svhn_sweep.config.overrides import typed_overrides
+from svhn_sweep.config.overrides import expand_home, typed_overrides
 from svhn_sweep.config.own_files import check_own_files
 from svhn_sweep.config.schema import (
     CONFIG_NAME,
@@ -104,6 +104,7 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
 
             predict([Path(path) for path in paths])
         case _:
+            arguments = list(map(expand_home, arguments))
             _refuse_passwords(arguments)
             _refuse_other_configs(arguments)
             check_own_files(arguments)

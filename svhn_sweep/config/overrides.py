@@ -1,5 +1,6 @@
 """Hydra overrides: how values are written, which command they form, and what they change."""
 
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,18 @@ def override_value(value: Value) -> str:
     # OmegaConf interpolates ${...} unless a backslash precedes it, which others would escape.
     escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     return QuotedString(escaped, Quote.single).with_quotes()
+
+
+def expand_home(argument: str) -> str:
+    """Replaces `~` at the beginning of an override's path, as a shell does for a word of its own.
+
+    Hydra's grammar has no `~` in a value without quotes.
+    """
+    path = re.fullmatch(r"([^=~]+)=(sqlite:///)?(~[^,]*)", argument)
+    if path is None:
+        return argument
+    value = (path[2] or "") + os.path.expanduser(path[3])  # noqa: PTH111  # Path's fails for ~NOBODY
+    return f"{path[1]}={value}" if argument.startswith("-") else to_override(path[1], value)
 
 
 def to_override(key: str, value: Value) -> str:

@@ -45,8 +45,14 @@ def check() -> None:
     """Checks the store's address, which MLflow would refuse only after the training.
 
     Raises:
-        ConfigError: `MLFLOW_TRACKING_URI` is neither a server nor a database.
+        ConfigError: `MLFLOW_TRACKING_URI` is neither a server nor a database, or has a `~`.
     """
+    home = "sqlite:///~/"
+    if (os.environ.get("MLFLOW_TRACKING_URI") or "").startswith(home):
+        raise ConfigError(
+            "MLFLOW_TRACKING_URI must be without ~, which MLflow takes for a folder's name; "
+            f"write sqlite:///{Path.home()}/ instead of {home}."
+        )
     if scheme() not in SERVERS + DATABASES:
         raise ConfigError(
             "MLFLOW_TRACKING_URI must begin with one of "

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from svhn_sweep.config.overrides import (
     Value,
+    expand_home,
     override_value,
     pin_interpolations,
     pin_overrides,
@@ -121,6 +122,27 @@ def test_pinning_twice_changes_nothing(composed: ComposeConfig) -> None:
     config = resolved(composed(*typed), SyntheticConfig("/tmp/drawn", 20, 10, 3))
     once = pin_overrides(typed, config)
     assert pin_overrides(once, config) == once
+
+
+@pytest.mark.parametrize(
+    ("argument", "expanded"),
+    [
+        ("data.path=~/a.h5", "data.path=/home/me/a.h5"),
+        ("data.path=~/a (1).h5", "data.path='/home/me/a (1).h5'"),
+        ("+data.folder=~", "+data.folder=/home/me"),
+        ("storage=sqlite:///~/m.db", "storage=sqlite:////home/me/m.db"),
+        ("--config-dir=~/my conf", "--config-dir=/home/me/my conf"),
+        ("data.path=~nobody-at-all/a.h5", "data.path='~nobody-at-all/a.h5'"),
+        ("~model.filters.conv6", "~model.filters.conv6"),
+        ("~seed=1", "~seed=1"),
+        ("data.path=a~b", "data.path=a~b"),
+    ],
+)
+def test_a_path_below_the_home_folder_needs_no_quotes(
+    monkeypatch: pytest.MonkeyPatch, argument: str, expanded: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_home(argument) == expanded
 
 
 def test_interpolations_are_pinned_wherever_they_stand(

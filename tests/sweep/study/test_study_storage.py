@@ -160,12 +160,14 @@ def test_drivers_that_create_a_database_at_once_share_it(tmp_path: Path) -> None
         ("sqlite:///mine.db", "mine.db"),
         ("sqlite:///deep/mine.db", "deep/mine.db"),
         ("sqlite:////abs/mine.db", "/abs/mine.db"),
+        ("sqlite:///~/mine.db", "/home/me/mine.db"),
     ],
 )
 def test_sqlite_files_are_relative_to_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str | None, path: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
     assert storage_url(setting).database == str(tmp_path / path)
 
 
