@@ -4,6 +4,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from svhn_sweep.errors import RefusedError
+
 
 class OptunaSweeper(Sweeper):
     """Runs a sweep with `svhn_sweep.sweep`, which is imported when it starts."""
@@ -22,8 +24,14 @@ class OptunaSweeper(Sweeper):
 
         Args:
             arguments: The user's overrides of the trials' config.
+
+        Raises:
+            RefusedError: The sweep ended with an error.
         """
         from svhn_sweep.sweep.run import run_sweep
 
         assert self.config is not None  # Hydra calls setup first
-        run_sweep(self.config, arguments)
+        try:
+            run_sweep(self.config, arguments)
+        except Exception as error:
+            raise RefusedError(error) from error

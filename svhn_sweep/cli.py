@@ -16,7 +16,10 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from svhn_sweep import environment, standard_streams
+from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
+from svhn_sweep.config.overrides import expand_home, typed_overrides
+from svhn_sweep.config.own_files import check_own_files
 from svhn_sweep.config.schema import (
     CONFIG_NAME,
     Config,
@@ -125,8 +128,10 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
 
             predict([Path(path) for path in paths])
         case _:
+            arguments = list(map(expand_home, arguments))
             _refuse_passwords(arguments)
             _refuse_other_configs(arguments)
+            check_own_files(arguments)
             sys.argv[1:] = _add_tags(_expand_optuna(arguments))
             return _run_hydra(show_traceback)
     return 0
@@ -155,11 +160,22 @@ def _refuse_other_configs(arguments: list[str]) -> None:
 
 
 def _expand_optuna(arguments: list[str]) -> list[str]:
-    """Replaces `optuna` by the override that it stands for."""
+    """Replaces `optuna` and settings such as `n_trials=6` by the overrides that they stand for."""
     flags = {argument.partition("=")[0] for argument in arguments}
     if "optuna" in arguments and not FLAGS_THAT_ALLOW_OPTUNA & flags:
         raise UserError("optuna starts a sweep, which needs -m: python -m svhn_sweep -m optuna ...")
-    return ["hydra/sweeper=optuna" if argument == "optuna" else argument for argument in arguments]
+    expanded = ["hydra/sweeper=optuna" if item == "optuna" else item for item in arguments]
+    if "hydra/sweeper=optuna" in expanded:
+        return [
+            re.sub(r"^[+~]*", r"\g<0>hydra.sweeper.", item) if settings.setting(item) else item
+            for item in expanded
+        ]
+    for item in filter(settings.setting, arguments):
+        raise UserError(
+            f"{settings.setting(item)} is a setting of a sweep: python -m svhn_sweep -m optuna "
+            f"{item} ..."
+        )
+    return expanded
 
 
 def _add_tags(arguments: list[str]) -> list[str]:
@@ -173,7 +189,11 @@ def _run_hydra(show_traceback: bool) -> int:
 
     def task(composed: DictConfig) -> None:
         job = HydraConfig.get()
-        name = f"{' '.join(job.overrides.task)}: " if job.mode == RunMode.MULTIRUN else ""
+        name = (
+            f"{' '.join(typed_overrides(job.overrides.task))}: "
+            if job.mode == RunMode.MULTIRUN
+            else ""
+        )
         try:
             _train(composed)
         # Not raised: Hydra would print lines of its own.
@@ -182,7 +202,10 @@ def _run_hydra(show_traceback: bool) -> int:
 
     register_schema()
     settings.register()
-    hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)()
+    run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)
+    overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument[0] != "-"]
+    with composition_errors(overrides):
+        run()
     return max(exit_codes)
 
 
@@ -191,7 +214,9 @@ def _train(composed: DictConfig) -> None:
     config = to_config(composed)
     from svhn_sweep import data, run_header
     from svhn_sweep.config.overrides import (
+        pin_interpolations,
         pin_overrides,
+        run_mode,
         run_name,
         run_role,
         shell_command,
@@ -205,6 +230,7 @@ def _train(composed: DictConfig) -> None:
     from svhn_sweep.trial_status import TrialStatus
 
     job = HydraConfig.get()
+    typed = typed_overrides(job.overrides.task)
     config = _resolve(config, job)
     folder = Path(job.runtime.output_dir)
     if (folder / JOURNAL).exists():
@@ -212,12 +238,13 @@ def _train(composed: DictConfig) -> None:
     splits = data.load(config.data, test=bool(config.evaluation.test))
     experiment = experiment_name(config)
     run_header.print_header(config, splits, experiment)
-    command = shell_command(pin_overrides(job.overrides.task, config), user_config_dirs(job))
+    overrides = pin_overrides(pin_interpolations(typed, composed), config)
+    command = shell_command([*overrides, *run_mode(job)], user_config_dirs(job))
     run_info = RunInfo(
-        run_name(job.overrides.task, config),
+        run_name(typed, config),
         experiment,
         tracking_uri.address(),
-        {**config.tracking.tags, "role": run_role(job.overrides.task, job.runtime.choices)},
+        {**config.tracking.tags, "role": run_role(typed, job.runtime.choices)},
     )
     with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
         outcome = run_trial(config, splits, folder, command, run_info)
@@ -243,7 +270,9 @@ def _resolve(config: Config, job: HydraConf) -> Config:
     threads = training.threads or machine.cores()
     return replace(
         config,
-        data=data.resolve(config.data, path_given=sets_data_path(job.overrides.task)),
+        data=data.resolve(
+            config.data, path_given=sets_data_path(typed_overrides(job.overrides.task))
+        ),
         training=replace(training, precision=precision, threads=threads),
         evaluation=EvaluationConfig(test),
     )

@@ -30,12 +30,13 @@ class SweepInterruptedError(SweepError):
 
 
 class RefusedError(BaseException):
-    """Hydra must not start a job.
+    """An error of this package that ends the command from within Hydra.
 
-    This is no `Exception`, since Hydra turns an exception in a callback into a warning.
+    This is no `Exception`: Hydra turns one in a callback into a warning, and any other that Hydra
+    raises is an error in the config.
 
     Attributes:
-        reason: The error in the job's config.
+        reason: The error.
     """
 
     def __init__(self, reason: Exception) -> None:

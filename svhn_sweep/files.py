@@ -118,3 +118,8 @@ def file_lock(path: Path, timeout: float | None = None) -> Iterator[None]:
     with path.open("a") as file:
         lock_file(file, timeout)
         yield
+
+
+def absolute(path: str) -> Path:
+    """Returns an absolute path, with `~` replaced by the home folder."""
+    return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111  # Path's fails for ~NOBODY

@@ -1,16 +1,20 @@
 """Tests the command line: exit codes, messages, and which packages it does not import."""
 
+import logging
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from svhn_sweep import cli
 from svhn_sweep.cli import main
 from svhn_sweep.config.schema import conf_dir
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+Refused = Callable[..., str]
 HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "numpy"}
 
 
@@ -212,3 +216,172 @@ def test_cfg_job_shows_the_composed_config(svhn_sweep: Command) -> None:
     result = svhn_sweep("--cfg", "job", "model=model1")
     assert result.returncode == 0
     assert "name: model1" in result.stdout
+
+
+@pytest.fixture
+def refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Refused]:
+    """`refused("model=1")`: the one line that the command prints before it exits with 2."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    terminate = signal.getsignal(signal.SIGTERM)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+
+    def run(*arguments: str) -> str:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(sys, "argv", ["svhn_sweep", *arguments])
+        before = sorted(tmp_path.rglob("*"))
+        assert cli.main() == 2
+        assert sorted(tmp_path.rglob("*")) == before  # nothing is written
+        shown = capsys.readouterr()
+        assert not shown.out
+        (line,) = shown.err.splitlines()
+        return line.removeprefix("svhn_sweep: ")
+
+    yield run
+    signal.signal(signal.SIGTERM, terminate)
+    root.handlers, root.level = handlers, level
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        # not Hydra's own exceptions
+        (["model=1"], "model is a group of conf/ and must be the name of a file in it but got 1."),
+        (["data=null"], "data is a group of conf/ and must be the name of a file in it but got nu"),
+        (["-m", "optuna", "model=1,2"], "model is a group of conf/ and must be the name of a file"),
+        (["-m", "hydra.sweeper=null"], "the config cannot be composed: Hydra sweeper is not confi"),
+        (
+            ["--resolve"],
+            "the config cannot be composed: The --resolve flag can only be used in con",
+        ),
+        (
+            ["--cfg", "job", "-m"],
+            "the config cannot be composed: Only one of --run, --multirun, --",
+        ),
+        (
+            ["hydra.job.env_copy=[NOPE]"],
+            "hydra.job.env_copy=[NOPE] cannot be used: there is no NOPE",
+        ),
+        (
+            ["-m", "seed=range(1,5,0)"],
+            "the config cannot be composed: range() arg 3 must not be ze",
+        ),
+        (
+            ["hydra.verbose=[a,2]"],
+            "the config cannot be composed: A logger name must be a string.",
+        ),
+        (
+            ["hydra.hydra_logging.root.level=NOPE"],
+            "the config cannot be composed: Unable to config",
+        ),
+        (
+            ["hydra.sweeper=null", "training.epochs=0"],
+            "training.epochs must be at least 1 and at m",
+        ),
+        (["hydra/job_logging=disabled", "training.epochs=0"], "training.epochs must be at least 1"),
+        # settings of a sweep
+        (
+            ["n_trials=6"],
+            "n_trials is a setting of a sweep: python -m svhn_sweep -m optuna n_trials=",
+        ),
+        (
+            ["-m", "pruner.name=none"],
+            "pruner is a setting of a sweep: python -m svhn_sweep -m optun",
+        ),
+        (
+            ["-m", "optuna", "n_trials=0"],
+            "hydra.sweeper.n_trials must be at least 1 and at most 10",
+        ),
+        (
+            ["-m", "optuna", "pruner.name=nope"],
+            "hydra.sweeper.pruner.name must be one of none, med",
+        ),
+        (
+            ["-m", "hydra/sweeper=optuna", "confirm.seeds=1"],
+            "hydra.sweeper.confirm.seeds must be at",
+        ),
+        (
+            ["-m", "optuna", "pruner=none"],
+            "hydra.sweeper.pruner is a section: set hydra.sweeper.pr",
+        ),
+        # interpolations
+        (
+            ["seed=${oc.env:NOPE}"],
+            "seed cannot be resolved: KeyError raised while resolving interp",
+        ),
+        (
+            ["data.path=${nope}"],
+            "data.path cannot be resolved: Interpolation key 'nope' not found.",
+        ),
+        (
+            ["training.epochs=${hydra:job.nope}"],
+            "training.epochs: While dereferencing interpolation",
+        ),
+        (
+            ["-m", "seed=1,2", "model.dropout=${hydra:job.num}"],
+            "model.dropout must be at least 0 and less than 1 but got 1.0.",
+        ),
+        (
+            ["-m", "optuna", "model=model1", "data=svhn", "data.path=${hydra:runtime.cwd}/no.h5"],
+            "/no.h5 does not exist; set data.path to an HDF5 file",
+        ),
+    ],
+)
+def test_whatever_hydra_raises_for_a_config_is_one_line(
+    refused: Refused, arguments: list[str], message: str
+) -> None:
+    assert message in refused(*arguments)
+
+
+LAUGHS = "\n".join(
+    ["a0: &a0 [x, x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 9))]
+)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"name: m\n\tdropout: 1\n", "m.yaml is no valid YAML: line 2, column 1: while scanning"),
+        (b"name: a\nname: b\n", "m.yaml is no valid YAML: line 2, column 1: while constructing a"),
+        (
+            b"filters: [1, 2\n",
+            "m.yaml is no valid YAML: line 2, column 1: while parsing a flow seq",
+        ),
+        (
+            b"name: 'm\n",
+            "m.yaml is no valid YAML: line 2, column 1: while scanning a quoted scalar",
+        ),
+        (
+            b"name: a\n---\nname: b\n",
+            "m.yaml is no valid YAML: line 2, column 1: expected a single",
+        ),
+        (b"name: *x\n", "m.yaml is no valid YAML: line 1, column 7: found undefined alias 'x'."),
+        (b"name: \x07\n", "m.yaml is no valid YAML: unacceptable character #x0007"),
+        (b"name: m\n# \xfc\n", "own/model/m.yaml must be UTF-8 but line 2 is not."),
+        (b"7\n", "own/model/m.yaml must hold keys with values but holds 7."),
+        (LAUGHS.encode(), "own/model/m.yaml must stand for at most 100,000 values but its aliases"),
+        (b"a: &a [*a]\n", "own/model/m.yaml must stand for at most 100,000 values but its aliases"),
+        (b"defaults: [m]\n", "the config has no end: its defaults form a cycle, or it is nested"),
+        (b"defaults: 7\n", "the config cannot be composed: Invalid defaults list in 'model/m'"),
+        (b"defaults: [gone]\n", "In 'model/m': Could not load 'model/gone'."),
+        (b"defaults: [{x: y}]\n", "model/x is no group of the config but got 'y'."),
+        (
+            b"- 1\n",
+            "In 'model/m': ValidationError raised while composing config: Merge error: list",
+        ),
+        (b"defaults: [model2]\nname: ${a\n", "name: no viable alternative at input '${a'."),
+        (b"defaults: [model2]\nname: ${a}\n", "model.name cannot be resolved: Interpolation key"),
+        (b"defaults: [model2]\nname: ${model.name}\n", "model.name cannot be resolved: Recursive"),
+    ],
+)
+def test_a_broken_file_of_the_users_is_named(
+    refused: Refused, tmp_path: Path, content: bytes, message: str
+) -> None:
+    own = tmp_path / "own" / "model"
+    own.mkdir(parents=True)
+    (own / "m.yaml").write_bytes(content)
+    options = ["model=m", "training=model2", "search_space=model2"]
+    assert message in refused("--config-dir", "own", *options)

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import yaml  # type: ignore[import-untyped]
+import yaml
 
 DOCKER = Path(__file__).parents[1] / "docker"
 

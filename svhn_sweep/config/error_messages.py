@@ -4,10 +4,11 @@ import difflib
 import re
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import (
     ConfigAttributeError,
     ConfigKeyError,
+    InterpolationResolutionError,
     MissingMandatoryValue,
     OmegaConfBaseException,
     ValidationError,
@@ -15,6 +16,10 @@ from omegaconf.errors import (
 
 from svhn_sweep.errors import UserError
 
+FROM_MODEL = ("training", "search_space")  # groups whose option is the model's name by default
+FUNCTIONS = ("choice", "range", "interval", "glob", "tag", "int", "float", "str", "bool")
+SWEEP = re.compile(rf"[^=]*=\s*({'|'.join(FUNCTIONS)})\(")
+ABBREVIATIONS = {"lr": "learning_rate", "bs": "batch_size"}
 COMMANDS = ("optuna", "ui", "sync", "predict")
 RENAMED_KEYS = {
     "hydra.sweeper.failures_in_a_row": "max_consecutive_failures",
@@ -30,23 +35,49 @@ def explain(error: Exception) -> str:
         return _invalid_override(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        return f"{group} must be one of {', '.join(_options(error))} but got {option!r}."
+        if options := _options(error):
+            default = "; without an override it is the model's name" if group in FROM_MODEL else ""
+            return f"{group} must be one of {', '.join(options)} but got {option!r}{default}."
+        return f"{group} is no group of the config but got {option!r}."
     if ambiguous := re.match(r"Ambiguous value for argument '(.*)'", str(error)):
         return f"{ambiguous[1]} names several values; add -m to run each of them."
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, OmegaConfBaseException) and (text := _explain_value(error, cause)):
+        return text
+    text = str(error).partition("Config search path:")[0]
+    return " ".join(line for line in text.splitlines() if line and not line.startswith(" "))
+
+
+def _explain_value(error: Exception, cause: OmegaConfBaseException) -> str | None:
+    """The message for a key or a value that OmegaConf refuses; `cause` may be the error itself."""
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return _unknown_key(cause)
+    if isinstance(cause, ValidationError) and "is not a subclass of" in str(cause):
+        return _not_a_section(cause)
     if isinstance(cause, ValidationError) and cause.full_key:
-        return f"{cause.full_key}: {_first_line(str(cause))}."
+        return f"{cause.full_key}: {first_line(str(cause))}."
     if isinstance(cause, MissingMandatoryValue):
         return f"{cause.full_key or cause.key} must have a value but has none."
+    if isinstance(cause, InterpolationResolutionError) and cause.full_key:
+        return f"{cause.full_key} cannot be resolved: {first_line(str(cause))}."
     if isinstance(cause, OmegaConfBaseException) and cause is not error:
-        return f"{_first_line(str(error))}: {_first_line(str(cause))}."
-    return " ".join(line for line in str(error).splitlines() if line and not line.startswith(" "))
+        texts = (str(error), cause.full_key or "", str(cause))
+        return f"{': '.join(first_line(text) for text in texts if text)}."
+    return None
 
 
 def _invalid_override(error: OverrideParseException) -> str:
     override = error.override
+    if unknown := re.search(r"Unknown function '(\w*)'", error.message):
+        similar = difflib.get_close_matches(unknown[1], FUNCTIONS, n=1)
+        hint = f"did you mean {similar[0]}?" if similar else f"there are {', '.join(FUNCTIONS)}."
+        return f"{override!r} has no function {unknown[1]}; {hint}"
+    if SWEEP.match(override):
+        return (
+            f"{override!r} is not an override ({_parser_message(error)}); a search space is "
+            "choice(A,B), range(START,STOP,STEP), interval(LOW,HIGH) or "
+            "tag(log,interval(LOW,HIGH))."
+        )
     if "=" in override:
         return (
             f"{override!r} is not an override ({_parser_message(error)}); a value with anything "
@@ -63,17 +94,39 @@ def _invalid_override(error: OverrideParseException) -> str:
 
 def _unknown_key(error: OmegaConfBaseException) -> str:
     key = error.full_key or str(error.key)
-    siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else {}
+    siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else DictConfig({})
     names = [str(name) for name in siblings if name != "hydra"]
-    similar = difflib.get_close_matches(str(error.key), names, n=1)
-    suggestion = RENAMED_KEYS.get(key) or next(iter(similar), None)
+    similar = difflib.get_close_matches(str(error.key), names, n=1) or _keys_below(siblings, key)
+    suggestion = RENAMED_KEYS.get(key) or " or ".join(similar)
     hint = f"did you mean {suggestion}?" if suggestion else f"there are {', '.join(names)}."
     return f"{key} is not a key of the config; {hint}"
 
 
+def _keys_below(root: DictConfig, name: str) -> list[str]:
+    """The full keys of a name that stands without its section, as `epochs`."""
+    name = ABBREVIATIONS.get(name, name)
+    sections = OmegaConf.to_container(root, resolve=False)
+    assert isinstance(sections, dict)
+    full_keys = [
+        f"{section!s}.{key!s}"
+        for section, keys in sections.items()
+        if isinstance(keys, dict) and section not in ("hydra", "search_space")
+        for key in keys
+    ]
+    return [key for key in full_keys if key.rpartition(".")[2] == name]
+
+
+def _not_a_section(error: OmegaConfBaseException) -> str:
+    """The message for a value in place of a section, as `hydra.sweeper.pruner=none`."""
+    parent = error.parent_node
+    section = parent.get(error.key) if isinstance(parent, DictConfig) else None
+    keys = ", ".join(map(str, section)) if isinstance(section, DictConfig) else "one of its keys"
+    return f"{error.full_key} is a section: set {error.full_key}.KEY instead; KEY is {keys}."
+
+
 def _parser_message(error: OverrideParseException) -> str:
     """The parser's complaint without its heading and its advice."""
-    return _first_line(re.sub(r"Error parsing override .*|See https?:.*", "", error.message))
+    return first_line(re.sub(r"Error parsing override .*|See https?:.*", "", error.message))
 
 
 def _options(error: MissingConfigException) -> list[str]:
@@ -81,5 +134,6 @@ def _options(error: MissingConfigException) -> list[str]:
     return [option for option in error.options or [] if not option.endswith("_schema")]
 
 
-def _first_line(text: str) -> str:
+def first_line(text: str) -> str:
+    """Returns the first line of a library's message, without its full stop."""
     return text.strip().splitlines()[0].rstrip(".")

@@ -1,11 +1,14 @@
 """Hydra overrides: how values are written, which command they form, and what they change."""
 
+import os
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
 from svhn_sweep import environment
 from svhn_sweep.config.schema import Config, conf_dir, flatten, source_name
@@ -22,6 +25,8 @@ DATA_PATH = re.compile(r"[+~]*data\.path=")
 MAX_RUN_NAME = 200  # characters; a run's name has 250 at most in MLflow
 # Overrides that change a baseline; float32 is the precision that it has anyway.
 CHANGES = re.compile(r"[+~]*(model\.|training\.(?!threads=|precision=float32$)|training[=@])")
+# Interpolations with these resolvers have another value in another process, or on another machine.
+UNSTABLE = re.compile(r"\$\{\s*(now|hydra|oc\.env)\s*:")
 
 
 def override_value(value: Value) -> str:
@@ -38,6 +43,18 @@ def override_value(value: Value) -> str:
     # OmegaConf interpolates ${...} unless a backslash precedes it, which others would escape.
     escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", value)
     return QuotedString(escaped, Quote.single).with_quotes()
+
+
+def expand_home(argument: str) -> str:
+    """Replaces `~` at the beginning of an override's path, as a shell does for a word of its own.
+
+    Hydra's grammar has no `~` in a value without quotes.
+    """
+    path = re.fullmatch(r"([^=~]+)=(sqlite:///)?(~[^,]*)", argument)
+    if path is None:
+        return argument
+    value = (path[2] or "") + os.path.expanduser(path[3])  # noqa: PTH111  # Path's fails for ~NOBODY
+    return f"{path[1]}={value}" if argument.startswith("-") else to_override(path[1], value)
 
 
 def to_override(key: str, value: Value) -> str:
@@ -68,6 +85,47 @@ def pin_overrides(overrides: Sequence[str], config: Config) -> list[str]:
     ]
 
 
+def pin_interpolations(overrides: Sequence[str], composed: DictConfig) -> list[str]:
+    """Replaces interpolations by their values, so that no other process resolves them anew.
+
+    These are interpolations of the time, the environment and Hydra's config, whether the user typed
+    them or a file holds them; `${KEY}` stays, since a trial may change KEY.
+
+    Args:
+        overrides: The user's overrides.
+        composed: The config that they compose, without its section `hydra`.
+
+    Returns:
+        The overrides without these interpolations, followed by those that fix their values.
+    """
+    raw = OmegaConf.to_container(composed, resolve=False)
+    assert isinstance(raw, dict)
+    # A trial does not read the search space, whose keys have dots.
+    keys = list(_unstable_keys({str(key): raw[key] for key in raw if key != "search_space"}))
+    replaced = re.compile(rf"[+~]*({'|'.join(map(re.escape, keys))})=") if keys else None
+    return [
+        *(item for item in overrides if not (replaced and replaced.match(item))),
+        *(to_override(key, OmegaConf.select(composed, key)) for key in keys),
+    ]
+
+
+def _unstable_keys(section: Mapping[str, object], prefix: str = "") -> Iterator[str]:
+    for name, value in section.items():
+        if isinstance(value, dict):
+            yield from _unstable_keys(value, f"{prefix}{name}.")
+        elif isinstance(value, str) and UNSTABLE.search(value):
+            yield prefix + name
+
+
+def resolve_override(override: str, composed: DictConfig) -> str:
+    """Replaces an override's interpolation of the kind of `pin_interpolations` by its value."""
+    if not UNSTABLE.search(override):
+        return override
+    key = override.partition("=")[0].lstrip("+")
+    value = OmegaConf.select(composed, key)
+    return override if OmegaConf.is_config(value) else to_override(key, value)
+
+
 def shell_command(overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
     """Builds the shell command that composes these overrides and computes the same numbers.
 
@@ -87,6 +145,27 @@ def user_config_dirs(hydra: HydraConf) -> list[str]:
     return [
         source.path for source in hydra.runtime.config_sources if source.provider == "command-line"
     ]
+
+
+def typed_overrides(overrides: Sequence[str]) -> list[str]:
+    """Lists the overrides in a section of `hydra.overrides` as the user typed them.
+
+    Reading the section's items one by one resolves the interpolations in them.
+    """
+    typed = OmegaConf.to_container(overrides, resolve=False)
+    assert isinstance(typed, list)
+    return [str(override) for override in typed]
+
+
+def run_mode(hydra: HydraConf) -> list[str]:
+    """Lists the override that makes a command train once although a user's file sets `hydra.mode`.
+
+    With `-m` it is Hydra's own override that sets it.
+    """
+    by_flag = any(
+        override.startswith("hydra.mode=") for override in typed_overrides(hydra.overrides.hydra)
+    )
+    return [] if by_flag or hydra.mode != RunMode.MULTIRUN else ["hydra.mode=RUN"]
 
 
 def sets_data_path(overrides: Sequence[str]) -> bool:

@@ -10,6 +10,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from svhn_sweep.config.checks import check_filters, check_tags
+from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.rules import Line, check_values, identifier, number
 
 CONFIG_NAME = "config"  # conf/config.yaml, the primary config
@@ -251,7 +252,21 @@ def compose_config(overrides: Sequence[str]) -> Config:
     Raises:
         ConfigError: See `to_config`. Hydra and OmegaConf raise their own errors.
     """
-    return to_config(compose(CONFIG_NAME, list(overrides)))
+    return to_config(compose_node(overrides))
+
+
+def compose_node(overrides: Sequence[str], *, with_hydra: bool = False) -> DictConfig:
+    """Composes conf/config.yaml with these overrides, unchecked; Hydra must be initialized.
+
+    Args:
+        overrides: Hydra overrides.
+        with_hydra: Whether the section `hydra` is kept.
+
+    Raises:
+        ConfigError: A library's error. Hydra and OmegaConf raise their own errors.
+    """
+    with composition_errors(overrides):
+        return compose(CONFIG_NAME, list(overrides), return_hydra_config=with_hydra)
 
 
 def to_config(composed: DictConfig) -> Config:

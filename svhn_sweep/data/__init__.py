@@ -14,6 +14,7 @@ from svhn_sweep.data import hdf5, stanford, synthetic
 from svhn_sweep.data.hdf5 import has_test
 from svhn_sweep.data.splits import FitData, Images, Labels, Splits, split_validation
 from svhn_sweep.errors import DataError
+from svhn_sweep.files import absolute
 
 __all__ = [
     "FitData",
@@ -36,15 +37,15 @@ def resolve(config: DataConfig, *, path_given: bool = False) -> DataConfig:
             not exist.
 
     Returns:
-        The config with an absolute path; never an `AutoConfig`.
+        The config with an absolute path, `~` replaced; never an `AutoConfig`.
     """
     if isinstance(config, AutoConfig):
-        use_file = path_given or Path(config.path).exists()
+        use_file = path_given or absolute(config.path).exists()
         return resolve(SvhnConfig(config.path) if use_file else config.synthetic)
     if isinstance(config, SvhnConfig):
-        return replace(config, path=str(Path(config.path).absolute()))
+        return replace(config, path=str(absolute(config.path)))
     assert isinstance(config, StanfordConfig | SyntheticConfig)
-    return replace(config, folder=str(Path(config.folder).absolute()))
+    return replace(config, folder=str(absolute(config.folder)))
 
 
 def load(config: DataConfig, *, test: bool) -> Splits:

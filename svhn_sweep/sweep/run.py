@@ -9,11 +9,19 @@ from dataclasses import replace
 from typing import cast
 
 from hydra.conf import HydraConf
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 from optuna.storages import RDBStorage
 
 from svhn_sweep import data
-from svhn_sweep.config.overrides import sets_data_path, shell_command, user_config_dirs
+from svhn_sweep.config.overrides import (
+    resolve_override,
+    run_mode,
+    sets_data_path,
+    shell_command,
+    typed_overrides,
+    user_config_dirs,
+)
 from svhn_sweep.config.schema import CONFIG_NAME, Config, conf_dir
 from svhn_sweep.errors import ConfigError, SweepError, SweepInterruptedError, Terminated
 from svhn_sweep.run_header import console
@@ -52,13 +60,14 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
         SweepError: Too many trials failed in a row, or the models could not be evaluated.
     """
     hydra = composed.hydra
+    HydraConfig.instance().set_config(composed)  # Hydra does so for jobs only; for ${hydra:...}
     settings = to_sweeper_config(hydra)
     _check_launcher(hydra)
     _check_sweep_dir(hydra)
     database = study_storage.storage_url(settings.storage)
     with closing(_open_cluster(settings)) as cluster:
         resolve = _resolver(arguments, cluster, needs_test=settings.confirm is not None)
-        plans = make_plans(settings, arguments, resolve)
+        plans = make_plans(settings, [*arguments, *run_mode(hydra)], resolve, composed)
         plan_tables.print_plan(plans, settings, cluster)
         if settings.dry_run:
             plan_tables.print_dry_run(plans, settings, cluster.threads, user_config_dirs(hydra))
@@ -68,7 +77,7 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
         with _lock_studies(plans, storage):
             studies = _open_studies(plans, settings, storage, cluster.threads)
             cluster.prepare(plans)
-            _search_and_finalize(hydra, settings, cluster, studies, storage)
+            _search_and_finalize(composed, settings, cluster, studies, storage)
 
 
 def _check_launcher(hydra: HydraConf) -> None:
@@ -163,21 +172,21 @@ def _open_studies(
 
 
 def _search_and_finalize(
-    hydra: HydraConf,
+    composed: DictConfig,
     settings: SweeperConfig,
     cluster: Cluster,
     studies: Sequence[Study],
     storage: RDBStorage,
 ) -> None:
     """Searches and finalizes while a thread sends all runs to MLflow."""
-    config_dirs = user_config_dirs(hydra)
+    config_dirs = user_config_dirs(composed.hydra)
     folders = [study.plan.parent_run_dir for study in studies]
     with BackgroundUploader(folders, RUN_FOLDERS) as uploader:
         watch_trials(uploader, studies)
         names = [str(folder.relative_to(MULTIRUN)) for folder in folders]
         (MULTIRUN / NEWEST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         scheduler = Scheduler(settings, cluster, config_dirs, uploader)
-        with _study_runs(studies, _resume_command(hydra), config_dirs) as study_runs:
+        with _study_runs(studies, _resume_command(composed), config_dirs) as study_runs:
             context = SweepContext(study_runs, scheduler, storage)
             try:
                 if _search(context):
@@ -262,13 +271,16 @@ def _end_after_error(study_runs: Sequence[StudyRun], error: BaseException, comma
             logger.exception("no leaderboard")
 
 
-def _resume_command(hydra: HydraConf) -> str:
+def _resume_command(composed: DictConfig) -> str:
     """Returns the command that continues this sweep."""
+    hydra = composed.hydra
     hydra_overrides = [
         override
-        for override in hydra.overrides.hydra
+        for override in typed_overrides(hydra.overrides.hydra)
         if not override.startswith(("hydra.mode=", "hydra/sweeper="))
     ]
-    return shell_command(
-        ["-m", "optuna", *hydra.overrides.task, *hydra_overrides], user_config_dirs(hydra)
-    )
+    overrides = [
+        resolve_override(override, composed)
+        for override in (*typed_overrides(hydra.overrides.task), *hydra_overrides)
+    ]
+    return shell_command(["-m", "optuna", *overrides], user_config_dirs(hydra))

@@ -51,9 +51,15 @@ def check() -> None:
     """Checks the variables that MLflow would refuse only after the training.
 
     Raises:
-        ConfigError: `MLFLOW_TRACKING_URI` is neither a server nor a database, or
+        ConfigError: `MLFLOW_TRACKING_URI` is neither a server nor a database, or has a `~`, or
             `MLFLOW_LOGGING_LEVEL` is no level.
     """
+    home = "sqlite:///~/"
+    if (os.environ.get("MLFLOW_TRACKING_URI") or "").startswith(home):
+        raise ConfigError(
+            "MLFLOW_TRACKING_URI must be without ~, which MLflow takes for a folder's name; "
+            f"write sqlite:///{Path.home()}/ instead of {home}."
+        )
     level = os.environ.get("MLFLOW_LOGGING_LEVEL", "")
     levels = logging.getLevelNamesMapping()
     if level and level.upper() not in levels:

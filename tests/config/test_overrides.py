@@ -7,11 +7,17 @@ from types import SimpleNamespace
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.conf import HydraConf
+from hydra.types import RunMode
+from omegaconf import OmegaConf
 
 from svhn_sweep.config.overrides import (
     Value,
+    expand_home,
     override_value,
+    pin_interpolations,
     pin_overrides,
+    resolve_override,
+    run_mode,
     run_name,
     run_role,
     sets_data_path,
@@ -120,6 +126,48 @@ def test_pinning_twice_changes_nothing(composed: ComposeConfig) -> None:
 
 
 @pytest.mark.parametrize(
+    ("argument", "expanded"),
+    [
+        ("data.path=~/a.h5", "data.path=/home/me/a.h5"),
+        ("data.path=~/a (1).h5", "data.path='/home/me/a (1).h5'"),
+        ("+data.folder=~", "+data.folder=/home/me"),
+        ("storage=sqlite:///~/m.db", "storage=sqlite:////home/me/m.db"),
+        ("--config-dir=~/my conf", "--config-dir=/home/me/my conf"),
+        ("data.path=~nobody-at-all/a.h5", "data.path='~nobody-at-all/a.h5'"),
+        ("~model.filters.conv6", "~model.filters.conv6"),
+        ("~seed=1", "~seed=1"),
+        ("data.path=a~b", "data.path=a~b"),
+    ],
+)
+def test_a_path_below_the_home_folder_needs_no_quotes(
+    monkeypatch: pytest.MonkeyPatch, argument: str, expanded: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert expand_home(argument) == expanded
+
+
+def test_interpolations_are_pinned_wherever_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SEED", "7")
+    (tmp_path / "mine.yaml").write_text(
+        "seed: ${oc.env:SEED}\nmodel: {name: m, again: '${seed}'}\nsearch_space: {a.b: '${now:%f}'}"
+    )
+    typed = ["model.name=m-${oc.env:SEED}", "model.again=${seed}"]
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        composed = compose("mine", typed)
+        assert pin_interpolations(typed, composed) == [
+            "model.again=${seed}",
+            "seed='7'",
+            "model.name=m-7",
+        ]
+        assert [resolve_override(item, composed) for item in typed] == [
+            "model.name=m-7",
+            "model.again=${seed}",
+        ]
+
+
+@pytest.mark.parametrize(
     ("folders", "options"),
     [
         ([], []),
@@ -155,6 +203,23 @@ def test_config_dirs_are_those_of_the_command_line(folders: list[str]) -> None:
     ]
     job: HydraConf = SimpleNamespace(runtime=SimpleNamespace(config_sources=sources))  # type: ignore[assignment]
     assert user_config_dirs(job) == folders
+
+
+@pytest.mark.parametrize(
+    ("mode", "overrides", "added"),
+    [
+        (RunMode.RUN, [], []),
+        (RunMode.MULTIRUN, ["hydra.mode=MULTIRUN"], []),  # -m
+        (RunMode.MULTIRUN, ["hydra/sweeper=optuna"], ["hydra.mode=RUN"]),  # a file
+    ],
+)
+def test_a_command_trains_once_although_a_file_sets_the_mode(
+    mode: RunMode, overrides: list[str], added: list[str]
+) -> None:
+    job: HydraConf = SimpleNamespace(
+        mode=mode, overrides=SimpleNamespace(hydra=OmegaConf.create(overrides))
+    )  # type: ignore[assignment]
+    assert run_mode(job) == added
 
 
 @pytest.mark.parametrize(

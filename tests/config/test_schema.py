@@ -15,9 +15,13 @@ BAD_OVERRIDES = [
     ("data=svhn data.train_size=9", "data.train_size is not a key of the config; there are path."),
     ("+training.momentum=0.9", "training.momentum is not a key of the config; there are epochs,"),
     ("+colour=true", "colour is not a key of the config"),
+    # a key without its section
+    ("epochs=3", "epochs is not a key of the config; did you mean training.epochs?"),
+    ("lr=1e-3", "lr is not a key of the config; did you mean training.learning_rate?"),
+    ("path=a.h5", "path is not a key of the config; did you mean data.path?"),
     # an option that does not exist
     ("model=model3", "model must be one of model1, model2 but got 'model3'."),
-    ("training=fast", "training must be one of model1, model2 but got 'fast'."),
+    ("training=fast", "training must be one of model1, model2 but got 'fast'; without an override"),
     ("data=mnist", "data must be one of auto, stanford, svhn, synthetic but got 'mnist'."),
     # a wrong type
     (
@@ -31,7 +35,10 @@ BAD_OVERRIDES = [
     ("training.precision=float16", "training.precision: Invalid value 'float16', expected one of"),
     ("evaluation.test=maybe", "evaluation.test: Value 'maybe' is not a valid bool"),
     ("training.epochs=null", "training.epochs: field 'training.epochs' is not Optional."),
-    ("training.augmentation=true", "training.augmentation: Invalid type assigned: bool"),
+    (
+        "training.augmentation=true",
+        "training.augmentation is a section: set training.augmentation.KEY instead; KEY is enabled",
+    ),
     # a value outside its range
     ("model.dropout=1", "model.dropout must be at least 0 and less than 1 but got 1.0."),
     ("model.dropout=-0.1", "model.dropout must be at least 0 and less than 1 but got -0.1."),
@@ -96,6 +103,10 @@ BAD_OVERRIDES = [
         "'modle2' is neither a command nor an override; write "
         "optuna, ui, sync, predict or key=value",
     ),
+    ("model.dropout=intervl(0,1)", "has no function intervl; did you mean interval?"),
+    ("model.dropout=nope(0,1)", "has no function nope; there are choice, range, interval, glob,"),
+    ("model.dropout=interval(0)", "missing a required argument: 'end'); a search space is choice"),
+    ("model.dropout=tag(log,interval(0,1)", "; a search space is choice(A,B), range(START,STOP,"),
     ("data.path=(1).h5", "a value with anything special in it needs quotes within quotes"),
 ]
 

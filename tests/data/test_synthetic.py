@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from svhn_sweep.config.schema import AutoConfig, SvhnConfig, SyntheticConfig
 from svhn_sweep.data import load, resolve
@@ -44,6 +45,12 @@ def test_train_and_test_share_no_crop(tmp_path: Path) -> None:
     assert not {image.tobytes() for image in splits.x_train} & {
         image.tobytes() for image in splits.x_test
     }
+
+
+def test_a_path_below_the_home_folder_is_made_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert resolve(SvhnConfig("~/a.h5")) == SvhnConfig("/home/me/a.h5")
+    assert resolve(SyntheticConfig("~/d", 20, 10, 5)) == SyntheticConfig("/home/me/d", 20, 10, 5)
 
 
 def test_auto_means_the_course_file_if_it_exists(tmp_path: Path) -> None:

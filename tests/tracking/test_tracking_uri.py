@@ -161,3 +161,10 @@ def test_the_default_store_is_mlflows_own(tmp_path: Path, monkeypatch: pytest.Mo
     assert tracking_uri.store_uri() == f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server")
     assert tracking_uri.store_uri() == "http://server"
+
+
+def test_a_store_below_the_home_folder_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///~/m.db")
+    with pytest.raises(ConfigError, match=r"without ~.* write sqlite:////home/me/ instead of"):
+        tracking_uri.check()

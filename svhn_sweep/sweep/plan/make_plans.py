@@ -5,20 +5,20 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from optuna.distributions import BaseDistribution
 
 from svhn_sweep import environment
-from svhn_sweep.config.overrides import Value, to_override
+from svhn_sweep.config.composition import composition_errors
+from svhn_sweep.config.overrides import Value, pin_interpolations, to_override
 from svhn_sweep.config.schema import (
-    CONFIG_NAME,
     Config,
     EvaluationConfig,
     compose_config,
+    compose_node,
     flatten,
     to_config,
 )
@@ -46,13 +46,16 @@ SWEEP_DEFAULTS = {"training.restore_best_weights": "true", "training.precision":
 Resolve = Callable[[Config], tuple[Config, str]]
 
 
-def make_plans(settings: SweeperConfig, arguments: Sequence[str], resolve: Resolve) -> list[Plan]:
+def make_plans(
+    settings: SweeperConfig, arguments: Sequence[str], resolve: Resolve, composed: DictConfig
+) -> list[Plan]:
     """Makes a plan for each model; nothing is written.
 
     Args:
         settings: The settings of the sweep.
         arguments: The user's overrides, sweeps among them; they have precedence over `params`.
         resolve: Resolves what a config leaves open.
+        composed: Hydra's config; it remembers the time that `${now:...}` stands for, in all plans.
 
     Raises:
         ConfigError: The overrides are no valid sweep. Hydra and OmegaConf raise their own errors.
@@ -62,11 +65,12 @@ def make_plans(settings: SweeperConfig, arguments: Sequence[str], resolve: Resol
     ]
     # glob(*) needs the config loader for the options of its group.
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    parsed = parser.parse_overrides([*params, *arguments])
-    overrides = {override.key_or_group: override for override in parsed}
-    models = _models(overrides.pop("model", None))
+    with composition_errors():
+        parsed = parser.parse_overrides([*params, *arguments])
+        overrides = {override.key_or_group: override for override in parsed}
+        models = _models(overrides.pop("model", None))
     return [
-        _make_plan(settings, model, overrides, resolve, single_model=len(models) == 1)
+        _make_plan(settings, model, overrides, resolve, composed, single_model=len(models) == 1)
         for model in models
     ]
 
@@ -89,6 +93,7 @@ def _make_plan(
     model: str,
     overrides: Mapping[str, Override],
     resolve: Resolve,
+    composed: DictConfig,
     *,
     single_model: bool,
 ) -> Plan:
@@ -97,7 +102,10 @@ def _make_plan(
         *(str(item.input_line) for item in overrides.values() if not item.is_sweep_override()),
         *(f"{key}={value}" for key, value in SWEEP_DEFAULTS.items() if key not in overrides),
     ]
-    baseline = compose(CONFIG_NAME, fixed)
+    baseline = compose_node(fixed)
+    OmegaConf.copy_cache(from_config=composed, to_config=baseline)
+    fixed = pin_interpolations(fixed, baseline)
+    OmegaConf.copy_cache(from_config=baseline, to_config=composed)
     config, data_sha256 = resolve(to_config(baseline))
     if config.evaluation.test:
         raise ConfigError(
@@ -144,7 +152,8 @@ def _sweeps(config: Config, overrides: Mapping[str, Override], model: str) -> di
 
 def _parse_search_space(config: Config) -> dict[str, Override]:
     texts = [f"{key}={text}" for key, text in config.search_space.items()]
-    parsed = OverridesParser.create().parse_overrides(texts)
+    with composition_errors():
+        parsed = OverridesParser.create().parse_overrides(texts)
     for override in parsed:
         if not override.is_sweep_override():
             raise ConfigError(
@@ -161,7 +170,7 @@ def _baseline_value(baseline: DictConfig, key: str, fixed: Sequence[str]) -> Val
         value = getattr(value, part)
     if not isinstance(value, DictConfig):
         return value
-    choices = compose(CONFIG_NAME, list(fixed), return_hydra_config=True).hydra.runtime.choices
+    choices = compose_node(fixed, with_hydra=True).hydra.runtime.choices
     if key not in choices:
         raise ConfigError(
             f"{key} must be a single value or a group of conf/ to be explored but is a section."

@@ -5,7 +5,7 @@ The command line imports this module at every start, so it must not import Optun
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any
 
@@ -14,7 +14,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from svhn_sweep.config.rules import check_values, constrained, identifier, number, one_of
 
-LOG_FORMAT = "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"  # as in conf/config.yaml
+LOG_FORMAT = (
+    "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"  # as in conf/hydra/job_logging/file.yaml
+)
 SWEEPER = "hydra_plugins.svhn_sweep_optuna.OptunaSweeper"
 
 
@@ -135,6 +137,13 @@ class SweeperConfig:
     def best_value(self, values: Iterable[float]) -> float:
         """Returns the best of these values of the metric."""
         return max(values) if self.maximize else min(values)
+
+
+def setting(override: str) -> str | None:
+    """Returns the setting that an override without `hydra.sweeper.` names, as `n_trials=6`."""
+    name = re.split(r"[.=]", override.lstrip("+~"), maxsplit=1)[0]
+    names = {item.name for item in fields(SweeperConfig)} - {"_target_", "params"}
+    return name if name in names else None
 
 
 def register() -> None:

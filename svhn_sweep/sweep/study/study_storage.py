@@ -11,7 +11,7 @@ from sqlalchemy import URL, make_url, text
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from svhn_sweep.errors import ConfigError, SweepInterruptedError
-from svhn_sweep.files import create_atomically, lock_file
+from svhn_sweep.files import absolute, create_atomically, lock_file
 from svhn_sweep.tracking import tracking_uri
 
 SQLITE_TIMEOUT = 60  # seconds to wait while another process writes to SQLite
@@ -59,7 +59,7 @@ def storage_url(setting: str | None) -> URL:
             "hydra.sweeper.storage must not hold a password; give it in PGPASSWORD or PGPASSFILE."
         )
     if parsed.get_backend_name() == "sqlite":
-        return parsed.set(database=str(Path.cwd() / parsed.database))
+        return parsed.set(database=str(absolute(parsed.database)))
     return parsed
 
 

@@ -13,6 +13,7 @@ from svhn_sweep.config.overrides import override_value, shell_command
 from svhn_sweep.config.schema import Config, compose_config, conf_dir, register_schema
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import DataError, OutOfMemoryError
+from svhn_sweep.sweep.plan import settings
 from svhn_sweep.sweep.plan.settings import LOG_FORMAT
 from svhn_sweep.sweep.workers.protocol import (
     EvaluateRequest,
@@ -120,6 +121,7 @@ def _evaluate_model(request: EvaluateRequest, name: str, run: Path, splits: Spli
 def _compose(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> Config:
     """The config of these overrides, as the command line composes it."""
     register_schema()
+    settings.register()  # a user's file may choose the sweeper, which a trial has no use for
     paths = ",".join(override_value(f"file://{folder}") for folder in config_dirs)
     search_path = [f"hydra.searchpath=[{paths}]"] if config_dirs else []
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):

@@ -7,6 +7,7 @@ from pathlib import Path
 import optuna
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -52,6 +53,7 @@ def planned() -> Iterator[MakePlans]:
             changed,
             arguments,
             lambda config: (replace(config, data=SvhnConfig("/digits.h5")), sha256),
+            OmegaConf.create(),
         )
 
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -409,6 +411,37 @@ def test_a_trial_is_the_baseline_with_its_own_params(planned: MakePlans) -> None
         slope = round(float(str(params["model.leaky_relu_slope"])), 1)
         assert values(config) == expected | {"model.leaky_relu_slope": slope}
         assert (config.data, config.evaluation) == (plan.config.data, plan.config.evaluation)
+
+
+@pytest.mark.parametrize(
+    ("typed", "key"),
+    [
+        ("seed=${now:%f}", "seed"),
+        ("tracking.experiment=e-${now:%f}", "tracking.experiment"),
+        ("++training.batch_size=1${now:%H}", "training.batch_size"),
+        ("training.epochs=${oc.env:EPOCHS}", "training.epochs"),
+    ],
+)
+def test_an_interpolation_is_resolved_once_for_all_models_and_trials(
+    planned: MakePlans, monkeypatch: pytest.MonkeyPatch, typed: str, key: str
+) -> None:
+    monkeypatch.setenv("EPOCHS", "7")
+    plans = planned("model=model1,model2", "search_space=model1", *FIXED, typed)
+    monkeypatch.setenv("EPOCHS", "8")  # as on another machine
+    expected = {OmegaConf.select(OmegaConf.structured(plan.config), key) for plan in plans}
+    overrides = [plan.overrides({"model.dropout": 0.1}, 1) for plan in plans]
+    in_trials = {
+        OmegaConf.select(OmegaConf.structured(compose_config(trial)), key) for trial in overrides
+    }
+    assert in_trials == expected
+    assert len(expected) == 1
+    assert not any("${" in override for trial in overrides for override in trial)
+
+
+def test_an_interpolation_of_another_key_follows_a_trial(planned: MakePlans) -> None:
+    (plan,) = planned(*SMALL, "model.dense_units=32,64", "model.leaky_relu_slope=${model.dropout}")
+    trial = plan.overrides({"model.dropout": 0.2, "model.dense_units": 64}, 1)
+    assert compose_config(trial).model.leaky_relu_slope == 0.2
 
 
 def test_a_group_of_conf_can_be_explored(planned: MakePlans) -> None:

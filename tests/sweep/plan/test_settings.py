@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 
 import pytest
 from hydra import compose, initialize_config_dir
 
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
-from svhn_sweep.config.schema import conf_dir, register_schema
+from svhn_sweep.config.schema import Config, conf_dir, register_schema
 from svhn_sweep.sweep.plan import settings
-from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig
+from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig, setting
 
 ComposeSettings = Callable[..., SweeperConfig]
 
@@ -223,3 +224,23 @@ def test_the_message_names_the_setting_the_rule_and_the_value(
     message_shown = explain(caught.value)
     assert message_shown.startswith(message)
     assert "\n" not in message_shown
+
+
+def test_no_key_of_the_config_has_the_name_of_a_setting() -> None:
+    """So that `n_trials=6` can stand for `hydra.sweeper.n_trials=6`."""
+    assert not [item.name for item in fields(Config) if setting(f"{item.name}=1")]
+
+
+@pytest.mark.parametrize(
+    ("override", "name"),
+    [
+        ("n_trials=6", "n_trials"),
+        ("++pruner.name=none", "pruner"),
+        ("params.seed=1", None),
+        ("hydra.sweeper.n_trials=6", None),
+        ("training.epochs=1", None),
+        ("-m", None),
+    ],
+)
+def test_a_setting_is_recognized_without_its_section(override: str, name: str | None) -> None:
+    assert setting(override) == name

@@ -176,12 +176,14 @@ def test_a_locked_database_interrupts_the_sweep(
         ("sqlite:///mine.db", "mine.db"),
         ("sqlite:///deep/mine.db", "deep/mine.db"),
         ("sqlite:////abs/mine.db", "/abs/mine.db"),
+        ("sqlite:///~/mine.db", "/home/me/mine.db"),
     ],
 )
 def test_sqlite_files_are_relative_to_the_current_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: str | None, path: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
     assert storage_url(setting).database == str(tmp_path / path)
 
 

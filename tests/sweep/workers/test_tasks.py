@@ -101,3 +101,42 @@ def test_a_config_file_that_has_changed_is_no_fault_of_the_trial(tmp_path: Path)
     assert event.reason.startswith("the trial's config cannot be composed: ")
     assert "filterz" in event.reason
     assert not folder.exists()
+
+
+EXPERIMENT = """# @package _global_
+defaults:
+  - override /hydra/sweeper: optuna
+  - override /model: model1
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    n_trials: 2
+    params: {model.dropout: "interval(0,0.5)"}
+training:
+  epochs: 3
+"""
+
+
+@pytest.mark.parametrize("name", ["experiment", "my experiment", "it's=é"])
+def test_a_trial_composes_without_the_hydra_settings_of_a_file(tmp_path: Path, name: str) -> None:
+    own = tmp_path / name / "experiment"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text(EXPERIMENT)
+    composed: list[Config] = []
+
+    def load_digits(config: Config) -> Splits:
+        composed.append(config)
+        raise DataError("no digits")
+
+    pending = TrainRequest(
+        ("+experiment=mine", "hydra.mode=RUN", "model.dropout=0.25"),
+        (str(own.parent),),
+        tmp_path / "trial",
+        RunInfo("trial", "svhn", "", {}),
+        "sha256",
+    )
+    fault = train_trial(pending, pending.folder, load_digits, never_stop)
+    assert fault == NodeFault("no digits")
+    (config,) = composed
+    assert (config.model.name, config.training.epochs) == ("model1", 3)
+    assert config.model.dropout == 0.25
