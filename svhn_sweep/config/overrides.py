@@ -11,7 +11,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from svhn_sweep import environment
-from svhn_sweep.config.schema import Config, conf_dir, flatten, source_name
+from svhn_sweep.config.flatten import flatten
+from svhn_sweep.config.schema import Config, conf_dir, source_name
 from svhn_sweep.config.short_names import short_names
 
 Value = str | int | float | bool | None

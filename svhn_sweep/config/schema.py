@@ -1,7 +1,7 @@
 """The schema of conf/: types and rules. The values are in the YAML files alone."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -281,28 +281,3 @@ def to_config(composed: DictConfig) -> Config:
     check_filters(config.model.filters)
     check_tags(config.tracking.tags)
     return config
-
-
-def flatten(section: object, prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
-    """Yields the dotted keys and values of a dataclass.
-
-    Of a part with `enabled=false` only the key `enabled` is yielded: its other settings change
-    nothing.
-
-    Args:
-        section: An instance of a dataclass.
-        prefix: Precedes the keys, for example "model.".
-    """
-    assert is_dataclass(section)
-    enabled = getattr(section, "enabled", True)
-    for item in fields(section):
-        if not enabled and item.name != "enabled":
-            continue
-        key = prefix + item.name
-        value = getattr(section, item.name)
-        if is_dataclass(value):
-            yield from flatten(value, f"{key}.")
-        elif isinstance(value, dict):
-            yield from ((f"{key}.{name}", entry) for name, entry in value.items())
-        else:
-            yield key, value

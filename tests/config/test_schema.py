@@ -3,7 +3,8 @@ from collections.abc import Callable
 import pytest
 
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
-from svhn_sweep.config.schema import Config, flatten
+from svhn_sweep.config.flatten import flatten
+from svhn_sweep.config.schema import Config
 
 ComposeConfig = Callable[..., Config]
 

@@ -20,7 +20,8 @@ if any(
     sys.modules["svhn_sweep.training.fit"] = types.ModuleType("no TensorFlow: nothing is fitted")
 
     from svhn_sweep import trial
-    from svhn_sweep.config.schema import Config, flatten
+    from svhn_sweep.config.flatten import flatten
+    from svhn_sweep.config.schema import Config
     from svhn_sweep.tracking import journal as journals
     from svhn_sweep.tracking.journal import Journal
     from svhn_sweep.trial_status import TrialStatus

@@ -13,13 +13,13 @@ from optuna.distributions import BaseDistribution
 
 from svhn_sweep import environment
 from svhn_sweep.config.composition import composition_errors
+from svhn_sweep.config.flatten import flatten
 from svhn_sweep.config.overrides import Value, pin_interpolations, to_override
 from svhn_sweep.config.schema import (
     Config,
     EvaluationConfig,
     compose_config,
     compose_node,
-    flatten,
     to_config,
 )
 from svhn_sweep.errors import ConfigError

@@ -17,13 +17,13 @@ from optuna.distributions import (
 from studies import Studies
 
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
+from svhn_sweep.config.flatten import flatten
 from svhn_sweep.config.overrides import Value
 from svhn_sweep.config.schema import (
     Config,
     SvhnConfig,
     compose_config,
     conf_dir,
-    flatten,
     register_schema,
 )
 from svhn_sweep.errors import ConfigError
@@ -509,7 +509,11 @@ BAD = [
     ("model.dropuot=0.1", "model.dropuot is not a key of the config; did you mean dropout?"),
     ("colour=1,2", "colour is not a key of the config; there are model, data, training,"),
     ("model=model1,model3", "model must be one of model1, model2 but got 'model3'."),
-    ("training=model1,fast", "training must be one of model1, model2 but got 'fast'."),
+    (
+        "training=model1,fast",
+        "training must be one of model1, model2 but got 'fast'; "
+        "without an override it is the model's name.",
+    ),
     # not a space
     ("model=model1,model1", "model must have each name once but got model=model1,model1."),
     ("model=interval(1,2)", "model must be one or more names but got model=interval(1,2)."),
