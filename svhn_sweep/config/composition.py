@@ -36,8 +36,9 @@ def composition_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
 
 def _explain_foreign(error: Exception, overrides: Sequence[str]) -> str:
     if isinstance(error, MarkedYAMLError) and (mark := error.problem_mark or error.context_mark):
-        place = f"{mark.name} is no valid YAML: line {mark.line + 1}, column {mark.column + 1}"
-        return f"{place}: {', '.join(filter(None, (error.context, error.problem)))}."
+        position = f"line {mark.line + 1}, column {mark.column + 1}"
+        problem = ", ".join(filter(None, (error.context, error.problem)))
+        return f"{mark.name} is no valid YAML: {position}: {problem}."
     if isinstance(error, ReaderError):
         return f"{error.name} is no valid YAML: {first_line(str(error))}."
     if str(error).startswith("Config group override must be"):

@@ -4,9 +4,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 
 
-def flatten(
-    section: object, prefix: str = ""
-) -> Iterator[tuple[str, str | int | float | bool | None]]:
+def flatten(section: object, prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
     """Yields the dotted keys and values of a dataclass.
 
     Of a part with `enabled=false` only the key `enabled` is yielded: its other settings change

@@ -54,7 +54,8 @@ def expand_home(argument: str) -> str:
     path = re.fullmatch(r"([^=~]+)=(sqlite:///)?(~[^,]*)", argument)
     if path is None:
         return argument
-    value = (path[2] or "") + os.path.expanduser(path[3])  # noqa: PTH111  # Path's fails for ~NOBODY
+    # not Path's, which fails for ~NOBODY
+    value = (path[2] or "") + os.path.expanduser(path[3])  # noqa: PTH111
     return f"{path[1]}={value}" if argument.startswith("-") else to_override(path[1], value)
 
 

@@ -71,7 +71,8 @@ def _is_same(old: Path, artifacts: Path) -> bool:
 def _replace(connection: sqlite3.Connection, old: str, new: str) -> None:
     for table, column in ADDRESSES:
         connection.execute(
-            f"UPDATE {table} SET {column} = :new || substr({column}, length(:old) + 1) "  # noqa: S608
+            f"UPDATE {table} "  # noqa: S608  # the names are those above
+            f"SET {column} = :new || substr({column}, length(:old) + 1) "
             f"WHERE {column} = :old OR substr({column}, 1, length(:old) + 1) = :old || '/'",
             {"old": old, "new": new},
         )

@@ -184,8 +184,8 @@ def _matrices(spec: ViewSpec, runs_filter: str) -> ViewState:
     section = _sections({"Confusion matrices on validation, the best first": [images]}, height=1200)
     objective = BEST_VALUE_METRICS[spec.metric]
     if len(spec.values) > MAX_IMAGES:
-        shown = [value for value in spec.values[:MAX_IMAGES] if value != spec.values[MAX_IMAGES]]
-        worst = shown[-1] if shown else spec.values[0]
+        best = [value for value in spec.values[:MAX_IMAGES] if value != spec.values[MAX_IMAGES]]
+        worst = best[-1] if best else spec.values[0]
         bound = f"{'>=' if spec.maximize else '<='} {worst!r}"
         runs_filter += f" and metrics.`{objective}` {bound}"
     others: ViewState = {

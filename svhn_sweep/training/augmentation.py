@@ -28,10 +28,12 @@ def random_transforms(
     """
     noise = tf.random.experimental.stateless_fold_in([tf.cast(seed, tf.int64), epoch], NOISE)
     unit = tf.random.stateless_uniform((4, n_images), noise, minval=-1.0, maxval=1.0)
-    shift_x, shift_y = unit[0] * config.shift * SIZE, unit[1] * config.shift * SIZE
+    shift_x = unit[0] * config.shift * SIZE
+    shift_y = unit[1] * config.shift * SIZE
     angle = unit[2] * config.rotation * 2 * math.pi
     zoom = 1 + unit[3] * config.zoom
-    cos, sin = zoom * tf.cos(angle), zoom * tf.sin(angle)
+    cos = zoom * tf.cos(angle)
+    sin = zoom * tf.sin(angle)
     center = (SIZE - 1) / 2
     zero = tf.zeros(n_images)
     return tf.stack(

@@ -41,15 +41,6 @@ def training_batches(
         x = tf.identity(images)
         y = tf.constant(_one_hot(labels))
 
-    def shuffled(_: tf.Tensor) -> tf.data.Dataset:
-        order = tf.random.experimental.stateless_shuffle(
-            tf.range(len(images)), seed=[tf.cast(seed, tf.int64), epoch]
-        )
-        drawn = [order]
-        if augmentation.enabled:
-            drawn.append(random_transforms(augmentation, len(images), seed, epoch))
-        return tf.data.Dataset.from_tensor_slices(tuple(drawn)).batch(batch_size)
-
     def batch(index: tf.Tensor, *transforms: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         chosen = tf.gather(x, index)
         if augmentation.enabled:
@@ -57,12 +48,28 @@ def training_batches(
         return chosen, tf.gather(y, index)
 
     steps = math.ceil(len(images) / batch_size)
-    drawn = tf.data.Dataset.range(1).flat_map(shuffled)
+    # the only element of the outer dataset makes each iteration read the epoch anew
+    drawn = tf.data.Dataset.range(1).flat_map(
+        lambda _: _draw(len(images), augmentation, seed, epoch).batch(batch_size)
+    )
     drawn = drawn.apply(tf.data.experimental.assert_cardinality(steps))
     options = tf.data.Options()
     # The autotuner's thread sleeps ever longer, and the end of the fit waits for it: up to 40 s.
     options.autotune.enabled = False
     return drawn.map(batch).prefetch(2).with_options(options)
+
+
+def _draw(
+    n_images: int, augmentation: AugmentationConfig, seed: int, epoch: tf.Variable
+) -> tf.data.Dataset:
+    """An epoch's images in its order: their indices and, if augmented, their transforms."""
+    order = tf.random.experimental.stateless_shuffle(
+        tf.range(n_images), seed=[tf.cast(seed, tf.int64), epoch]
+    )
+    drawn = [order]
+    if augmentation.enabled:
+        drawn.append(random_transforms(augmentation, n_images, seed, epoch))
+    return tf.data.Dataset.from_tensor_slices(tuple(drawn))
 
 
 def _one_hot(labels: Labels) -> NDArray[np.float32]:

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from svhn_sweep.data.splits import Images, Labels
-from svhn_sweep.training.evaluation import DIGITS, Evaluation
+from svhn_sweep.training.evaluation import Evaluation
 from svhn_sweep.training.result import TrainResult
 
 TRAIN, VALIDATION = sns.color_palette("colorblind")[:2]
@@ -80,7 +80,9 @@ def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
         cbar_ax=colour_bar,
         cbar_kws={"label": "share of the true digit", "format": PercentFormatter(1, decimals=0)},
     )
-    axes.set_yticklabels([f"{digit}  ({evaluation.recalls[digit]:.0%})" for digit in DIGITS])
+    axes.set_yticklabels(
+        [f"{digit}  ({recall:.0%})" for digit, recall in enumerate(evaluation.recalls)]
+    )
     axes.tick_params(axis="y", rotation=0)
     axes.set_xlabel("predicted digit")
     axes.set_ylabel("true digit (recall)")
@@ -90,7 +92,8 @@ def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
 
 def mistakes(images: Images, evaluation: Evaluation, title: str) -> Figure:
     """Draws the wrong predictions with the highest confidence, at most twenty, highest first."""
-    wrong = np.flatnonzero(evaluation.predictions != evaluation.labels)
+    predictions = evaluation.predictions
+    wrong = np.flatnonzero(predictions != evaluation.labels)
     confidences = evaluation.probabilities.max(axis=1)
     surest = wrong[np.argsort(-confidences[wrong])][:20]
     if len(surest) == 0:
@@ -98,7 +101,6 @@ def mistakes(images: Images, evaluation: Evaluation, title: str) -> Figure:
         figure.suptitle(title, fontsize=11)
         figure.text(0.5, 0.45, "no mistakes", ha="center")
         return figure
-    predictions = evaluation.predictions
     notes = [
         f"{evaluation.labels[index]} \N{RIGHTWARDS ARROW} {predictions[index]}\n"
         f"{confidences[index]:.1%}"

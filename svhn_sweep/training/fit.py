@@ -1,6 +1,7 @@
 """Trains a model with Keras, epoch by epoch; an interrupted fit resumes from its checkpoint."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -11,14 +12,14 @@ from svhn_sweep.config.schema import Precision, TrainingConfig
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training import checkpoint
 from svhn_sweep.training.batches import training_batches
-from svhn_sweep.training.evaluation import Evaluation, evaluate, predictor
+from svhn_sweep.training.evaluation import evaluate, predictor
 from svhn_sweep.training.fast_model import FastModel, FusedAdam
 from svhn_sweep.training.keras_callbacks import EpochRecorder, ResumedReduceLROnPlateau
 from svhn_sweep.training.progress import Progress
 from svhn_sweep.training.result import Log, ShouldStop, TrainResult
 from svhn_sweep.trial_status import TrialStatus
 
-# By XLA. Keras chooses no: there are only CPUs, or operations are deterministic (device.py).
+# Keras chooses XLA on a GPU unless its operations are deterministic, which device.py makes them.
 JIT_COMPILE: bool | Literal["auto"] = "auto"
 # Steps in one call of TensorFlow: fewer cost more time in Python (one: 14 % of model1's); with more
 # images in one call, a wide model would take seconds to stop.
@@ -51,21 +52,20 @@ def fit(
         seed: The seed of batch order, dropout and augmentation.
         log: Is called after each epoch with its number, from 1, and its metrics. A resumed fit
             first calls it for all epochs of its checkpoint again.
-        should_stop: Is called after `log` with the same arguments; True ends the fit as pruned. A
-            resumed fit first calls it for the last epoch of its checkpoint again.
+        should_stop: Is called after `log`; True ends the fit as pruned. A resumed fit first calls
+            it for the last epoch of its checkpoint again.
         checkpoint_path: A file that is rewritten after each epoch, before `log` is called, and that
             the caller removes. If it exists, the fit resumes after its last epoch.
+
+    Returns:
+        The status, the history and the evaluation of the weights that the model holds.
 
     Raises:
         DataError: The checkpoint is damaged or of another model.
     """
     fast_model = FastModel(model)
     _compile(fast_model, config)
-    predict = predictor(fast_model)
-
-    def validate() -> Evaluation:
-        return evaluate(predict, *validation, "validation")
-
+    validate = partial(evaluate, predictor(fast_model), *validation, "validation")
     recorder = EpochRecorder(config, seed, validate, log, should_stop, checkpoint_path)
     result = recorder.result
     if checkpoint_path is not None and checkpoint_path.exists():
@@ -106,6 +106,8 @@ def _train(
     epochs_done = len(history)
     steps = math.ceil(len(train[0]) / config.batch_size)
     with Progress(config.epochs, steps, epochs_done) as progress:
+        # The recorder comes first: it adds the validation metrics that the others read, and logs
+        # the learning rate before the plateau reduces it.
         callbacks = [keras.callbacks.TerminateOnNaN(), recorder, progress]
         if config.reduce_on_plateau.enabled:
             callbacks.append(ResumedReduceLROnPlateau(config, history))
