@@ -11,7 +11,7 @@ from svhn_sweep.config.schema import (
     SyntheticConfig,
 )
 from svhn_sweep.data import hdf5, stanford, synthetic
-from svhn_sweep.data.hdf5 import has_test
+from svhn_sweep.data.hdf5 import check_test
 from svhn_sweep.data.splits import FitData, Images, Labels, Splits, split_validation
 from svhn_sweep.errors import DataError
 
@@ -20,7 +20,7 @@ __all__ = [
     "Images",
     "Labels",
     "Splits",
-    "has_test",
+    "check_test",
     "load",
     "resolve",
     "split_validation",
@@ -57,6 +57,7 @@ def load(config: DataConfig, *, test: bool) -> Splits:
     Raises:
         DataError: The file is missing or malformed, a download failed, or the digits cannot be
             stored.
+        OutOfMemoryError: The machine has too little memory for the digits.
     """
     try:
         match config:

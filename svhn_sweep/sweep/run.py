@@ -14,7 +14,7 @@ from optuna.storages import RDBStorage
 from svhn_sweep import data
 from svhn_sweep.config.overrides import sets_data_path, shell_command, user_config_dirs
 from svhn_sweep.config.schema import Config
-from svhn_sweep.errors import ConfigError, SweepError, SweepInterruptedError, Terminated
+from svhn_sweep.errors import ConfigError, DataError, SweepError, SweepInterruptedError, Terminated
 from svhn_sweep.run_header import console
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.finalize import finalize, report_search
@@ -103,17 +103,24 @@ def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -
         source = data.resolve(config.data, path_given=sets_data_path(arguments))
         splits = data.load(source, test=False)
         data.split_validation(splits, config.training.validation_split)
-        if needs_test and not data.has_test(splits.path):
-            raise ConfigError(
-                f"{splits.path} must have X_test and y_test, on which the champion is evaluated; "
-                "or add hydra.sweeper.confirm=null."
-            )
+        if needs_test:
+            _check_test(splits)
         training = replace(
             config.training, precision=cluster.resolve_precision(config.training.precision)
         )
         return replace(config, data=source, training=training), splits.sha256
 
     return resolve
+
+
+def _check_test(splits: data.Splits) -> None:
+    try:
+        data.check_test(splits.path)
+    except DataError as error:
+        raise DataError(
+            f"{error} A sweep evaluates its champion on test; "
+            "hydra.sweeper.confirm=null leaves that out."
+        ) from error
 
 
 def _log_to_file() -> None:
