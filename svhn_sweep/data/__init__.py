@@ -12,7 +12,14 @@ from svhn_sweep.config.schema import (
 )
 from svhn_sweep.data import hdf5, stanford, synthetic
 from svhn_sweep.data.hdf5 import check_test
-from svhn_sweep.data.splits import FitData, Images, Labels, Splits, split_validation
+from svhn_sweep.data.splits import (
+    FitData,
+    Images,
+    Labels,
+    Splits,
+    describe_imbalance,
+    split_validation,
+)
 from svhn_sweep.errors import DataError
 
 __all__ = [
@@ -21,6 +28,7 @@ __all__ = [
     "Labels",
     "Splits",
     "check_test",
+    "describe_imbalance",
     "load",
     "resolve",
     "split_validation",

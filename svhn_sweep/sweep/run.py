@@ -15,7 +15,7 @@ from svhn_sweep import data
 from svhn_sweep.config.overrides import sets_data_path, shell_command, user_config_dirs
 from svhn_sweep.config.schema import Config
 from svhn_sweep.errors import ConfigError, DataError, SweepError, SweepInterruptedError, Terminated
-from svhn_sweep.run_header import console
+from svhn_sweep.run_header import console, print_validation_warning
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.finalize import finalize, report_search
 from svhn_sweep.sweep.plan.make_plans import Resolve, make_plans
@@ -98,11 +98,15 @@ def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -
         cluster: Trains the trials.
         needs_test: Whether the data must have a test split, which is not read yet.
     """
+    warned: set[str] = set()
 
     def resolve(config: Config) -> tuple[Config, str]:
         source = data.resolve(config.data, path_given=sets_data_path(arguments))
         splits = data.load(source, test=False)
-        data.split_validation(splits, config.training.validation_split)
+        fit_data = data.split_validation(splits, config.training.validation_split)
+        if (imbalance := data.describe_imbalance(fit_data)) not in warned:
+            warned.add(imbalance)
+            print_validation_warning(imbalance)
         if needs_test:
             _check_test(splits)
         training = replace(
