@@ -1,6 +1,7 @@
 """Loads digits: every source is converted to an HDF5 file of one layout, read by one reader."""
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from svhn_sweep.config.schema import (
@@ -30,9 +31,14 @@ __all__ = [
     "check_test",
     "describe_imbalance",
     "load",
+    "release",
     "resolve",
     "split_validation",
 ]
+
+# A sweep loads its digits for each model, a grid for each job, a worker for each trial.
+_read = lru_cache(maxsize=1)(hdf5.read)
+release = _read.cache_clear  # gives the memory of the digits back
 
 
 def resolve(config: DataConfig, *, path_given: bool = False) -> DataConfig:
@@ -70,11 +76,11 @@ def load(config: DataConfig, *, test: bool) -> Splits:
     try:
         match config:
             case SvhnConfig():
-                return hdf5.read(Path(config.path), "svhn", test=test)
+                return _read(Path(config.path), "svhn", test=test)
             case StanfordConfig():
-                return hdf5.read(stanford.build(config), "stanford", test=test)
+                return _read(stanford.build(config), "stanford", test=test)
             case SyntheticConfig():
-                return hdf5.read(synthetic.build(config), "synthetic", test=test)
+                return _read(synthetic.build(config), "synthetic", test=test)
     except OSError as error:
         raise DataError(f"the digits cannot be stored: {error}.") from error
     raise TypeError(f"{type(config).__name__} is not a resolved data source")

@@ -66,6 +66,7 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
         with _lock_studies(plans, storage):
             studies = _open_studies(plans, settings, storage, cluster.threads)
             cluster.prepare(plans)
+            data.release()  # the driver itself has no use for them
             _search_and_finalize(hydra, settings, cluster, studies, storage)
 
 

@@ -7,6 +7,8 @@ import h5py
 import numpy as np
 import pytest
 
+from svhn_sweep import data
+from svhn_sweep.config.schema import SvhnConfig
 from svhn_sweep.data import hdf5
 from svhn_sweep.errors import DataError, OutOfMemoryError
 
@@ -333,3 +335,12 @@ def test_real_digits_are_read(real_h5: Path) -> None:
     assert splits.x_test is not None
     assert len(splits.x_train) > len(splits.x_test) > 0
     assert set(splits.y_train) == set(range(10))
+
+
+def test_a_process_reads_a_file_once_until_its_digits_are_released(tmp_path: Path) -> None:
+    config = SvhnConfig(str(write_file(tmp_path / "digits.h5")))
+    digits = data.load(config, test=False)
+    assert data.load(config, test=False) is digits
+    assert data.load(config, test=True).x_test is not None
+    data.release()
+    assert data.load(config, test=False) is not digits
