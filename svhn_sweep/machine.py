@@ -1,6 +1,7 @@
-"""The CPU cores, GPUs, fast precision and processes of this machine, without TensorFlow."""
+"""The CPU cores, memory, GPUs, fast precision and processes of this machine, without TensorFlow."""
 
 import itertools
+import math
 import os
 import subprocess
 from collections.abc import Sequence
@@ -21,6 +22,17 @@ def cores() -> int:
     from joblib import cpu_count  # imports numpy
 
     return int(cpu_count())
+
+
+def available_memory() -> float:
+    """Returns how many bytes of memory Linux can still give; infinity on other systems.
+
+    A container's limit counts, whatever of it is in use.
+    """
+    meminfo = _lines("/proc/meminfo")
+    free = [int(line.split()[1]) * 1024 for line in meminfo if line.startswith("MemAvailable:")]
+    limits = [int(line) for line in _lines("/sys/fs/cgroup/memory.max") if line.isdecimal()]
+    return min([*free, *limits], default=math.inf)
 
 
 def installed_gpus() -> list[str]:
@@ -62,11 +74,9 @@ def resolve_precision(precision: Precision, gpus: Sequence[str]) -> Precision:
 
 def cpu_flags() -> set[str]:
     """Returns the instruction set flags of the CPU, as Linux names them in /proc/cpuinfo."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return {
         flag
-        for line in lines
+        for line in _lines("/proc/cpuinfo")
         if line.startswith("flags")
         for flag in line.partition(":")[2].split()
     }
@@ -81,6 +91,11 @@ def is_running(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def _lines(path: str) -> list[str]:
+    """The lines of a file of Linux; none on other systems."""
+    return Path(path).read_text().splitlines() if Path(path).exists() else []
 
 
 def _query_gpus(field: str, *gpus: str) -> list[str]:

@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.table import Table
 
 from svhn_sweep.config.schema import Config, SyntheticConfig
-from svhn_sweep.data import Splits
+from svhn_sweep.data import Splits, describe_imbalance, split_validation
 from svhn_sweep.tracking.ui_links import links
 from svhn_sweep.trial import Outcome
 
@@ -21,8 +21,14 @@ def print_header(config: Config, splits: Splits, experiment: str) -> None:
         config: Its data source is resolved.
         splits: The digits.
         experiment: The name of the MLflow experiment.
+
+    Raises:
+        DataError: There are too few digits to split.
     """
     print_synthetic_warning(config, experiment)
+    print_validation_warning(
+        describe_imbalance(split_validation(splits, config.training.validation_split))
+    )
     test = f" and {len(splits.x_test):,} to test" if splits.x_test is not None else ""
     digits = f"{len(splits.x_train):,} digits to train and validate{test}"
     console.print(f"{config.model.name}: {digits}; starting TensorFlow, some 10 to 30 s")
@@ -32,15 +38,31 @@ def print_synthetic_warning(config: Config, experiment: str) -> None:
     """Prints a warning if the digits are synthetic."""
     if not isinstance(config.data, SyntheticConfig):
         return
-    Console(highlight=False).print(
-        Panel(
-            "These digits are synthetic: accuracies on them say nothing about SVHN, "
-            f"and go to an MLflow experiment of their own, {experiment}.\n"
-            "For real digits: data=svhn data.path=FILE, or data=stanford to download them.",
-            title="SYNTHETIC DIGITS",
-            border_style="yellow",
-        )
+    _print_warning(
+        "SYNTHETIC DIGITS",
+        "These digits are synthetic: accuracies on them say nothing about SVHN, "
+        f"and go to an MLflow experiment of their own, {experiment}.\n"
+        "For real digits: data=svhn data.path=FILE, or data=stanford to download them.",
     )
+
+
+def print_validation_warning(imbalance: str) -> None:
+    """Prints a warning if the digits of validation are not those of training.
+
+    Args:
+        imbalance: What `describe_imbalance` returns.
+    """
+    if imbalance:
+        _print_warning(
+            "UNLIKE VALIDATION",
+            f"Validation, the end of X_train, has {imbalance}, compared with the digits "
+            "trained on: accuracies on it say little.\n"
+            "Shuffle X_train and y_train together in the file, or take more digits.",
+        )
+
+
+def _print_warning(title: str, text: str) -> None:
+    Console(highlight=False).print(Panel(text, title=title, border_style="yellow"))
 
 
 def print_summary(outcome: Outcome, folder: Path, sent: bool) -> None:

@@ -135,3 +135,8 @@ def test_a_process_is_running_until_it_has_ended() -> None:
 
 def test_x86_cpus_have_flags() -> None:
     assert "x86" not in os.uname().machine or "fpu" in machine.cpu_flags()
+
+
+def test_memory_is_what_linux_has_available() -> None:
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert 0 < machine.available_memory() < total

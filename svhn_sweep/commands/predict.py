@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from svhn_sweep.data import picture
-from svhn_sweep.errors import FailedError, UserError
+from svhn_sweep.data.splits import Images
+from svhn_sweep.errors import DataError, FailedError, UserError
 from svhn_sweep.native_output import redirect_native_output
 from svhn_sweep.tracking import tracking_uri
 
@@ -27,32 +28,42 @@ def predict(paths: Sequence[Path]) -> None:
         paths: The pictures.
 
     Raises:
-        DataError: A file is no picture.
+        DataError: Some of the files are no pictures; the digits in the others are printed.
         UserError: `paths` is empty, no champion is registered, or `MLFLOW_TRACKING_URI` is no
             store.
-        FailedError: The champion cannot be fetched from the store.
+        FailedError: The champion cannot be fetched from the store, or is damaged.
     """
     if not paths:
         raise UserError("predict takes pictures of digits: python -m svhn_sweep predict IMAGE...")
-    pixels = np.stack([picture.read(path) for path in paths])
     tracking_uri.check()
-    with TemporaryDirectory() as scratch:
-        folder = _fetch_champion(Path(scratch))
-        with redirect_native_output(Path(os.devnull)):
-            # First, because it sets how TensorFlow computes.
-            import svhn_sweep.training  # noqa: F401
-            from svhn_sweep.tracking.saved_model import load_model
+    pictures: list[tuple[Path, Images]] = []
+    errors = []
+    for path in paths:
+        try:
+            pictures.append((path, picture.read(path)))
+        except DataError as error:
+            errors.append(str(error))
+    if pictures:
+        _print_predictions(pictures)
+    if errors:
+        raise DataError(" ".join(errors))
 
-            probabilities = load_model(folder).predict(pixels, verbose=0)
+
+def _print_predictions(pictures: Sequence[tuple[Path, Images]]) -> None:
+    with TemporaryDirectory() as scratch:
+        print(f"asking MLflow at {tracking_uri.address()} for the champion", file=sys.stderr)
+        name, folder = _fetch_champion(Path(scratch))
+        print(f"{name}; starting TensorFlow, some 10 to 30 s", file=sys.stderr)
+        probabilities = _classify(name, folder, np.stack([pixels for _, pixels in pictures]))
     table = Table.grid(padding=(0, 2))
-    for path, row in zip(paths, probabilities, strict=True):
+    for (path, _), row in zip(pictures, probabilities, strict=True):
         table.add_row(Text(str(path)), *format_prediction(row))
     width = None if sys.stdout.isatty() else 1000
     Console(highlight=False, soft_wrap=True, width=width).print(table)
 
 
-def _fetch_champion(scratch: Path) -> Path:
-    """Copies the champion's model to `scratch` and prints its version; returns its folder."""
+def _fetch_champion(scratch: Path) -> tuple[str, Path]:
+    """Copies the champion's model to `scratch`; returns its name with its version, its folder."""
     from svhn_sweep.tracking.registry import ALIAS, MODEL, SYNTHETIC, fetch
 
     for name in (MODEL, SYNTHETIC):
@@ -64,15 +75,30 @@ def _fetch_champion(scratch: Path) -> Path:
                 f"{name}@{ALIAS}: {tracking_uri.reason(error)}"
             ) from error
         if champion is not None:
-            break
-    else:
-        raise UserError(
-            f"no {MODEL}@{ALIAS} is registered; "
-            "python -m svhn_sweep -m optuna finds and registers one."
-        )
-    hint = "; it was trained on synthetic digits only" if name == SYNTHETIC else ""
-    print(f"{name} version {champion.version}{hint}", file=sys.stderr)
-    return champion.folder
+            hint = ", trained on synthetic digits only" if name == SYNTHETIC else ""
+            return f"{name} version {champion.version}{hint}", champion.folder
+    raise UserError(
+        f"no {MODEL}@{ALIAS} is registered; python -m svhn_sweep -m optuna finds and registers one."
+    )
+
+
+def _classify(name: str, folder: Path, pixels: Images) -> NDArray[np.float32]:
+    """The probabilities of a model's ten digits for each picture, [N, 10]."""
+    with redirect_native_output(Path(os.devnull)):
+        # First, because it sets how TensorFlow computes.
+        import svhn_sweep.training  # noqa: F401
+        from svhn_sweep.tracking.saved_model import load_model
+
+        try:
+            probabilities: NDArray[np.float32] = load_model(folder).predict(pixels, verbose=0)
+            if probabilities.shape != (len(pixels), 10) or not np.isfinite(probabilities).all():
+                raise ValueError("its output is not ten probabilities for each picture")
+        except Exception as error:  # of the parser of any of the model's files
+            raise FailedError(
+                f"{name} is damaged or not for grey pictures of 32x32 "
+                f"({tracking_uri.reason(error)}); give the alias champion to another version."
+            ) from error
+    return probabilities
 
 
 def format_prediction(probabilities: NDArray[np.float32]) -> list[str]:

@@ -1,6 +1,7 @@
 """Loads digits: every source is converted to an HDF5 file of one layout, read by one reader."""
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 from svhn_sweep.config.schema import (
@@ -11,8 +12,15 @@ from svhn_sweep.config.schema import (
     SyntheticConfig,
 )
 from svhn_sweep.data import hdf5, stanford, synthetic
-from svhn_sweep.data.hdf5 import has_test
-from svhn_sweep.data.splits import FitData, Images, Labels, Splits, split_validation
+from svhn_sweep.data.hdf5 import check_test
+from svhn_sweep.data.splits import (
+    FitData,
+    Images,
+    Labels,
+    Splits,
+    describe_imbalance,
+    split_validation,
+)
 from svhn_sweep.errors import DataError
 from svhn_sweep.files import absolute
 
@@ -21,11 +29,17 @@ __all__ = [
     "Images",
     "Labels",
     "Splits",
-    "has_test",
+    "check_test",
+    "describe_imbalance",
     "load",
+    "release",
     "resolve",
     "split_validation",
 ]
+
+# A sweep loads its digits for each model, a grid for each job, a worker for each trial.
+_read = lru_cache(maxsize=1)(hdf5.read)
+release = _read.cache_clear  # gives the memory of the digits back
 
 
 def resolve(config: DataConfig, *, path_given: bool = False) -> DataConfig:
@@ -58,15 +72,16 @@ def load(config: DataConfig, *, test: bool) -> Splits:
     Raises:
         DataError: The file is missing or malformed, a download failed, or the digits cannot be
             stored.
+        OutOfMemoryError: The machine has too little memory for the digits.
     """
     try:
         match config:
             case SvhnConfig():
-                return hdf5.read(Path(config.path), "svhn", test=test)
+                return _read(Path(config.path), "svhn", test=test)
             case StanfordConfig():
-                return hdf5.read(stanford.build(config), "stanford", test=test)
+                return _read(stanford.build(config), "stanford", test=test)
             case SyntheticConfig():
-                return hdf5.read(synthetic.build(config), "synthetic", test=test)
+                return _read(synthetic.build(config), "synthetic", test=test)
     except OSError as error:
         raise DataError(f"the digits cannot be stored: {error}.") from error
     raise TypeError(f"{type(config).__name__} is not a resolved data source")

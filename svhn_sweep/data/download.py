@@ -29,7 +29,7 @@ BLOCK_SIZE = 1 << 14  # bytes; after a lost connection, an incomplete block is d
 
 
 def fetch(url: str, target: Path, sha256: str) -> None:
-    """Downloads a file unless it exists.
+    """Downloads a file unless it exists, and verifies it in both cases.
 
     Until the file is complete and verified, its bytes are in a file with the suffix `.part`.
 
@@ -39,9 +39,15 @@ def fetch(url: str, target: Path, sha256: str) -> None:
         sha256: The hex digest that the whole file must have.
 
     Raises:
-        DataError: The server does not deliver the file, or delivers other bytes.
+        DataError: The server does not deliver the file, or delivers other bytes, or the file that
+            exists has other ones.
     """
     if target.exists():
+        if (digest := _digest(target)) != sha256:
+            raise DataError(
+                f"{target} must have the SHA-256 {sha256} but has {digest}; "
+                "remove it, and the same command downloads it again."
+            )
         return
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
@@ -49,15 +55,18 @@ def fetch(url: str, target: Path, sha256: str) -> None:
         if target.exists():
             return
         _download(url, part)
-        with part.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != sha256:
+        if (digest := _digest(part)) != sha256:
             part.unlink()
             raise DataError(
                 f"{url} must have the SHA-256 {sha256} but what "
                 f"arrived has {digest}; it was thrown away."
             )
         part.replace(target)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

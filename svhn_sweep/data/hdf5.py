@@ -1,6 +1,8 @@
 """Reads and writes the HDF5 layout of the digits: X_train, y_train, X_test, y_test."""
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
@@ -8,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from svhn_sweep.data.splits import Images, Labels, Splits
-from svhn_sweep.errors import DataError
+from svhn_sweep.errors import DataError, OutOfMemoryError
 from svhn_sweep.files import unique_temporary
+from svhn_sweep.machine import available_memory
 
 MAX_DIGITS = 2_000_000  # SVHN has a third of that; more in a split means a damaged file
+MAX_ROUNDING_ERROR = 1e-3  # grey levels beyond 0..255: a conversion to grey may round to 255.00002
 READ_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError)  # h5py's, for a damaged file
 
 
@@ -25,37 +29,24 @@ def read(path: Path, source: str, *, test: bool) -> Splits:
 
     Raises:
         DataError: The file is missing, damaged, or holds anything but digits in that layout.
+        OutOfMemoryError: The machine has too little memory for the digits.
     """
-    if path.exists() and not h5py.is_hdf5(path):
-        raise DataError(f"{path} is not an HDF5 file.")
-    try:
-        with h5py.File(path, "r") as file:
-            x_train, y_train = _split(file, "train")
-            x_test, y_test = _split(file, "test") if test else (None, None)
-    except FileNotFoundError:
-        raise DataError(
-            f"{path} does not exist; set data.path to an HDF5 file, or "
-            "take data=synthetic or data=stanford."
-        ) from None
-    except READ_ERRORS as error:
-        raise DataError(f"{path} cannot be read as HDF5: {error}.") from error
+    with _open(path) as file:
+        x_train, y_train = _split(file, "train")
+        x_test, y_test = _split(file, "test") if test else (None, None)
     with path.open("rb") as raw:
         sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
     return Splits(x_train, y_train, x_test, y_test, source, path, sha256)
 
 
-def has_test(path: Path) -> bool:
-    """Returns whether a readable file has a test split of its training split's format.
+def check_test(path: Path) -> None:
+    """Checks type, shape and size of a file's test split; its images and labels are not read.
 
-    The images and labels themselves are not read.
+    Raises:
+        DataError: The test split is missing or malformed.
     """
-    with h5py.File(path, "r") as file:
-        if not all(isinstance(file.get(name), h5py.Dataset) for name in ("X_test", "y_test")):
-            return False
-        images = file["X_test"].shape
-        labels = file["y_test"].shape
-        same_format = images[1:] == file["X_train"].shape[1:]
-        return bool(same_format and images[:1] == labels[:1] and images[0] > 0)
+    with _open(path) as file:
+        _datasets(file, "test")
 
 
 def write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
@@ -73,9 +64,33 @@ def write(path: Path, arrays: dict[str, NDArray[np.generic]]) -> None:
         temporary.replace(path)
 
 
+@contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
+    """Opens a file to read; what h5py raises for a damaged one becomes a DataError."""
+    # Only a regular file: opening a FIFO waits for a writer.
+    if path.exists() and not (path.is_file() and h5py.is_hdf5(path)):
+        raise DataError(f"{path} is not an HDF5 file.")
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except FileNotFoundError:
+        raise DataError(
+            f"{path} does not exist; set data.path to an HDF5 file, or "
+            "take data=synthetic or data=stanford."
+        ) from None
+    except READ_ERRORS as error:
+        raise DataError(f"{path} cannot be read as HDF5: {error}.") from error
+
+
 def _split(file: h5py.File, split: str) -> tuple[Images, Labels]:
-    images = _images(file, f"X_{split}")
-    labels = _labels(file, f"y_{split}")
+    images, labels = _datasets(file, split)
+    return _images(images), _labels(labels)
+
+
+def _datasets(file: h5py.File, split: str) -> tuple[h5py.Dataset, h5py.Dataset]:
+    """The images and the labels of a split, of which nothing is read yet."""
+    images = _dataset(file, f"X_{split}", ((32, 32), (32, 32, 1)))
+    labels = _dataset(file, f"y_{split}", ((), (1,)))
     if len(images) != len(labels):
         raise DataError(
             f"{file.filename}: X_{split} and y_{split} must hold equally many digits "
@@ -84,12 +99,10 @@ def _split(file: h5py.File, split: str) -> tuple[Images, Labels]:
     return images, labels
 
 
-def _dataset(
-    file: h5py.File, name: str, shapes: tuple[tuple[int, ...], ...]
-) -> NDArray[np.generic]:
-    """The values of a dataset, after checks.
+def _dataset(file: h5py.File, name: str, shapes: tuple[tuple[int, ...], ...]) -> h5py.Dataset:
+    """A dataset of numbers in the file itself, of one of these shapes without the first dimension.
 
-    They must be numbers in the file itself, of one of these shapes without the first dimension.
+    Its values are not read.
     """
     location = f"{file.filename}: {name}"
     link = file.get(name, getlink=True)
@@ -116,19 +129,57 @@ def _dataset(
         raise DataError(
             f"{location} must hold at most {MAX_DIGITS:,} digits but holds {len(dataset):,}."
         )
-    values: NDArray[np.generic] = dataset[()]
+    return dataset
+
+
+def _location(dataset: h5py.Dataset) -> str:
+    return f"{dataset.file.filename}: {dataset.name.lstrip('/')}"
+
+
+def _values(dataset: h5py.Dataset) -> NDArray[np.generic]:
+    """The values of a dataset, if the machine has memory for them."""
+    copied = 0 if dataset.dtype == np.float32 else np.dtype(np.float32).itemsize
+    needed = dataset.size * (dataset.dtype.itemsize + copied)
+    available = available_memory()
+    if needed > available:
+        raise OutOfMemoryError(
+            f"{_location(dataset)} takes {needed / 2**30:.1f} GiB of memory to be read but "
+            f"{available / 2**30:.1f} GiB are free; use a file with fewer digits or a machine "
+            "with more memory."
+        )
+    try:
+        values: NDArray[np.generic] = dataset[()]
+    except OSError as error:
+        if missing := _missing_filters(dataset):
+            raise DataError(
+                f"{_location(dataset)} must be compressed with a filter that HDF5 has here but "
+                f"needs {missing}; set HDF5_PLUGIN_PATH to the folder of its plugin (the package "
+                "hdf5plugin has most), or store it with gzip."
+            ) from error
+        raise
     return values
 
 
-def _images(file: h5py.File, name: str) -> Images:
-    location = f"{file.filename}: {name}"
-    values = _dataset(file, name, ((32, 32), (32, 32, 1))).reshape(-1, 32, 32, 1)
-    broken = np.sum(~np.isfinite(values))
-    if broken:
-        raise DataError(f"{location} must be finite but {broken} pixels are NaN or infinite.")
-    low = float(values.min())
+def _missing_filters(dataset: h5py.Dataset) -> str:
+    """The filters of a dataset that HDF5 does not have, as text: number and name of each."""
+    pipeline = dataset.id.get_create_plist()
+    filters = [pipeline.get_filter(index) for index in range(pipeline.get_nfilters())]
+    return ", ".join(
+        f"filter {number} ({name.decode(errors='replace') or 'without a name'})"
+        for number, _, _, name in filters
+        if not h5py.h5z.filter_avail(number)
+    )
+
+
+def _images(dataset: h5py.Dataset) -> Images:
+    location = _location(dataset)
+    values = _values(dataset).reshape(-1, 32, 32, 1)
+    low = float(values.min())  # NaN if one pixel is
     high = float(values.max())
-    if low < 0 or high > 255:
+    if not np.isfinite([low, high]).all():
+        broken = np.sum(~np.isfinite(values))
+        raise DataError(f"{location} must be finite but {broken} pixels are NaN or infinite.")
+    if low < -MAX_ROUNDING_ERROR or high > 255 + MAX_ROUNDING_ERROR:
         raise DataError(f"{location} must have pixels in 0..255 but they are in {low:g}..{high:g}.")
     if high <= 1:
         raise DataError(
@@ -136,12 +187,13 @@ def _images(file: h5py.File, name: str) -> Images:
             f"{low:g}..{high:g}: they look already scaled "
             "to 0..1; store them unscaled, the model divides by 255 itself."
         )
-    return values.astype(np.float32)
+    images = values.astype(np.float32, copy=False)
+    return np.clip(images, 0, 255, out=images)
 
 
-def _labels(file: h5py.File, name: str) -> Labels:
-    location = f"{file.filename}: {name}"
-    labels = _dataset(file, name, ((), (1,))).reshape(-1).astype(np.float64)
+def _labels(dataset: h5py.Dataset) -> Labels:
+    location = _location(dataset)
+    labels = _values(dataset).reshape(-1).astype(np.float64)
     wrong = ~np.isin(labels, np.arange(10))
     if (labels == 10).any() and not (labels == 0).any():
         raise DataError(

@@ -9,6 +9,9 @@ from numpy.typing import NDArray
 
 from svhn_sweep.errors import DataError
 
+MAX_RATIO = 2  # between a digit's share in validation and in training
+MIN_DEVIATION = 5  # standard deviations, from which on chance does not explain a difference
+
 Images = NDArray[np.float32]  # [N, 32, 32, 1], 0..255
 Labels = NDArray[np.uint8]  # [N], 0..9
 
@@ -70,4 +73,24 @@ def split_validation(splits: Splits, fraction: float) -> FitData:
     return FitData(
         train=(splits.x_train[:cut], splits.y_train[:cut]),
         validation=(splits.x_train[cut:], splits.y_train[cut:]),
+    )
+
+
+def describe_imbalance(fit_data: FitData) -> str:
+    """Returns which digits validation lacks or has out of proportion to training.
+
+    A digit is out of proportion if its share in validation is more than twice that in training, or
+    less than half of it, beyond chance. The text is empty if validation is like training.
+    """
+    (_, trained), (_, validated) = fit_data.train, fit_data.validation
+    counts = np.bincount(validated, minlength=10)
+    expected = np.bincount(trained, minlength=10) * len(validated) / len(trained)
+    uneven = (counts > MAX_RATIO * expected) | (counts < expected / MAX_RATIO)
+    uneven &= np.abs(counts - expected) > MIN_DEVIATION * np.sqrt(np.maximum(expected, 1))
+    digits = {
+        "no": np.flatnonzero(counts == 0),
+        "too many or too few of": np.flatnonzero(uneven & (counts > 0)),
+    }
+    return " and ".join(
+        f"{words} {', '.join(map(str, found))}" for words, found in digits.items() if len(found)
     )

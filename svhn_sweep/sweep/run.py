@@ -23,8 +23,8 @@ from svhn_sweep.config.overrides import (
     user_config_dirs,
 )
 from svhn_sweep.config.schema import CONFIG_NAME, Config, conf_dir
-from svhn_sweep.errors import ConfigError, SweepError, SweepInterruptedError, Terminated
-from svhn_sweep.run_header import console
+from svhn_sweep.errors import ConfigError, DataError, SweepError, SweepInterruptedError, Terminated
+from svhn_sweep.run_header import console, print_validation_warning
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.finalize import finalize, report_search
 from svhn_sweep.sweep.plan.make_plans import Resolve, make_plans
@@ -77,6 +77,7 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
         with _lock_studies(plans, storage):
             studies = _open_studies(plans, settings, storage, cluster.threads)
             cluster.prepare(plans)
+            data.release()  # the driver itself has no use for them
             _search_and_finalize(composed, settings, cluster, studies, storage)
 
 
@@ -126,22 +127,33 @@ def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -
         cluster: Trains the trials.
         needs_test: Whether the data must have a test split, which is not read yet.
     """
+    warned: set[str] = set()
 
     def resolve(config: Config) -> tuple[Config, str]:
         source = data.resolve(config.data, path_given=sets_data_path(arguments))
         splits = data.load(source, test=False)
-        data.split_validation(splits, config.training.validation_split)
-        if needs_test and not data.has_test(splits.path):
-            raise ConfigError(
-                f"{splits.path} must have X_test and y_test, on which the champion is evaluated; "
-                "or add hydra.sweeper.confirm=null."
-            )
+        fit_data = data.split_validation(splits, config.training.validation_split)
+        if (imbalance := data.describe_imbalance(fit_data)) not in warned:
+            warned.add(imbalance)
+            print_validation_warning(imbalance)
+        if needs_test:
+            _check_test(splits)
         training = replace(
             config.training, precision=cluster.resolve_precision(config.training.precision)
         )
         return replace(config, data=source, training=training), splits.sha256
 
     return resolve
+
+
+def _check_test(splits: data.Splits) -> None:
+    try:
+        data.check_test(splits.path)
+    except DataError as error:
+        raise DataError(
+            f"{error} A sweep evaluates its champion on test; "
+            "hydra.sweeper.confirm=null leaves that out."
+        ) from error
 
 
 def _log_to_file() -> None:

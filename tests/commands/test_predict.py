@@ -22,8 +22,8 @@ from PIL import Image
 
 from svhn_sweep.commands.predict import format_prediction, predict
 from svhn_sweep.config.schema import Config
-from svhn_sweep.errors import DataError, UserError
-from svhn_sweep.tracking import registry
+from svhn_sweep.errors import DataError, FailedError, UserError
+from svhn_sweep.tracking import registry, tracking_uri
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.tracking.registry import ALIAS, MODEL, SYNTHETIC, register
 from svhn_sweep.tracking.saved_model import save_model
@@ -42,10 +42,10 @@ def model(composed: Callable[..., Config]) -> keras.Model:
 
 
 @pytest.fixture
-def registered(client: MlflowClient, tmp_path: Path, model: keras.Model) -> Callable[[str], None]:
-    """`registered(name)`: the model is that name's champion."""
+def registered(client: MlflowClient, tmp_path: Path, model: keras.Model) -> Callable[..., None]:
+    """`registered(name)`: the model, or another one, is that name's champion."""
 
-    def register_as(name: str) -> None:
+    def register_as(name: str, model: keras.Model = model) -> None:
         with Journal(tmp_path / name) as journal:
             journal.start(name="a run", experiment="svhn", store="", tags={})
             save_model(model, tmp_path / name / "model")
@@ -65,8 +65,16 @@ def pictures(tmp_path: Path, digits: tuple[np.ndarray, np.ndarray]) -> list[Path
     return paths
 
 
+def announced(version: str) -> str:
+    """What predict prints on stderr, and nothing of MLflow's."""
+    return (
+        f"asking MLflow at {tracking_uri.address()} for the champion\n"
+        f"{version}; starting TensorFlow, some 10 to 30 s\n"
+    )
+
+
 def test_the_digit_of_every_picture_is_the_champions(
-    registered: Callable[[str], None],
+    registered: Callable[..., None],
     model: keras.Model,
     pictures: list[Path],
     capsys: pytest.CaptureFixture[str],
@@ -78,12 +86,12 @@ def test_the_digit_of_every_picture_is_the_champions(
     probabilities = model.predict(pixels, verbose=0)
     for path, line, row in zip(pictures, output.out.splitlines(), probabilities, strict=True):
         assert re.match(rf"{re.escape(str(path))} +{row.argmax()} +{row.max():.1%} ", line)
-    assert output.err == "svhn-digits version 1\n"  # and nothing of MLflow's
+    assert output.err == announced("svhn-digits version 1")
 
 
 @pytest.mark.slow
 def test_the_champion_served_by_mlflow_predicts_the_same_as_keras(
-    registered: Callable[[str], None], model: keras.Model, small_h5: Path, tmp_path: Path
+    registered: Callable[..., None], model: keras.Model, small_h5: Path, tmp_path: Path
 ) -> None:
     registered(MODEL)
     with h5py.File(
@@ -144,17 +152,16 @@ def _post(address: str, body: str) -> dict[str, list[list[float]]]:
 
 
 def test_a_champion_trained_on_synthetic_digits_is_used_if_there_is_no_other(
-    registered: Callable[[str], None], pictures: list[Path], capsys: pytest.CaptureFixture[str]
+    registered: Callable[..., None], pictures: list[Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     registered(SYNTHETIC)
     predict(pictures[:1])
-    assert (
-        capsys.readouterr().err
-        == "svhn-digits-synthetic version 1; it was trained on synthetic digits only\n"
+    assert capsys.readouterr().err == announced(
+        "svhn-digits-synthetic version 1, trained on synthetic digits only"
     )
     registered(MODEL)
     predict(pictures[:1])
-    assert capsys.readouterr().err == "svhn-digits version 1\n"
+    assert capsys.readouterr().err == announced("svhn-digits version 1")
 
 
 @pytest.mark.parametrize(
@@ -186,11 +193,66 @@ def test_without_a_champion_the_error_names_the_command_that_finds_one(
     assert not (tmp_path / "mlflow.db").exists()
 
 
-def test_a_file_that_is_no_picture_is_an_error_before_the_champion_is_fetched(
-    tmp_path: Path, pictures: list[Path], monkeypatch: pytest.MonkeyPatch
+def test_files_that_are_no_pictures_do_not_refuse_the_others(
+    registered: Callable[..., None],
+    tmp_path: Path,
+    pictures: list[Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    registered(MODEL)
+    with pytest.raises(
+        DataError, match=r"none\.png does not exist\. \S+ must be a picture but is no file\."
+    ):
+        predict([pictures[0], tmp_path / "none.png", tmp_path, pictures[1]])
+    named = [re.split("  +", line)[0] for line in capsys.readouterr().out.splitlines()]
+    assert named == [str(path) for path in pictures[:2]]
+
+
+def test_without_a_picture_no_champion_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "fetch", pytest.fail)
     with pytest.raises(DataError, match=r"none\.png does not exist"):
-        predict([*pictures, tmp_path / "none.png"])
+        predict([tmp_path / "none.png"])
     with pytest.raises(UserError, match="predict takes pictures of digits"):
         predict([])
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("model.keras", b"PK\3\4 cut", "File not found: .* accessible `.keras` zip file"),
+        ("MLmodel", b"flavors: [", "while parsing a flow node"),
+    ],
+)
+def test_a_champion_with_a_damaged_file_is_named(
+    registered: Callable[..., None],
+    client: MlflowClient,
+    pictures: list[Path],
+    file: str,
+    content: bytes,
+    reason: str,
+) -> None:
+    registered(MODEL)
+    folder = Path(client.get_model_version_by_alias(MODEL, ALIAS).source.removeprefix("file://"))
+    next(folder.rglob(file)).write_bytes(content)
+    with pytest.raises(FailedError, match=rf"svhn-digits version 1 is damaged or .*{reason}"):
+        predict(pictures)
+
+
+@pytest.mark.parametrize(
+    ("size", "weight", "reason"),
+    [
+        (32, np.nan, "its output is not ten probabilities for each picture"),
+        (28, 1, "Exception encountered when calling"),
+    ],
+)
+def test_a_champion_that_cannot_classify_is_named(
+    registered: Callable[..., None], pictures: list[Path], size: int, weight: float, reason: str
+) -> None:
+    layers = [keras.layers.Flatten(), keras.layers.Dense(10, kernel_initializer="ones")]
+    model = keras.Sequential([keras.Input((size, size, 1)), *layers])
+    model.set_weights([weight * values for values in model.get_weights()])
+    registered(MODEL, model)
+    with pytest.raises(FailedError, match=rf"svhn-digits version 1 is damaged or .*{reason}"):
+        predict(pictures)

@@ -1,12 +1,16 @@
+import os
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from svhn_sweep import data
+from svhn_sweep.config.schema import SvhnConfig
 from svhn_sweep.data import hdf5
-from svhn_sweep.errors import DataError
+from svhn_sweep.errors import DataError, OutOfMemoryError
 
 N = 20
 IMAGES = np.random.default_rng(0).uniform(0, 255, (N, 32, 32)).astype(np.float32)
@@ -29,7 +33,7 @@ def write_file(path: Path, **changed: object) -> Path:
 
 
 def images_with_pixel(value: float) -> np.ndarray:
-    changed = IMAGES.copy()
+    changed = IMAGES.astype(np.float64)
     changed[3, 4, 5] = value
     return changed
 
@@ -107,6 +111,7 @@ BAD_DATASETS = [
         h5py.ExternalLink("/etc/x.h5", "X"),
         "must be stored in the file itself but is a ExternalLink to X",
     ),
+    ("X_train", images_with_pixel(1e300), r"X_train must have pixels in 0..255 .*\.\.1e\+300"),
 ]
 
 
@@ -155,6 +160,24 @@ def virtual(path: Path) -> None:
         file.create_virtual_dataset("X_train", layout)
 
 
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def missing_filter(path: Path) -> None:
+    """The images are compressed with Zstandard, which HDF5 has as a plugin only."""
+    write_file(path, X_train=None)
+    with h5py.File(path, "a") as file:
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_chunk(IMAGES.shape)
+        properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL)
+        space = h5py.h5s.create_simple(IMAGES.shape)
+        dataset = h5py.h5d.create(
+            file.id, b"X_train", h5py.h5t.NATIVE_FLOAT, space, dcpl=properties
+        )
+        dataset.write_direct_chunk((0, 0, 0), IMAGES.tobytes())
+
+
 def null_images(path: Path) -> None:
     with h5py.File(write_file(path, X_train=None), "a") as file:
         file["X_train"] = h5py.Empty("f4")
@@ -186,6 +209,11 @@ def group(path: Path) -> None:
         (text, "is not an HDF5 file"),
         (truncated, "cannot be read as HDF5: .*truncated file"),
         (folder, "is not an HDF5 file"),
+        (fifo, "is not an HDF5 file"),
+        (
+            missing_filter,
+            r"X_train must be compressed with .* but needs filter 32015 .*; set HDF5_PLUGIN_PATH",
+        ),
         (external_storage, "X_train must be stored in the file itself but points at other files"),
         (virtual, "X_train must be stored in the file itself but points at other files"),
         (group, "X_train must be a dataset but is a Group"),
@@ -230,6 +258,55 @@ def test_the_test_split_is_read_on_request_only(tmp_path: Path) -> None:
         hdf5.read(path, "svhn", test=True)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({}, None),
+        ({"X_test": IMAGES[..., None]}, None),
+        ({"X_test": None}, "X_test is missing; the file holds X_train, y_test, y_train"),
+        ({"X_test": h5py.Empty("f4")}, "X_test must have the shape .* but has None"),
+        ({"y_test": h5py.Empty("u1")}, "y_test must have the shape .* but has None"),
+        ({"X_test": h5py.SoftLink("/X_test")}, "X_test .* is a SoftLink to /X_test"),
+        ({"X_test": IMAGES.astype("S8")}, "X_test must hold numbers"),
+        ({"X_test": IMAGES[:, :31]}, "X_test must have the shape"),
+        ({"y_test": LABELS[:19]}, "X_test and y_test must hold equally many digits"),
+        ({"X_test": IMAGES[:0], "y_test": LABELS[:0]}, "X_test must not be empty"),
+    ],
+)
+def test_a_test_split_is_checked_without_reading_it(
+    tmp_path: Path, changed: dict[str, object], message: str | None
+) -> None:
+    path = write_file(tmp_path / "digits.h5", **changed)
+    with pytest.raises(DataError, match=message) if message else nullcontext():
+        hdf5.check_test(path)
+
+
+@pytest.mark.parametrize(("dtype", "gib"), [("f4", "7.6"), ("f8", "22.9"), ("u1", "9.5")])
+def test_digits_that_do_not_fit_into_memory_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dtype: str, gib: str
+) -> None:
+    monkeypatch.setattr(hdf5, "available_memory", lambda: 2**31)
+    path = write_file(tmp_path / "digits.h5", X_train=None, y_train=None)
+    with h5py.File(path, "a") as file:
+        file.create_dataset("X_train", (2_000_000, 32, 32), dtype, chunks=(100, 32, 32))
+        file.create_dataset("y_train", (2_000_000,), "u1", chunks=True)
+    with pytest.raises(
+        OutOfMemoryError,
+        match=rf"X_train takes {gib} GiB of memory to be read but 2.0 GiB are free",
+    ):
+        hdf5.read(path, "svhn", test=False)
+
+
+@pytest.mark.parametrize(
+    ("value", "read"), [(255.00000000000003, 255), (np.float32(255.00002), 255), (-1e-7, 0)]
+)
+def test_pixels_beyond_the_range_by_a_rounding_error_are_clipped(
+    tmp_path: Path, value: float, read: float
+) -> None:
+    path = write_file(tmp_path / "digits.h5", X_train=images_with_pixel(value))
+    assert hdf5.read(path, "svhn", test=False).x_train[3, 4, 5, 0] == read
+
+
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="Object dtype"):
         hdf5.write(tmp_path / "digits.h5", {"X_train": IMAGES, "y_train": np.array([object()])})
@@ -258,3 +335,12 @@ def test_real_digits_are_read(real_h5: Path) -> None:
     assert splits.x_test is not None
     assert len(splits.x_train) > len(splits.x_test) > 0
     assert set(splits.y_train) == set(range(10))
+
+
+def test_a_process_reads_a_file_once_until_its_digits_are_released(tmp_path: Path) -> None:
+    config = SvhnConfig(str(write_file(tmp_path / "digits.h5")))
+    digits = data.load(config, test=False)
+    assert data.load(config, test=False) is digits
+    assert data.load(config, test=True).x_test is not None
+    data.release()
+    assert data.load(config, test=False) is not digits

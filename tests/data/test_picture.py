@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,13 @@ def test_colours_become_the_same_grey_as_in_the_data(tmp_path: Path) -> None:
     assert picture.read(saved(image, tmp_path / "red.png"))[0, 0, 0] == round(0.299 * 255)
 
 
-@pytest.mark.parametrize("size", [(1, 1), (20, 20), (64, 64), (16, 48), (300, 100), (33, 32)])
+@pytest.mark.parametrize(
+    "size",
+    [
+        *[(1, 1), (20, 20), (64, 64), (16, 48), (300, 100), (33, 32)],
+        *[(300_000, 1), (1, 300_000), (60_000, 10)],
+    ],
+)
 def test_every_size_is_scaled(tmp_path: Path, size: tuple[int, int]) -> None:
     digit = picture.read(saved(Image.new("L", size, 100), tmp_path / "digit.png"))
     assert digit.shape == (32, 32, 1)
@@ -92,11 +99,13 @@ def test_of_an_animation_the_first_frame_is_read(tmp_path: Path) -> None:
     assert np.unique(picture.read(tmp_path / "digit.gif")).tolist() == [0]
 
 
-def test_a_folder_or_a_missing_file_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"missing\.png does not exist\."):
         picture.read(tmp_path / "missing.png")
-    with pytest.raises(DataError, match="must be a picture but cannot be read"):
-        picture.read(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    for path in (tmp_path, tmp_path / "fifo"):
+        with pytest.raises(DataError, match=rf"{path} must be a picture but is no file\."):
+            picture.read(path)
 
 
 def test_a_truncated_picture_is_refused(tmp_path: Path, pixels: np.ndarray) -> None:

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svhn_sweep.data import Splits, split_validation
+from svhn_sweep.data import FitData, Splits, describe_imbalance, split_validation
 from svhn_sweep.errors import DataError
 
 
@@ -31,3 +31,33 @@ def test_an_empty_part_is_an_error(count: int, fraction: float) -> None:
         DataError, match=rf"validation_split={fraction} cuts its {count} digits into 0 and {count}"
     ):
         split_validation(splits(count), fraction)
+
+
+def fit_data(trained: list[int], validated: list[int]) -> FitData:
+    """Parts with so many of each digit, from 0 on."""
+    train, validation = (
+        np.repeat(np.arange(len(counts), dtype=np.uint8), counts) for counts in (trained, validated)
+    )
+    return FitData((np.empty(0, np.float32), train), (np.empty(0, np.float32), validation))
+
+
+@pytest.mark.parametrize(
+    ("trained", "validated", "imbalance"),
+    [
+        ([80] * 10, [20] * 10, ""),
+        ([160, 320] * 5, [40, 80] * 5, ""),  # unbalanced alike
+        ([16] * 10, [1, 2, 3, 4, 4, 5, 6, 7, 4, 4], ""),  # by chance
+        ([80] * 10, [0, *[22] * 9], "no 0"),
+        ([80] * 9, [20] * 9, "no 9"),
+        (
+            [100] * 8,
+            [0] * 8 + [100, 100],  # a file sorted by label
+            "no 0, 1, 2, 3, 4, 5, 6, 7 and too many or too few of 8, 9",
+        ),
+        ([800] * 10, [90, *[200] * 8, 310], "too many or too few of 0"),
+    ],
+)
+def test_what_validation_lacks_or_has_out_of_proportion_is_described(
+    trained: list[int], validated: list[int], imbalance: str
+) -> None:
+    assert describe_imbalance(fit_data(trained, validated)) == imbalance

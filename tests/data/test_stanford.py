@@ -245,10 +245,19 @@ def test_a_file_that_the_server_lacks_is_an_error(small: StanfordConfig, server:
     assert [path.name for path in Path(small.folder).iterdir()] == [TRAIN]
 
 
-def test_a_file_in_another_format_is_an_error(
-    small: StanfordConfig, server: Server, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("content", [b"", b"no matlab", "cut", "one byte differs"])
+def test_a_file_that_is_not_stanfords_is_refused_before_it_is_read(
+    small: StanfordConfig, server: Server, content: bytes | str
 ) -> None:
-    server.files[TRAIN] = b"no matlab"
-    monkeypatch.setitem(stanford.SHA256, TRAIN, hashlib.sha256(b"no matlab").hexdigest())
-    with pytest.raises(DataError, match=r"must be a \.mat file with X and y but cannot be read"):
+    whole = server.files[TEST]
+    damaged = {"cut": whole[:130], "one byte differs": whole[:-1] + b"?"}
+    path = Path(small.folder) / TEST
+    path.parent.mkdir()
+    path.write_bytes(content if isinstance(content, bytes) else damaged[content])
+    with pytest.raises(
+        DataError,
+        match=r"test_32x32\.mat must have the SHA-256 \w+ but has \w+; remove it, and the same",
+    ):
         load(small, test=True)
+    path.unlink()
+    assert load(small, test=True).source == "stanford"

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import h5py
+import numpy as np
 import optuna
 import pytest
 from folder import PRETEND, Folder
@@ -265,7 +266,10 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
 
     refused = folder.run(*command[:-2], "hydra.sweeper.n_trials=3")
     assert refused.returncode == 2
-    assert "train.h5 must have X_test and y_test" in refused.stderr
+    assert (
+        "X_test is missing; the file holds X_train, y_train. A sweep evaluates its"
+        in refused.stderr
+    )
     assert folder.client.search_registered_models() == []
 
 
@@ -500,6 +504,21 @@ def test_a_dry_run_prints_the_commands_of_trials(folder: Folder, small_h5: Path)
     )
     for key in ("training.learning_rate", "model.filters.conv1"):
         assert OmegaConf.select(config, key) == float(typed[key])
+
+
+def test_a_validation_unlike_the_digits_trained_on_is_warned_of_once(
+    folder: Folder, small_h5: Path
+) -> None:
+    with h5py.File(small_h5) as file, h5py.File(folder.path / "sorted.h5", "w") as by_label:
+        for split in ("train", "test"):
+            order = np.argsort(file[f"y_{split}"][:])
+            for name in (f"X_{split}", f"y_{split}"):
+                by_label[name] = file[name][:][order]
+    result = folder.run(
+        "-m", "optuna", "data=svhn", "data.path=sorted.h5", "hydra.sweeper.dry_run=true"
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Validation, the end of X_train, has no 0, 1, 2") == 1
 
 
 def test_a_timeout_interrupts_the_trials(pretending: Folder, small_h5: Path) -> None:

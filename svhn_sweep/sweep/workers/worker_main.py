@@ -44,16 +44,6 @@ def main() -> None:
 
 
 def _handle_requests(connection: Connection, inbox: Inbox) -> None:
-    digits: dict[str, Splits] = {}
-
-    def load_digits(config: Config) -> Splits:
-        """Returns the digits of the last trial again if this one has the same data."""
-        key = str(config.data)
-        if key not in digits:
-            digits.clear()  # before loading: there may not be memory for both
-            digits[key] = data.load(config.data, test=False)
-        return digits[key]
-
     def should_stop(epoch: int, metrics: dict[str, float]) -> bool:
         """Sends the epoch and blocks until the driver answers."""
         connection.send(EpochDone(epoch, metrics))
@@ -64,7 +54,11 @@ def _handle_requests(connection: Connection, inbox: Inbox) -> None:
         if isinstance(request, EvaluateRequest):
             connection.send(evaluate_models(request))
         elif isinstance(request, TrainRequest):
-            connection.send(train_trial(request, request.folder, load_digits, should_stop))
+            connection.send(train_trial(request, request.folder, _load_digits, should_stop))
+
+
+def _load_digits(config: Config) -> Splits:
+    return data.load(config.data, test=False)
 
 
 def _raise_terminated(number: int, frame: FrameType | None) -> None:
