@@ -9,7 +9,7 @@ from rich.table import Table
 from svhn_sweep.config.schema import Config, SyntheticConfig
 from svhn_sweep.data import Splits, describe_imbalance, split_validation
 from svhn_sweep.tracking.ui_links import links
-from svhn_sweep.trial import Outcome
+from svhn_sweep.trial import TrialOutcome
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
@@ -65,7 +65,7 @@ def _print_warning(title: str, text: str) -> None:
     Console(highlight=False).print(Panel(text, title=title, border_style="yellow"))
 
 
-def print_summary(outcome: Outcome, folder: Path, sent: bool) -> None:
+def print_summary(outcome: TrialOutcome, folder: Path, sent: bool) -> None:
     """Prints the accuracies of a run, its folder and its page in MLflow.
 
     Args:

@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrialOutcome:
     """The result of a trial that was not interrupted and did not fail.
 
     Attributes:
@@ -52,7 +52,7 @@ def run_trial(
     command: str,
     run_info: RunInfo,
     should_stop: "ShouldStop | None" = None,
-) -> Outcome:
+) -> TrialOutcome:
     """Trains and evaluates a model and records everything about it in a folder.
 
     Args:
@@ -92,7 +92,7 @@ def _train_and_evaluate(
     journal: Journal,
     command: str,
     should_stop: "ShouldStop | None",
-) -> Outcome:
+) -> TrialOutcome:
     from svhn_sweep.training import figures
     from svhn_sweep.training.device import use_deterministic_operations, use_threads
     from svhn_sweep.training.fit import fit
@@ -122,19 +122,19 @@ def _train_and_evaluate(
     if result.status == TrialStatus.diverged:
         reason = f"the loss was not finite in epoch {len(result.history) + 1}"
         end_run(journal, TrialStatus.diverged, reason)
-        return Outcome(TrialStatus.diverged, {}, reason)
+        return TrialOutcome(TrialStatus.diverged, {}, reason)
 
     metrics = _evaluate(model, config, splits, fit_data.validation[0], result, journal)
     journal.log_metrics(metrics)
     logger.info("summary metrics: %s", metrics)
-    journal.set_note(_run_description(config, splits, result, metrics, command))
+    journal.set_description(_run_description(config, splits, result, metrics, command))
     if config.tracking.log_model and result.status == TrialStatus.complete:
         from svhn_sweep.tracking.saved_model import save_model
 
         save_model(model, journal.folder / "model")
         journal.log_model("model")
     end_run(journal, result.status)
-    return Outcome(result.status, metrics)
+    return TrialOutcome(result.status, metrics)
 
 
 def _log_inputs(
@@ -190,13 +190,12 @@ def _evaluate(
     for evaluation, _ in evaluations:
         _log_evaluation_artifacts(journal, evaluation, _title(config, splits))
         metrics |= _split_metrics(evaluation)
-    evaluation, images = evaluations[-1]
-    mistakes = figures.mistakes(
-        images,
-        evaluation,
-        f"Surest mistakes on {evaluation.split}: true \N{RIGHTWARDS ARROW} predicted, confidence",
-    )
-    _log_figure(journal, "figures/mistakes.png", mistakes)
+    if result.status == TrialStatus.complete:  # few people look at those of pruned trials
+        evaluation, images = evaluations[-1]
+        arrow = "true \N{RIGHTWARDS ARROW} predicted"
+        title = f"Surest mistakes on {evaluation.split}: {arrow}, confidence"
+        mistakes = figures.mistakes(images, evaluation, title)
+        _log_figure(journal, "figures/mistakes.png", mistakes)
     return metrics
 
 

@@ -10,20 +10,20 @@ from svhn_sweep.sweep.workers.protocol import (
     CPU,
     EvaluateRequest,
     EvaluateResult,
-    Event,
     Slot,
     TrainRequest,
     TrialEnded,
     Worker,
+    WorkerEvent,
     WorkerReady,
 )
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.trial_status import TrialStatus
 
-Behaviour = Callable[[TrainRequest], Event]
+Behaviour = Callable[[TrainRequest], WorkerEvent]
 
 
-def completes(request: TrainRequest) -> Event:
+def completes(request: TrainRequest) -> WorkerEvent:
     """Writes the journal of three epochs, as a worker does."""
     with Journal(request.folder) as journal:
         request.run_info.start(journal)
@@ -34,10 +34,10 @@ def completes(request: TrainRequest) -> Event:
     return TrialEnded(TrialStatus.complete, "")
 
 
-def begins_and(event: Event) -> Behaviour:
+def begins_and(event: WorkerEvent) -> Behaviour:
     """Writes the start of the journal, but no end, and sends an event."""
 
-    def begin(request: TrainRequest) -> Event:
+    def begin(request: TrainRequest) -> WorkerEvent:
         with Journal(request.folder) as journal:
             request.run_info.start(journal)
         return event
@@ -52,7 +52,7 @@ class FakeWorker:
     slot: Slot
     behave: Behaviour
     is_ready: bool = True
-    events: list[Event] = field(default_factory=list)
+    events: list[WorkerEvent] = field(default_factory=list)
 
     def can_train(self, threads: int) -> bool:
         return True
@@ -63,7 +63,7 @@ class FakeWorker:
     def answer(self, *, stop: bool) -> None:
         raise AssertionError("there was no EpochDone")
 
-    def next_event(self) -> Event:
+    def next_event(self) -> WorkerEvent:
         event = self.events.pop(0)
         self.is_ready = self.is_ready or isinstance(event, WorkerReady)
         return event
@@ -91,7 +91,7 @@ class FakeCluster:
 
     nodes: dict[str, int]
     behaviours: dict[str, list[Behaviour]]
-    first_events: list[Event] = field(default_factory=list)
+    first_events: list[WorkerEvent] = field(default_factory=list)
     threads: int = 1
     started: list[str] = field(default_factory=list)
     trained: list[str] = field(default_factory=list)
@@ -121,7 +121,7 @@ class FakeCluster:
     def start(self, slot: Slot) -> FakeWorker:
         self.started.append(slot.node)
 
-        def behave(request: TrainRequest) -> Event:
+        def behave(request: TrainRequest) -> WorkerEvent:
             self.trained.append(slot.node)
             behaviours = self.behaviours[slot.node]
             return (behaviours.pop(0) if len(behaviours) > 1 else behaviours[0])(request)

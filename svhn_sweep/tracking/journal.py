@@ -16,7 +16,7 @@ JOURNAL = "journal.jsonl"
 Scalar = str | int | float | bool
 
 
-class Event(TypedDict, total=False):
+class JournalEvent(TypedDict, total=False):
     """One line of a journal.
 
     `kind` and `time` are always there, the other keys as listed below.
@@ -100,7 +100,7 @@ class Journal:
         if self.started and self.ended:
             self._append({"kind": "resume"})
         elif not self.started:
-            start: Event = {"kind": "start", "key": uuid.uuid4().hex, "name": name}
+            start: JournalEvent = {"kind": "start", "key": uuid.uuid4().hex, "name": name}
             start |= {"experiment": experiment, "store": store}
             self._append(start | {"parent": parent} if parent else start)
         self.set_tags(tags)
@@ -136,7 +136,7 @@ class Journal:
         """Records a finished file by its path relative to the folder; each call uploads it anew."""
         self._append({"kind": "artifact", "path": path})
 
-    def set_note(self, text: str) -> None:
+    def set_description(self, text: str) -> None:
         """Replaces the run's description, in the Markdown of `svhn_sweep.tracking.markdown`."""
         if text != self.description:
             self._append({"kind": "description", "text": text})
@@ -183,7 +183,7 @@ class Journal:
         """Closes the file, which releases the lock."""
         self._file.close()
 
-    def _update_state(self, event: Event) -> None:
+    def _update_state(self, event: JournalEvent) -> None:
         self.started = True
         self.ended = event["kind"] == "end" or (self.ended and event["kind"] != "resume")
         if event["kind"] == "params":
@@ -195,7 +195,7 @@ class Journal:
         elif event["kind"] == "view":
             self._views[event["key"]] = event["state"]
 
-    def _append(self, event: Event) -> None:
+    def _append(self, event: JournalEvent) -> None:
         self._update_state(event)
         self._write(json.dumps({"time": time.time_ns() // 1_000_000, **event}) + "\n")
 
@@ -205,7 +205,7 @@ class Journal:
         os.fsync(self._file.fileno())
 
 
-def read(folder: Path, offset: int = 0) -> Iterator[tuple[Event, int]]:
+def read(folder: Path, offset: int = 0) -> Iterator[tuple[JournalEvent, int]]:
     """Yields the events from byte `offset` on, each with the offset of the next one.
 
     A last line that is still being written is left out.
@@ -282,7 +282,7 @@ def params(folder: Path) -> dict[str, Scalar]:
     return {key: value for event in events for key, value in event["values"].items()}
 
 
-def _start_event(folder: Path) -> Event | None:
+def _start_event(folder: Path) -> JournalEvent | None:
     """Returns the first event; None if the file is no journal or cannot be read."""
     try:
         event, _ = next(read(folder))

@@ -28,7 +28,7 @@ from PIL import Image
 
 from svhn_sweep.files import file_lock
 from svhn_sweep.tracking import journal, markdown, saved_views, tracking_uri, upload_state
-from svhn_sweep.tracking.journal import Event
+from svhn_sweep.tracking.journal import JournalEvent
 from svhn_sweep.tracking.upload_state import UploadState
 
 logger = logging.getLogger(__name__)
@@ -89,9 +89,11 @@ def check_and_send(folder: Path) -> UploadState | None:
     return send(folder)
 
 
-def _batches(events: Iterable[tuple[Event, int]]) -> Iterator[tuple[list[Event], int]]:
+def _batches(
+    events: Iterable[tuple[JournalEvent, int]],
+) -> Iterator[tuple[list[JournalEvent], int]]:
     """Yields lists of events that one call can send, with the offset after their last one."""
-    batch: list[Event] = []
+    batch: list[JournalEvent] = []
     end = 0
     for event, offset in events:
         if batch and (event["kind"] not in BATCHED or len(batch) == MAX_BATCH_EVENTS):
@@ -117,7 +119,7 @@ def _parent_id(client: MlflowClient, folder: Path) -> str:
         return new["run_id"]
 
 
-def _find_or_create(client: MlflowClient, start: Event, parent: str | None) -> UploadState:
+def _find_or_create(client: MlflowClient, start: JournalEvent, parent: str | None) -> UploadState:
     experiment = _experiment(client, start["experiment"])
     filter_string = f"tags.`{KEY_TAG}` = '{start['key']}'"
     runs = client.search_runs(
@@ -166,7 +168,7 @@ def _create_experiment(client: MlflowClient, name: str, location: str | None) ->
 
 
 def _send_events(
-    client: MlflowClient, state: UploadState, events: Sequence[Event], folder: Path
+    client: MlflowClient, state: UploadState, events: Sequence[JournalEvent], folder: Path
 ) -> None:
     event = events[0]
     match event["kind"]:
@@ -189,7 +191,7 @@ def _send_events(
             _send_status(client, state, event)
 
 
-def _send_batch(client: MlflowClient, state: UploadState, events: Sequence[Event]) -> None:
+def _send_batch(client: MlflowClient, state: UploadState, events: Sequence[JournalEvent]) -> None:
     params = []
     metrics = []
     tags: dict[str, str] = {}
@@ -212,7 +214,7 @@ def _send_batch(client: MlflowClient, state: UploadState, events: Sequence[Event
     )
 
 
-def _send_status(client: MlflowClient, state: UploadState, event: Event) -> None:
+def _send_status(client: MlflowClient, state: UploadState, event: JournalEvent) -> None:
     if event["kind"] == "resume":
         client.update_run(state["run_id"], "RUNNING")
     else:
@@ -221,7 +223,7 @@ def _send_status(client: MlflowClient, state: UploadState, event: Event) -> None
         client.set_terminated(state["run_id"], event["status"], event["time"])
 
 
-def _send_file(client: MlflowClient, state: UploadState, event: Event, path: Path) -> None:
+def _send_file(client: MlflowClient, state: UploadState, event: JournalEvent, path: Path) -> None:
     if not path.exists():
         logger.warning("%s was removed and is not sent", path)
     elif event["kind"] == "model":
@@ -233,7 +235,7 @@ def _send_file(client: MlflowClient, state: UploadState, event: Event, path: Pat
         client.log_artifact(state["run_id"], str(path), None if parent == "." else parent)
 
 
-def _send_image(client: MlflowClient, run_id: str, event: Event, path: Path) -> None:
+def _send_image(client: MlflowClient, run_id: str, event: JournalEvent, path: Path) -> None:
     """Uploads an image once: MLflow stores every upload under a name of its own."""
     names = [Path(entry.path).name for entry in client.list_artifacts(run_id, "images")]
     uploaded = any(name.startswith(f"{event['key']}+step+") for name in names)

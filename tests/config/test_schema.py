@@ -21,7 +21,7 @@ BAD_OVERRIDES = [
     ("lr=1e-3", "lr is not a key of the config; did you mean training.learning_rate?"),
     ("path=a.h5", "path is not a key of the config; did you mean data.path?"),
     # an option that does not exist
-    ("model=model3", "model must be one of model1, model2 but got 'model3'."),
+    ("model=nosuch", "model must be one of model1, model2 but got 'nosuch'."),
     ("training=fast", "training must be one of model1, model2 but got 'fast'; without an override"),
     ("data=mnist", "data must be one of auto, stanford, svhn, synthetic but got 'mnist'."),
     # a wrong type

@@ -37,7 +37,7 @@ if any(
         journal: Journal,
         command: str,
         should_stop: trial.ShouldStop,
-    ) -> trial.Outcome:
+    ) -> trial.TrialOutcome:
         """Writes a curve that depends on the params alone; resumes after the last epoch."""
         journal.log_params(dict(flatten(config.training, "training.")))
         journal.set_tags(
@@ -56,7 +56,7 @@ if any(
             journal.log_metrics(values, step=epoch)
             if should_stop(epoch, values):
                 end(journal, TrialStatus.pruned)
-                return trial.Outcome(TrialStatus.pruned, {})
+                return trial.TrialOutcome(TrialStatus.pruned, {})
         del allocated
         summary_metrics = {
             "val/best_accuracy": top * (1 - 0.5**config.training.epochs),
@@ -64,7 +64,7 @@ if any(
         }
         journal.log_metrics(summary_metrics)
         end(journal, TrialStatus.complete)
-        return trial.Outcome(TrialStatus.complete, summary_metrics)
+        return trial.TrialOutcome(TrialStatus.complete, summary_metrics)
 
     # The public `run_trial` around it records errors, and stays the real one.
     trial._train_and_evaluate = sleep

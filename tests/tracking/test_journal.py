@@ -9,8 +9,8 @@ import pytest
 
 from svhn_sweep.tracking.journal import (
     JOURNAL,
-    Event,
     Journal,
+    JournalEvent,
     end_tags,
     finalize_if_dead,
     find_runs,
@@ -36,7 +36,7 @@ def started(folder: Path, **options: str) -> Journal:
     return journal
 
 
-def events(folder: Path) -> list[Event]:
+def events(folder: Path) -> list[JournalEvent]:
     return [event for event, _ in read(folder)]
 
 

@@ -37,7 +37,7 @@ def test_a_copied_command_has_the_same_arguments(command: str) -> None:
 def test_pictures_are_artifacts_of_the_uploaded_run(client: MlflowClient, tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         journal.start(name="a run", experiment="svhn", store="", tags={})
-        journal.set_note(f"{markdown.picture('figures/a b.png')} {{seed}}")
+        journal.set_description(f"{markdown.picture('figures/a b.png')} {{seed}}")
     sent = uploader.send(tmp_path)
     tags = client.get_run(sent["run_id"]).data.tags
     address = f"get-artifact?path=figures%2Fa%20b.png&run_uuid={sent['run_id']}"
@@ -48,8 +48,8 @@ def test_an_unchanged_description_is_not_written_again(tmp_path: Path) -> None:
     with Journal(tmp_path) as journal:
         journal.start(name="a run", experiment="svhn", store="", tags={})
         for text in ("one", "one", "two"):
-            journal.set_note(text)
+            journal.set_description(text)
     with Journal(tmp_path) as journal:
-        journal.set_note("two")
+        journal.set_description("two")
         assert journal.description == "two"
     assert (tmp_path / JOURNAL).read_text().count('"kind": "description"') == 2

@@ -35,7 +35,9 @@ def journal(tmp_path: Path) -> Iterator[Journal]:
     Image.new("L", (8, 8)).save(folder / "figures" / "curves.png")
     journal.log_artifact("figures/curves.png")
     journal.log_image("figures/curves.png", saved_views.CONFUSION_MATRIX)
-    journal.set_note(f"[all]({markdown.EXPERIMENT_ID}) {markdown.picture('figures/curves.png')}")
+    journal.set_description(
+        f"[all]({markdown.EXPERIMENT_ID}) {markdown.picture('figures/curves.png')}"
+    )
     journal.set_view("board", "The board", "{}")
     (folder / "model").mkdir()
     (folder / "model" / "MLmodel").write_text("flavors: {}")

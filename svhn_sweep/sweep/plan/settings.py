@@ -86,7 +86,7 @@ class SweeperConfig:
         params: Overrides that have precedence over conf/search_space/, by config key.
         study_name: The name of the study; None derives it from all that makes trials comparable.
         storage: The URL of Optuna's database; None means optuna.db in the current folder.
-        n_trials: The finished trials of each study: complete, pruned or failed.
+        n_trials: The finished trials of each study: complete, pruned, diverged or failed.
         timeout: Seconds before the search stops; None means no limit.
         target_value: The search stops once the metric reaches this value; None means never.
         metric: What a study optimizes: the best value over the epochs of a trial.

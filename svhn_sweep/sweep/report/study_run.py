@@ -212,7 +212,7 @@ class StudyRun:
         figures = [path for path in DESCRIBED_FIGURES if (folder / path).exists()]
         text += [f"\n{markdown.picture(path)}" for path in figures]
         text += ["", "Continue or extend it:", "", markdown.code(self._sweep_command)]
-        self.journal.set_note("\n".join(text))
+        self.journal.set_description("\n".join(text))
 
     def _details(self) -> dict[str, str]:
         """Returns the study's data, search space and settings, a description for each term."""
@@ -260,7 +260,7 @@ def _log_difference(trial: Journal, row: leaderboard.Row, metric: str) -> None:
     trial.log_metrics({saved_views.DELTA_METRICS[metric]: round(row.delta, DELTA_DECIMALS)})
     difference = f"**{format_difference(row.delta, metric)}** of {metric} against the baseline."
     if row.number > 0 and trial.description and not trial.description.startswith(difference):
-        trial.set_note(f"{difference}\n\n{trial.description}")
+        trial.set_description(f"{difference}\n\n{trial.description}")
 
 
 def _set_views(

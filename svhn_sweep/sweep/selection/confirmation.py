@@ -19,7 +19,7 @@ from svhn_sweep.sweep.study.trial_values import objective_value
 CONFIDENCE = 0.95
 MAX_TRIAL_NUMBER = 10_000_000
 
-Outcome = Literal["better", "worse", "indistinguishable"]
+VerdictOutcome = Literal["better", "worse", "indistinguishable"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Verdict:
     best: tuple[float, ...]
     low: float
     high: float
-    outcome: Outcome
+    outcome: VerdictOutcome
 
     @property
     def difference(self) -> float:
@@ -196,7 +196,7 @@ def compare(baseline: tuple[float, ...], best: tuple[float, ...], *, maximize: b
     return Verdict(baseline, best, low, high, _outcome(low, high, maximize))
 
 
-def _outcome(low: float, high: float, maximize: bool) -> Outcome:
+def _outcome(low: float, high: float, maximize: bool) -> VerdictOutcome:
     least, most = (low, high) if maximize else (-high, -low)
     if least > 0:
         return "better"

@@ -33,7 +33,7 @@ def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> Value:
     )
 
 
-def make_sampler(name: str, seed: int, n_trials: int) -> optuna.samplers.BaseSampler:
+def make_sampler(name: str, seed: int, n_started: int) -> optuna.samplers.BaseSampler:
     """Creates a sampler that does not repeat the draws of the study's earlier trials.
 
     TPE and random search start their draws anew in each process, so each start gets another seed.
@@ -44,17 +44,21 @@ def make_sampler(name: str, seed: int, n_trials: int) -> optuna.samplers.BaseSam
     Args:
         name: `tpe`, `random` or `qmc`.
         seed: The seed of the study.
-        n_trials: The number of trials that the study has already.
+        n_started: The number of trials that the study has already.
     """
-    start_seed = int(np.random.SeedSequence((seed, n_trials)).generate_state(1)[0])
-    if name == "tpe":
-        return optuna.samplers.TPESampler(seed=start_seed)
+    start_seed = int(np.random.SeedSequence((seed, n_started)).generate_state(1)[0])
     random = optuna.samplers.RandomSampler(seed=start_seed)
-    if name == "random":
-        return random
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.QMCSampler(seed=seed, independent_sampler=random)
+    match name:
+        case "tpe":
+            return optuna.samplers.TPESampler(seed=start_seed)
+        case "random":
+            return random
+        case "qmc":
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return optuna.samplers.QMCSampler(seed=seed, independent_sampler=random)
+        case _:
+            raise AssertionError(f"no sampler {name}")
 
 
 def make_pruner(settings: SweeperConfig, epochs: int) -> optuna.pruners.BasePruner:
@@ -75,5 +79,7 @@ def make_pruner(settings: SweeperConfig, epochs: int) -> optuna.pruners.BasePrun
             return optuna.pruners.HyperbandPruner(
                 min_resource=first_rung, max_resource=max(first_rung, epochs)
             )
-        case _:
+        case "none":
             return optuna.pruners.NopPruner()
+        case _:
+            raise AssertionError(f"no pruner {pruner.name}")

@@ -97,7 +97,7 @@ class Study:
         return [trial for trial in self._all_trials() if trial.state != TrialState.WAITING]
 
     def finished(self) -> list[FrozenTrial]:
-        """Returns the trials that count for the budget: complete, pruned or failed."""
+        """Returns the trials that count for the budget: complete, pruned, diverged or failed."""
         return [trial for trial in self.trials() if trial.state.is_finished()]
 
     def best(self) -> FrozenTrial | None:

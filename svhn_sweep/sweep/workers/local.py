@@ -23,11 +23,11 @@ from svhn_sweep.sweep.workers.protocol import (
     STOP_TIMEOUT_SECONDS,
     EvaluateRequest,
     EvaluateResult,
-    Event,
     Slot,
     TrainRequest,
     TrialEnded,
     Worker,
+    WorkerEvent,
     WorkerExited,
 )
 
@@ -81,10 +81,10 @@ class LocalWorker(LimitedWorker):
         """Sends the answer to the process."""
         self._send(stop)
 
-    def next_event(self) -> Event:
+    def next_event(self) -> WorkerEvent:
         """Receives the next event; `WorkerExited` if the process has closed its end."""
         try:
-            return cast(Event, self.connection.recv())
+            return cast(WorkerEvent, self.connection.recv())
         except (EOFError, OSError):
             return self._exited()
 

@@ -146,7 +146,7 @@ class WorkerReady:
     device: str = ""
 
 
-Event = WorkerReady | EpochDone | TrialEnded | OutOfMemory | NodeFault | WorkerExited
+WorkerEvent = WorkerReady | EpochDone | TrialEnded | OutOfMemory | NodeFault | WorkerExited
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class Worker(Protocol):
             stop: Whether to end the trial as pruned instead of training the next epoch.
         """
 
-    def next_event(self) -> Event:
+    def next_event(self) -> WorkerEvent:
         """Returns the event that `Cluster.wait` announced, once for each announcement.
 
         If the worker sent the event, the trial's folder on the driver's machine is up to date.

@@ -14,11 +14,11 @@ from svhn_sweep.sweep.workers.fault_counts import MAX_EXITS_WITHOUT_PROGRESS, Ex
 from svhn_sweep.sweep.workers.protocol import (
     Cluster,
     EpochDone,
-    Event,
     NodeFault,
     OutOfMemory,
     TrainRequest,
     TrialEnded,
+    WorkerEvent,
     WorkerExited,
     WorkerReady,
 )
@@ -156,7 +156,7 @@ class Scheduler:
         state.busy_since = time.monotonic()
         state.worker.train(request, study.threads)
 
-    def _handle(self, state: SlotState, event: Event) -> None:
+    def _handle(self, state: SlotState, event: WorkerEvent) -> None:
         match event:
             case WorkerReady():  # the next `_start_trials` gives it a trial
                 state.device = event.device or state.slot.device

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from svhn_sweep.errors import SweepInterruptedError
 from svhn_sweep.sweep.workers.fault_counts import NodeFaults
-from svhn_sweep.sweep.workers.protocol import STOP_TIMEOUT_SECONDS, Cluster, Event
+from svhn_sweep.sweep.workers.protocol import STOP_TIMEOUT_SECONDS, Cluster, WorkerEvent
 from svhn_sweep.sweep.workers.slots import SlotState, WorkerSlots
 from svhn_sweep.sweep.workers.sweep_callbacks import SweepCallbacks
 
@@ -72,7 +72,7 @@ class WorkerPool:
             state.busy_since = time.monotonic()
         return state.worker.is_ready
 
-    def events(self, timeout: float) -> Iterator[tuple[SlotState, Event]]:
+    def events(self, timeout: float) -> Iterator[tuple[SlotState, WorkerEvent]]:
         """Yields the workers' events with their slots, after `timeout` seconds at the latest."""
         workers = [state.worker for state in self.slots if state.worker is not None]
         for worker in self.cluster.wait(workers, timeout):

@@ -508,7 +508,7 @@ BAD = [
     ("model.dropuot=0.1,0.2", "model.dropuot is not a key of the config; did you mean dropout?"),
     ("model.dropuot=0.1", "model.dropuot is not a key of the config; did you mean dropout?"),
     ("colour=1,2", "colour is not a key of the config; there are model, data, training,"),
-    ("model=model1,model3", "model must be one of model1, model2 but got 'model3'."),
+    ("model=model1,nosuch", "model must be one of model1, model2 but got 'nosuch'."),
     (
         "training=model1,fast",
         "training must be one of model1, model2 but got 'fast'; "

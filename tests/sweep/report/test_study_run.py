@@ -36,7 +36,7 @@ def train_trial(study: Study, *values: float, text: str = "Trained.") -> Path:
     folder = study.plan.trial_dir(train(study, *values).number)
     if text:
         with Journal(folder) as journal:
-            journal.set_note(text)
+            journal.set_description(text)
     return folder
 
 

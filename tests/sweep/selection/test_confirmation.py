@@ -11,8 +11,8 @@ from studies import BASELINE, Studies, sweeper, train, write
 from svhn_sweep.config.schema import MAX_SEED
 from svhn_sweep.sweep.selection.confirmation import (
     ConfirmationPlan,
-    Outcome,
     Verdict,
+    VerdictOutcome,
     best_confirmed,
     compare,
     plan_confirmation,
@@ -76,7 +76,10 @@ VERDICTS = [
 
 @pytest.mark.parametrize(("baseline", "best", "maximized", "minimized"), VERDICTS)
 def test_the_interval_is_that_of_scipys_paired_t_test(
-    baseline: tuple[float, ...], best: tuple[float, ...], maximized: Outcome, minimized: Outcome
+    baseline: tuple[float, ...],
+    best: tuple[float, ...],
+    maximized: VerdictOutcome,
+    minimized: VerdictOutcome,
 ) -> None:
     verdict = compare(baseline, best, maximize=True)
     interval = stats.ttest_rel(best, baseline).confidence_interval(0.95)
@@ -98,8 +101,8 @@ def test_equal_differences_have_an_interval_of_no_width(
     baseline: tuple[float, ...],
     best: tuple[float, ...],
     difference: float,
-    maximized: Outcome,
-    minimized: Outcome,
+    maximized: VerdictOutcome,
+    minimized: VerdictOutcome,
 ) -> None:
     for maximize, outcome in ((True, maximized), (False, minimized)):
         assert compare(baseline, best, maximize=maximize) == Verdict(
@@ -379,7 +382,7 @@ def test_pairs_are_by_seed_in_whatever_order_trials_end(studies: Studies) -> Non
 
 @pytest.mark.parametrize(("direction", "outcome"), [("maximize", "better"), ("minimize", "worse")])
 def test_the_outcome_follows_the_direction_of_the_study(
-    studies: Studies, direction: str, outcome: Outcome
+    studies: Studies, direction: str, outcome: VerdictOutcome
 ) -> None:
     values = (0.5, 0.6) if direction == "maximize" else (0.5, 0.4)
     confirmation = opened(studies, searched(studies, *values, direction=direction), 2)

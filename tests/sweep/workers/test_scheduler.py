@@ -19,10 +19,10 @@ from svhn_sweep.sweep.terminal.progress import SweepProgress
 from svhn_sweep.sweep.workers import fault_counts
 from svhn_sweep.sweep.workers import scheduler as schedulers
 from svhn_sweep.sweep.workers.protocol import (
-    Event,
     NodeFault,
     OutOfMemory,
     TrainRequest,
+    WorkerEvent,
     WorkerExited,
     WorkerReady,
 )
@@ -164,7 +164,7 @@ def test_the_run_of_an_interrupted_trial_is_ended_while_it_waits(studies: Studie
     study = studies.open(studies.plan(n_trials=1))
     trial_states: list[object] = []
 
-    def reads_the_state_first(request: TrainRequest) -> Event:
+    def reads_the_state_first(request: TrainRequest) -> WorkerEvent:
         trial_states.append((end_tags(request.folder) or {}).get("trial.state"))
         return completes(request)
 
@@ -176,7 +176,7 @@ def test_a_worker_that_cannot_start_counts_as_a_fault_of_its_node_unless_the_nod
     studies: Studies,
 ) -> None:
     gone = WorkerExited(True, "node a is gone", node_lost=True)
-    first_events: list[Event] = [gone, gone, gone, gone, WorkerReady()]
+    first_events: list[WorkerEvent] = [gone, gone, gone, gone, WorkerReady()]
     cluster = FakeCluster({"a": 1}, {"a": [completes]}, first_events=first_events)
     study = studies.open(studies.plan(n_trials=1))
     run(study, cluster)

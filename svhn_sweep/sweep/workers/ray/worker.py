@@ -12,10 +12,10 @@ from svhn_sweep.errors import SweepInterruptedError, Terminated
 from svhn_sweep.sweep.workers.limited_worker import LimitedWorker
 from svhn_sweep.sweep.workers.protocol import (
     EpochDone,
-    Event,
     NodeFault,
     OutOfMemory,
     TrainRequest,
+    WorkerEvent,
     WorkerExited,
     WorkerReady,
 )
@@ -75,7 +75,7 @@ class RayWorker(LimitedWorker):
         with interrupted_by_ray():
             self.next_reply = self.actor.answer.remote(stop)
 
-    def next_event(self) -> Event:
+    def next_event(self) -> WorkerEvent:
         """Returns the event in the actor's reply; updates the trial's folder before.
 
         An error of Ray becomes an event, unless Ray's own process on this machine is gone.
@@ -108,7 +108,7 @@ class RayWorker(LimitedWorker):
         """Releases the trial's folder; the actor itself never writes to it."""
         self._close_folder()
 
-    def _trial_event(self, reply: Reply) -> Event:
+    def _trial_event(self, reply: Reply) -> WorkerEvent:
         changes, event = reply
         assert self._folder is not None
         with _interrupted_by_disk():
@@ -119,7 +119,7 @@ class RayWorker(LimitedWorker):
             return NodeFault(f"on node {self.node}: {event.reason}")
         return event
 
-    def _failure(self, error: "ray.exceptions.RayError") -> Event:
+    def _failure(self, error: "ray.exceptions.RayError") -> WorkerEvent:
         """The event that an error of Ray stands for."""
         self._close_folder()
         self.on_exit()
