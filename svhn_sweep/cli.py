@@ -122,10 +122,12 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
         case ["sync", *roots]:
             from svhn_sweep.commands.sync import sync
 
+            _refuse_options("sync", roots)
             sync([Path(root) for root in roots])
         case ["predict", *paths]:
             from svhn_sweep.commands.predict import predict
 
+            _refuse_options("predict", paths)
             predict([Path(path) for path in paths])
         case _:
             arguments = list(map(expand_home, arguments))
@@ -135,6 +137,15 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
             sys.argv[1:] = _add_tags(_expand_optuna(arguments))
             return _run_hydra(show_traceback)
     return 0
+
+
+def _refuse_options(command: str, paths: list[str]) -> None:
+    """Raises a UserError for a flag to a command that takes paths only."""
+    for path in paths:
+        if path.startswith("-"):
+            raise UserError(
+                f"{command} takes no options but got {path}; a file of that name is ./{path}."
+            )
 
 
 def _refuse_passwords(arguments: list[str]) -> None:

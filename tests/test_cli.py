@@ -77,6 +77,8 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
             "the digits cannot be stored: [Errno 17] File exists",
         ),
         (["ui", "--port", "1"], "svhn_sweep: ui takes no options"),
+        (["predict", "a.png", "--model", "x"], "svhn_sweep: predict takes no options but got --mo"),
+        (["sync", "--all"], "svhn_sweep: sync takes no options but got --all; a file of that name"),
         *[
             (
                 ["-m", "optuna", override],

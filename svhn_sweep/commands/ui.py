@@ -70,8 +70,10 @@ def _check_port() -> None:
             listener.bind((LOOPBACK, int(port())))
         except OSError as error:
             reason = (error.strerror or str(error)).lower()
+            listener.bind((LOOPBACK, 0))
             raise UserError(
-                f"port {port()} cannot be used: {reason}; MLFLOW_PORT=5001 takes another."
+                f"port {port()} cannot be used: {reason}; "
+                f"MLFLOW_PORT={listener.getsockname()[1]} is free."
             ) from error
 
 

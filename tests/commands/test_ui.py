@@ -1,6 +1,7 @@
 """Tests `python -m svhn_sweep ui`: the address that it listens on, and its errors."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,17 +23,20 @@ def test_an_invalid_port_is_refused(folder: Folder, port: str) -> None:
     )
 
 
-def test_a_port_in_use_is_an_error_that_names_it_and_the_setting(folder: Folder) -> None:
+def test_a_port_in_use_is_an_error_that_names_it_and_a_free_one(folder: Folder) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
         result = folder.run("ui", MLFLOW_PORT=str(port))
     assert result.returncode == 2
-    assert result.stderr == (
-        f"svhn_sweep: port {port} cannot be used: address already in "
-        "use; MLFLOW_PORT=5001 takes another.\n"
+    free = re.fullmatch(
+        f"svhn_sweep: port {port} cannot be used: address already in use; "
+        r"MLFLOW_PORT=(\d+) is free\.\n",
+        result.stderr,
     )
+    assert free
+    socket.create_server(("127.0.0.1", int(free[1]))).close()
 
 
 def test_a_store_that_cannot_be_opened_is_an_error_that_names_it(folder: Folder) -> None:
