@@ -189,7 +189,7 @@ def _evaluate(
     }
     for evaluation, _ in evaluations:
         _log_evaluation_artifacts(journal, evaluation, _title(config, splits))
-        metrics |= _split_metrics(evaluation)
+        metrics |= _metrics_of(evaluation)
     if result.status == TrialStatus.complete:  # few people look at those of pruned trials
         evaluation, images = evaluations[-1]
         arrow = "true \N{RIGHTWARDS ARROW} predicted"
@@ -212,7 +212,7 @@ def _log_evaluation_artifacts(journal: Journal, evaluation: "Evaluation", title:
         journal.log_image("confusion_matrix/validation.png", saved_views.CONFUSION_MATRIX)
 
 
-def _split_metrics(evaluation: "Evaluation") -> dict[str, float]:
+def _metrics_of(evaluation: "Evaluation") -> dict[str, float]:
     """The metrics of a split by their keys in MLflow; validation has the accuracy of each epoch."""
     is_test = evaluation.split == "test"
     prefix = "test" if is_test else "val"
