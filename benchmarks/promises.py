@@ -43,6 +43,7 @@ FINALS = (
     "val/final_accuracy",
     "val/lowest_loss",
     "val/macro_f1",
+    *(f"val/recall_{digit}" for digit in range(10)),
 )
 STATES = {
     TrialState.COMPLETE: {("FINISHED", "complete")},
