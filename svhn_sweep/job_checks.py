@@ -1,17 +1,21 @@
 """Checks the config of every job before Hydra creates the first job's folder."""
 
 import itertools
+from collections.abc import Sequence
+from pathlib import Path
 
-from hydra.conf import HydraConf
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
 
+from svhn_sweep import output_folders
 from svhn_sweep.config.error_messages import USER_ERRORS
-from svhn_sweep.config.schema import compose_config
+from svhn_sweep.config.overrides import sets_data_path
+from svhn_sweep.config.schema import Config, compose_config
 from svhn_sweep.errors import ConfigError, RefusedError
 from svhn_sweep.sweep.plan.settings import SWEEPER
 from svhn_sweep.tracking import tracking_uri
@@ -29,7 +33,7 @@ class CheckJobs(Callback):
         Raises:
             RefusedError: The config is not allowed.
         """
-        _check(config.hydra)
+        _check(config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: object) -> None:
         """Checks every job of a multirun; a sweep with Optuna checks its search space itself.
@@ -37,10 +41,11 @@ class CheckJobs(Callback):
         Raises:
             RefusedError: The config of a job is not allowed.
         """
-        _check(config.hydra)
+        _check(config)
 
 
-def _check(hydra: HydraConf) -> None:
+def _check(config: DictConfig) -> None:
+    hydra = config.hydra
     try:
         if hydra.job.chdir:
             raise ConfigError(
@@ -48,23 +53,78 @@ def _check(hydra: HydraConf) -> None:
                 "current folder."
             )
         tracking_uri.check()
-        if hydra.sweeper._target_ != SWEEPER:
-            _check_jobs(hydra)
+        if hydra.mode == RunMode.RUN:
+            _check_job(config)
+        elif hydra.sweeper._target_ != SWEEPER:
+            _check_jobs(config)
     except USER_ERRORS as error:
         raise RefusedError(error) from error
 
 
-def _check_jobs(hydra: HydraConf) -> None:
-    """Composes the config of every combination of the overrides' values."""
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # for glob(*)
-    overrides = parser.parse_overrides(list(hydra.overrides.task))
-    for job in itertools.product(*map(_values, overrides)):
+def _check_job(composed: DictConfig) -> None:
+    """Checks the config, the folder and the digits of a single run."""
+    overrides = list(composed.hydra.overrides.task)
+    config = compose_config(overrides)
+    output_folders.check_new_run("hydra.run.dir", Path(_select(composed, "hydra.run.dir")))
+    _check_digits([config], overrides, test=config.evaluation.test is not False)
+
+
+def _check_jobs(composed: DictConfig) -> None:
+    """Checks the config, the folder and the digits of every combination of the overrides' values.
+
+    They have one folder each.
+    """
+    loader = GlobalHydra.instance().config_loader()
+    parser = OverridesParser.create(loader)  # for glob(*)
+    overrides = parser.parse_overrides(list(composed.hydra.overrides.task))
+    configs, folders = [], set()
+    for number, job in enumerate(itertools.product(*map(_values, overrides))):
         config = compose_config(job)
-        if config.evaluation.test and hydra.mode == RunMode.MULTIRUN:
+        if config.evaluation.test:
             raise ConfigError(
                 "evaluation.test must not be true in a multirun, which compares on validation "
                 "alone."
             )
+        job_config = loader.load_sweep_config(composed, list(job))
+        with open_dict(job_config):
+            job_config.hydra.job.id = str(number)
+            job_config.hydra.job.num = number
+        subdir = _select(job_config, "hydra.sweep.subdir")
+        folder = Path(_select(composed, "hydra.sweep.dir"), subdir)
+        output_folders.check_new_run("hydra.sweep.dir", folder)
+        if folder in folders:
+            raise ConfigError(
+                f"hydra.sweep.subdir must differ between the runs but is {subdir} for two of them."
+            )
+        folders.add(folder)
+        configs.append(config)
+    _check_digits(configs, list(composed.hydra.overrides.task), test=False)
+
+
+def _select(composed: DictConfig, key: str) -> str:
+    """Returns the folder at a key as Hydra will: `${now:...}` keeps its first value."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(composed)  # for ${hydra:...}
+    try:
+        return str(OmegaConf.select(composed, key))
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _check_digits(configs: Sequence[Config], overrides: Sequence[str], *, test: bool) -> None:
+    """Reads the digits of each data source once, and discards them.
+
+    A run reads them when Hydra has created its folder already.
+    """
+    from svhn_sweep import data
+
+    checked = []
+    for config in configs:
+        source = data.resolve(config.data, path_given=sets_data_path(overrides))
+        split = config.training.validation_split
+        if (source, split) not in checked:
+            checked.append((source, split))
+            data.split_validation(data.load(source, test=test), split)
 
 
 def _values(override: Override) -> list[str]:

@@ -23,6 +23,13 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
         ),
         (["modle=model2"], "svhn_sweep: modle is not a key of the config; did you mean model?"),
         (
+            ["-m", "seed=1,2", "hydra.sweep.subdir=same"],
+            "svhn_sweep: hydra.sweep.subdir must differ between the runs but is same for two",
+        ),
+        (["hydra.run.dir=/etc/hostname"], "hydra.run.dir must be a folder but /etc/hostname is a"),
+        (["-m", "hydra.sweep.dir=/etc/hostname"], "hydra.sweep.dir must be a folder but /etc/hos"),
+        (["-m", "seed=1,2", "data.path=nowhere.h5"], "nowhere.h5 does not exist; set data.path"),
+        (
             ["data=svhn", "data.path=nowhere.h5"],
             "nowhere.h5 does not exist; set data.path to an HDF5 file",
         ),
@@ -108,7 +115,7 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
     ],
 )
 def test_a_user_error_is_one_line_and_exit_code_2(
-    svhn_sweep: Command, arguments: list[str], message: str
+    svhn_sweep: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     result = svhn_sweep(*arguments)
     assert result.returncode == 2
@@ -116,6 +123,7 @@ def test_a_user_error_is_one_line_and_exit_code_2(
     assert len(result.stderr.splitlines()) == 1
     assert "secret" not in result.stderr
     assert not result.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_notebooks_backend_has_no_influence_on_figures(svhn_sweep: Command) -> None:
@@ -143,6 +151,18 @@ def test_windows_is_one_sentence(
     assert main() == 2
     assert capsys.readouterr().err == (
         "svhn_sweep: Windows is not supported; run the command in WSL2, which is Linux.\n"
+    )
+
+
+def test_a_deleted_folder_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x").mkdir()
+    monkeypatch.chdir(tmp_path / "x")
+    (tmp_path / "x").rmdir()
+    assert main() == 2
+    assert capsys.readouterr().err == (
+        "svhn_sweep: the current folder was deleted; change to another one.\n"
     )
 
 
