@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from svhn_sweep import environment, output_folders, standard_streams
+from svhn_sweep.arguments import check_modes, flags_first
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.schema import (
     CONFIG_NAME,
@@ -136,7 +137,8 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
         case _:
             _refuse_passwords(arguments)
             _refuse_other_configs(arguments)
-            sys.argv[1:] = _add_tags(_expand_optuna(arguments))
+            check_modes(arguments)
+            sys.argv[1:] = flags_first(_add_tags(_expand_optuna(arguments)))
             return _run_hydra(show_traceback)
     return 0
 

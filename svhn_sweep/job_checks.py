@@ -1,24 +1,28 @@
 """Checks the config of every job before Hydra creates the first job's folder."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from svhn_sweep import output_folders
-from svhn_sweep.config.error_messages import USER_ERRORS
 from svhn_sweep.config.overrides import sets_data_path
-from svhn_sweep.config.schema import Config, compose_config
+from svhn_sweep.config.schema import Config, compose_config, to_config
 from svhn_sweep.errors import ConfigError, RefusedError
 from svhn_sweep.sweep.plan.settings import SWEEPER
 from svhn_sweep.tracking import tracking_uri
+
+# Every config is composed here and then by Hydra, 0.1 s each, before the first run.
+MAX_JOBS = 200
+MANY_JOBS = 20
 
 
 class CheckJobs(Callback):
@@ -57,7 +61,7 @@ def _check(config: DictConfig) -> None:
             _check_job(config)
         elif hydra.sweeper._target_ != SWEEPER:
             _check_jobs(config)
-    except USER_ERRORS as error:
+    except Exception as error:  # Hydra would warn and start the jobs
         raise RefusedError(error) from error
 
 
@@ -77,19 +81,29 @@ def _check_jobs(composed: DictConfig) -> None:
     loader = GlobalHydra.instance().config_loader()
     parser = OverridesParser.create(loader)  # for glob(*)
     overrides = parser.parse_overrides(list(composed.hydra.overrides.task))
+    count = math.prod(map(_value_count, overrides))
+    if count > MAX_JOBS:
+        raise ConfigError(
+            f"a grid must have at most {MAX_JOBS} runs but this one has {count:,}; start parts "
+            "of it, or search it: python -m svhn_sweep -m optuna ..."
+        )
+    if count > MANY_JOBS:
+        print(f"{count} runs: checks their configs first.", flush=True)
     configs, folders = [], set()
     for number, job in enumerate(itertools.product(*map(_values, overrides))):
-        config = compose_config(job)
-        if config.evaluation.test:
-            raise ConfigError(
-                "evaluation.test must not be true in a multirun, which compares on validation "
-                "alone."
-            )
         job_config = loader.load_sweep_config(composed, list(job))
         with open_dict(job_config):
             job_config.hydra.job.id = str(number)
             job_config.hydra.job.num = number
         subdir = _select(job_config, "hydra.sweep.subdir")
+        with read_write(job_config), open_dict(job_config):
+            del job_config["hydra"]
+        config = to_config(job_config)
+        if config.evaluation.test:
+            raise ConfigError(
+                "evaluation.test must not be true in a multirun, which compares on validation "
+                "alone."
+            )
         folder = Path(_select(composed, "hydra.sweep.dir"), subdir)
         output_folders.check_new_run("hydra.sweep.dir", folder)
         if folder in folders:
@@ -125,6 +139,21 @@ def _check_digits(configs: Sequence[Config], overrides: Sequence[str], *, test: 
         if (source, split) not in checked:
             checked.append((source, split))
             data.split_validation(data.load(source, test=test), split)
+
+
+def _value_count(override: Override) -> int:
+    """Returns the number of values of an override, without a list of them: a range has any size."""
+    value = override.value()
+    if isinstance(value, RangeSweep):
+        assert value.start is not None
+        assert value.stop is not None
+        if not value.step:
+            raise ConfigError(
+                f"{override.key_or_group} must be a range whose step is not 0 but got "
+                f"{override.input_line}."
+            )
+        return max(0, math.ceil((value.stop - value.start) / value.step))
+    return sum(1 for _ in override.sweep_iterator()) if override.is_discrete_sweep() else 1
 
 
 def _values(override: Override) -> list[str]:

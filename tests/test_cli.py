@@ -26,6 +26,24 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
             ["-m", "seed=1,2", "hydra.sweep.subdir=same"],
             "svhn_sweep: hydra.sweep.subdir must differ between the runs but is same for two",
         ),
+        *[
+            (
+                ["-m", *overrides],
+                f"svhn_sweep: a grid must have at most 200 runs but this one has {count}; start",
+            )
+            for overrides, count in [
+                (["seed=range(1,2000)"], "1,999"),
+                (["seed=shuffle(range(1,1000000000))"], "999,999,999"),
+                (["seed=range(0,100)", "model.dropout=0.1,0.2,0.3"], "300"),
+                (["training.learning_rate=range(0.1,1,0.001)"], "900"),
+            ]
+        ],
+        (
+            ["-m", "seed=range(1,5,0)"],
+            "svhn_sweep: seed must be a range whose step is not 0 but got seed=range(1,5,0).",
+        ),
+        (["-m", "optuna", "--cfg", "job"], "svhn_sweep: -m must be left out with --cfg, which"),
+        (["-i", "seed=1,2", "--multirun"], "svhn_sweep: -m must be left out with --info, which"),
         (["hydra.run.dir=/etc/hostname"], "hydra.run.dir must be a folder but /etc/hostname is a"),
         (["-m", "hydra.sweep.dir=/etc/hostname"], "hydra.sweep.dir must be a folder but /etc/hos"),
         (["-m", "seed=1,2", "data.path=nowhere.h5"], "nowhere.h5 does not exist; set data.path"),
@@ -228,7 +246,16 @@ def test_help_lists_the_commands(svhn_sweep: Command) -> None:
     }
 
 
-def test_cfg_job_shows_the_composed_config(svhn_sweep: Command) -> None:
-    result = svhn_sweep("--cfg", "job", "model=model1")
-    assert result.returncode == 0
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--cfg", "job", "model=model1", "seed=7"],
+        ["model=model1", "--cfg", "job", "--config-dir", ".", "seed=7"],
+        ["model=model1", "-c=job", "seed=7"],
+    ],
+)
+def test_cfg_job_shows_the_composed_config(svhn_sweep: Command, arguments: list[str]) -> None:
+    result = svhn_sweep(*arguments)
+    assert result.returncode == 0, result.stderr
     assert "name: model1" in result.stdout
+    assert "seed: 7" in result.stdout
