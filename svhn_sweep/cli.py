@@ -15,7 +15,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from svhn_sweep import environment, standard_streams
+from svhn_sweep import environment, output_folders, standard_streams
+from svhn_sweep.arguments import check_modes, flags_first
 from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.overrides import expand_home, typed_overrides
@@ -28,7 +29,7 @@ from svhn_sweep.config.schema import (
     register_schema,
     to_config,
 )
-from svhn_sweep.errors import ConfigError, FailedError, RefusedError, Terminated, UserError
+from svhn_sweep.errors import FailedError, RefusedError, Terminated, UserError
 from svhn_sweep.sweep.plan import settings
 from svhn_sweep.tracking import tracking_uri
 from svhn_sweep.tracking.tracking_uri import SECRET_PARAM
@@ -54,11 +55,8 @@ def main() -> int:
         The exit code: 0 success, 1 a failure, 2 the user's input or config is at fault, 130
         interrupted, 143 terminated.
     """
-    if sys.platform == "win32":
-        print(
-            "svhn_sweep: Windows is not supported; run the command in WSL2, which is Linux.",
-            file=sys.stderr,
-        )
+    if refusal := _cannot_start():
+        print(f"svhn_sweep: {refusal}", file=sys.stderr)
         return 2
     show_traceback = os.environ.get("HYDRA_FULL_ERROR") == "1"
     # Hydra raises with it; without it prints a traceback and exits with 1.
@@ -73,6 +71,17 @@ def main() -> int:
         print(f"svhn_sweep: {lost}", file=sys.stderr)
         return exit_code or 1
     return exit_code
+
+
+def _cannot_start() -> str:
+    """Returns why no command can run here; empty if one can."""
+    if sys.platform == "win32":
+        return "Windows is not supported; run the command in WSL2, which is Linux."
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return "the current folder was deleted; change to another one."
+    return ""
 
 
 def _run(show_traceback: bool) -> int:
@@ -99,6 +108,7 @@ def _print_error(error: Exception, show_traceback: bool, job: str = "") -> int:
     The traceback is printed if the error is unexpected or the user asked for it; `job` begins the
     message.
     """
+    error = output_folders.explain_os_error(error) if isinstance(error, OSError) else error
     expected = isinstance(error, (*USER_ERRORS, FailedError))
     if show_traceback or not expected:
         print(tracking_uri.redact("".join(traceback.format_exception(error))), file=sys.stderr)
@@ -133,8 +143,9 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
             arguments = list(map(expand_home, arguments))
             _refuse_passwords(arguments)
             _refuse_other_configs(arguments)
+            check_modes(arguments)
             check_own_files(arguments)
-            sys.argv[1:] = _add_tags(_expand_optuna(arguments))
+            sys.argv[1:] = flags_first(_add_tags(_expand_optuna(arguments)))
             return _run_hydra(show_traceback)
     return 0
 
@@ -234,7 +245,6 @@ def _train(composed: DictConfig) -> None:
         user_config_dirs,
     )
     from svhn_sweep.tracking.background_uploader import BackgroundUploader
-    from svhn_sweep.tracking.journal import JOURNAL
     from svhn_sweep.tracking.run_folders import RUN_FOLDERS
     from svhn_sweep.tracking.run_info import RunInfo
     from svhn_sweep.trial import experiment_name, run_trial
@@ -244,8 +254,7 @@ def _train(composed: DictConfig) -> None:
     typed = typed_overrides(job.overrides.task)
     config = _resolve(config, job)
     folder = Path(job.runtime.output_dir)
-    if (folder / JOURNAL).exists():
-        raise ConfigError(f"hydra.run.dir must be a new folder but {folder} holds a run already.")
+    output_folders.check_new_run("hydra.run.dir", folder)  # another process may have been faster
     splits = data.load(config.data, test=bool(config.evaluation.test))
     experiment = experiment_name(config)
     run_header.print_header(config, splits, experiment)

@@ -27,6 +27,31 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
         ),
         (["modle=model2"], "svhn_sweep: modle is not a key of the config; did you mean model?"),
         (
+            ["-m", "seed=1,2", "hydra.sweep.subdir=same"],
+            "svhn_sweep: hydra.sweep.subdir must differ between the runs but is same for two",
+        ),
+        *[
+            (
+                ["-m", *overrides],
+                f"svhn_sweep: a grid must have at most 200 runs but this one has {count}; start",
+            )
+            for overrides, count in [
+                (["seed=range(1,2000)"], "1,999"),
+                (["seed=shuffle(range(1,1000000000))"], "999,999,999"),
+                (["seed=range(0,100)", "model.dropout=0.1,0.2,0.3"], "300"),
+                (["training.learning_rate=range(0.1,1,0.001)"], "900"),
+            ]
+        ],
+        (
+            ["-m", "seed=range(1,5,0)"],
+            "svhn_sweep: seed must be a range whose step is not 0 but got seed=range(1,5,0).",
+        ),
+        (["-m", "optuna", "--cfg", "job"], "svhn_sweep: -m must be left out with --cfg, which"),
+        (["-i", "seed=1,2", "--multirun"], "svhn_sweep: -m must be left out with --info, which"),
+        (["hydra.run.dir=/etc/hostname"], "hydra.run.dir must be a folder but /etc/hostname is a"),
+        (["-m", "hydra.sweep.dir=/etc/hostname"], "hydra.sweep.dir must be a folder but /etc/hos"),
+        (["-m", "seed=1,2", "data.path=nowhere.h5"], "nowhere.h5 does not exist; set data.path"),
+        (
             ["data=svhn", "data.path=nowhere.h5"],
             "nowhere.h5 does not exist; set data.path to an HDF5 file",
         ),
@@ -114,7 +139,7 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
     ],
 )
 def test_a_user_error_is_one_line_and_exit_code_2(
-    svhn_sweep: Command, arguments: list[str], message: str
+    svhn_sweep: Command, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     result = svhn_sweep(*arguments)
     assert result.returncode == 2
@@ -122,6 +147,7 @@ def test_a_user_error_is_one_line_and_exit_code_2(
     assert len(result.stderr.splitlines()) == 1
     assert "secret" not in result.stderr
     assert not result.stdout
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_notebooks_backend_has_no_influence_on_figures(svhn_sweep: Command) -> None:
@@ -149,6 +175,18 @@ def test_windows_is_one_sentence(
     assert main() == 2
     assert capsys.readouterr().err == (
         "svhn_sweep: Windows is not supported; run the command in WSL2, which is Linux.\n"
+    )
+
+
+def test_a_deleted_folder_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x").mkdir()
+    monkeypatch.chdir(tmp_path / "x")
+    (tmp_path / "x").rmdir()
+    assert main() == 2
+    assert capsys.readouterr().err == (
+        "svhn_sweep: the current folder was deleted; change to another one.\n"
     )
 
 
@@ -214,10 +252,19 @@ def test_help_lists_the_commands(svhn_sweep: Command) -> None:
     }
 
 
-def test_cfg_job_shows_the_composed_config(svhn_sweep: Command) -> None:
-    result = svhn_sweep("--cfg", "job", "model=model1")
-    assert result.returncode == 0
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--cfg", "job", "model=model1", "seed=7"],
+        ["model=model1", "--cfg", "job", "--config-dir", ".", "seed=7"],
+        ["model=model1", "-c=job", "seed=7"],
+    ],
+)
+def test_cfg_job_shows_the_composed_config(svhn_sweep: Command, arguments: list[str]) -> None:
+    result = svhn_sweep(*arguments)
+    assert result.returncode == 0, result.stderr
     assert "name: model1" in result.stdout
+    assert "seed: 7" in result.stdout
 
 
 @pytest.fixture
@@ -254,14 +301,14 @@ def refused(
         (["model=1"], "model is a group of conf/ and must be the name of a file in it but got 1."),
         (["data=null"], "data is a group of conf/ and must be the name of a file in it but got nu"),
         (["-m", "optuna", "model=1,2"], "model is a group of conf/ and must be the name of a file"),
-        (["-m", "hydra.sweeper=null"], "the config cannot be composed: Hydra sweeper is not confi"),
+        (["-m", "hydra.sweeper=null"], "hydra.sweeper must not be null."),
         (
             ["--resolve"],
             "the config cannot be composed: The --resolve flag can only be used in con",
         ),
         (
             ["--cfg", "job", "-m"],
-            "the config cannot be composed: Only one of --run, --multirun, --",
+            "-m must be left out with --cfg, which shows the config of one run.",
         ),
         (
             ["hydra.job.env_copy=[NOPE]"],
@@ -269,7 +316,7 @@ def refused(
         ),
         (
             ["-m", "seed=range(1,5,0)"],
-            "the config cannot be composed: range() arg 3 must not be ze",
+            "seed must be a range whose step is not 0 but got seed=range(1,5,0).",
         ),
         (
             ["hydra.verbose=[a,2]"],

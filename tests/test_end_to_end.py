@@ -234,8 +234,10 @@ def test_a_multirun_never_reads_the_test_split(folder: Folder, small_h5: Path) -
 def test_a_folder_holds_one_run(finished: tuple[Folder, str], small_h5: Path) -> None:
     folder, _ = finished
     again = f"hydra.run.dir='{folder.only_output.relative_to(folder.path)}'"
+    before = {path: path.stat().st_mtime_ns for path in folder.only_output.rglob("*")}
     result = folder.run(*TINY, "data=svhn", f"data.path={small_h5}", again)
     assert result.returncode == 2
+    assert {path: path.stat().st_mtime_ns for path in folder.only_output.rglob("*")} == before
     assert "hydra.run.dir must be a new folder but" in result.stderr
     assert len(folder.runs()) == 1
 

@@ -80,5 +80,5 @@ def _check_port() -> None:
 def _newest_sweep() -> dict[str, str]:
     """Returns the addresses of the pages of the sweep that was started last, by name."""
     newest = MULTIRUN / NEWEST
-    names = newest.read_text(encoding="utf-8").splitlines() if newest.exists() else []
+    names = newest.read_text(encoding="utf-8").splitlines() if newest.is_file() else []
     return addresses(MULTIRUN / name for name in names)

@@ -24,6 +24,7 @@ from svhn_sweep.config.overrides import (
 )
 from svhn_sweep.config.schema import CONFIG_NAME, Config, conf_dir
 from svhn_sweep.errors import ConfigError, DataError, SweepError, SweepInterruptedError, Terminated
+from svhn_sweep.output_folders import check_folder
 from svhn_sweep.run_header import console, print_validation_warning
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.finalize import finalize, report_search
@@ -33,6 +34,7 @@ from svhn_sweep.sweep.plan.settings import LOG_FORMAT, SweeperConfig, to_sweeper
 from svhn_sweep.sweep.report import summary
 from svhn_sweep.sweep.report.study_run import StudyRun
 from svhn_sweep.sweep.study import study_storage
+from svhn_sweep.sweep.study.compatibility import STUDY_ID
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.terminal import plan_tables
 from svhn_sweep.sweep.workers.local import LocalMachine
@@ -40,7 +42,14 @@ from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.sweep.workers.scheduler import Scheduler
 from svhn_sweep.tracking import tracking_uri
 from svhn_sweep.tracking.background_uploader import BackgroundUploader
-from svhn_sweep.tracking.run_folders import MULTIRUN, NEWEST, RUN_FOLDERS
+from svhn_sweep.tracking.journal import JOURNAL
+from svhn_sweep.tracking.run_folders import (
+    DRIVER_LOG,
+    MULTIRUN,
+    NEWEST,
+    RUN_FOLDERS,
+    WORKERS_LOG,
+)
 from svhn_sweep.trial_status import TrialStatus
 
 BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
@@ -64,10 +73,12 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
     settings = to_sweeper_config(hydra)
     _check_launcher(hydra)
     _check_sweep_dir(hydra)
+    check_folder("multirun", MULTIRUN, [DRIVER_LOG, WORKERS_LOG, NEWEST])
     database = study_storage.storage_url(settings.storage)
     with closing(_open_cluster(settings)) as cluster:
         resolve = _resolver(arguments, cluster, needs_test=settings.confirm is not None)
         plans = make_plans(settings, [*arguments, *run_mode(hydra)], resolve, composed)
+        _check_folders(plans)
         plan_tables.print_plan(plans, settings, cluster)
         if settings.dry_run:
             plan_tables.print_dry_run(plans, settings, cluster.threads, user_config_dirs(hydra))
@@ -102,6 +113,17 @@ def _check_sweep_dir(hydra: HydraConf) -> None:
             )
 
 
+def _check_folders(plans: Sequence[Plan]) -> None:
+    """Refuses names of studies that a sweep's own files have, and whatever is in their place."""
+    for plan in plans:
+        if plan.name.lower() in (DRIVER_LOG, WORKERS_LOG):
+            raise ConfigError(
+                f"hydra.sweeper.study_name must not be {DRIVER_LOG} or {WORKERS_LOG}, the names "
+                f"of files in {MULTIRUN}."
+            )
+        check_folder(f"the study {plan.name}", plan.folder, [STUDY_ID, JOURNAL])
+
+
 def _unresolved(config: object) -> dict[str, str]:
     return cast(dict[str, str], OmegaConf.to_container(config))
 
@@ -109,14 +131,14 @@ def _unresolved(config: object) -> dict[str, str]:
 def _open_cluster(settings: SweeperConfig) -> Cluster:
     """Returns this machine, or the Ray cluster that the settings name."""
     if settings.cluster is None:
-        return LocalMachine(settings, MULTIRUN / "workers.log")
+        return LocalMachine(settings, MULTIRUN / WORKERS_LOG)
     try:
         from svhn_sweep.sweep.workers.ray.cluster import RayCluster
     except ImportError as error:
         raise ConfigError(
             f"hydra.sweeper.cluster={settings.cluster} needs this package's extra `ray`: {error}."
         ) from error
-    return RayCluster(settings, MULTIRUN / "workers.log")
+    return RayCluster(settings, MULTIRUN / WORKERS_LOG)
 
 
 def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -> Resolve:
@@ -160,7 +182,7 @@ def _log_to_file() -> None:
     MULTIRUN.mkdir(exist_ok=True)
     logging.raiseExceptions = False  # else a full disk prints a traceback for each message
     logging.basicConfig(
-        filename=MULTIRUN / "driver.log", format=LOG_FORMAT, level=logging.INFO, force=True
+        filename=MULTIRUN / DRIVER_LOG, format=LOG_FORMAT, level=logging.INFO, force=True
     )
 
 

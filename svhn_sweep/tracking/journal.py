@@ -223,7 +223,8 @@ def read(folder: Path, offset: int = 0) -> Iterator[tuple[JournalEvent, int]]:
 
 def find_runs(root: Path) -> list[Path]:
     """Returns every folder with a started journal at or below `root`, sorted."""
-    folders = sorted(path.parent for path in root.rglob(JOURNAL))
+    # A FIFO of that name would be read for ever.
+    folders = sorted(path.parent for path in root.rglob(JOURNAL) if path.is_file())
     return [folder for folder in folders if _start_event(folder)]
 
 

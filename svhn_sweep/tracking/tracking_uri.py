@@ -51,8 +51,8 @@ def check() -> None:
     """Checks the variables that MLflow would refuse only after the training.
 
     Raises:
-        ConfigError: `MLFLOW_TRACKING_URI` is neither a server nor a database, or has a `~`, or
-            `MLFLOW_LOGGING_LEVEL` is no level.
+        ConfigError: `MLFLOW_TRACKING_URI` is neither a server nor a database, or has a `~`, or its
+            SQLite file is something else, or `MLFLOW_LOGGING_LEVEL` is no level.
     """
     home = "sqlite:///~/"
     if (os.environ.get("MLFLOW_TRACKING_URI") or "").startswith(home):
@@ -71,6 +71,12 @@ def check() -> None:
             "MLFLOW_TRACKING_URI must be http://HOST, https://HOST, sqlite:///FILE or the address "
             "of a postgresql, mysql or mssql database, "
             f"but begins with {beginning(_setting())!r}."
+        )
+    # SQLite waits for ever for a FIFO.
+    if scheme() == "sqlite" and os.path.lexists(_sqlite_file()) and not _sqlite_file().is_file():
+        raise ConfigError(
+            f"{_sqlite_file()} must be a file, MLflow's database, but is none; move it away or set "
+            "MLFLOW_TRACKING_URI to another."
         )
 
 

@@ -521,6 +521,29 @@ def test_a_validation_unlike_the_digits_trained_on_is_warned_of_once(
     assert result.stdout.count("Validation, the end of X_train, has no 0, 1, 2") == 1
 
 
+@pytest.mark.parametrize(
+    ("study", "files", "message"),
+    [
+        ("driver.log", [], "hydra.sweeper.study_name must not be driver.log or workers.log, the"),
+        ("s", ["multirun/s"], "the study s must be a folder but "),
+        ("s", ["multirun"], "multirun must be a folder but "),
+    ],
+)
+def test_a_taken_name_is_refused(
+    folder: Folder, small_h5: Path, study: str, files: list[str], message: str
+) -> None:
+    for file in files:
+        (folder.path / file).parent.mkdir(exist_ok=True)
+        (folder.path / file).write_text("")
+    before = sorted(folder.path.rglob("*"))
+    data = ("data=svhn", f"data.path={small_h5}")
+    result = folder.run(*small(*data, f"hydra.sweeper.study_name={study}"))
+    assert (result.returncode, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert sorted(folder.path.rglob("*")) == before
+
+
 def test_a_timeout_interrupts_the_trials(pretending: Folder, small_h5: Path) -> None:
     folder = pretending
     command = small(

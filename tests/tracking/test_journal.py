@@ -1,8 +1,9 @@
+import os
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -320,8 +321,11 @@ def test_a_file_that_is_no_journal_is_no_run(tmp_path: Path, content: str) -> No
     assert not is_meant_for(tmp_path, "sqlite:///x")
 
 
-def test_a_folder_named_like_a_journal_is_no_run(tmp_path: Path) -> None:
-    (tmp_path / JOURNAL).mkdir()
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_folder_or_a_pipe_named_like_a_journal_is_no_run(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    make(tmp_path / JOURNAL)
     assert find_runs(tmp_path) == []
 
 

@@ -1,7 +1,9 @@
+import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -95,6 +97,18 @@ def test_a_logging_level_that_mlflow_has_not_is_refused(
     monkeypatch.setenv("MLFLOW_LOGGING_LEVEL", level)
     expected = pytest.raises(ConfigError, match=r"^MLFLOW_LOGGING_LEVEL must be .* but is 'NOPE'")
     with expected if refused else nullcontext():
+        tracking_uri.check()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("nowhere")])
+def test_a_store_that_is_no_file_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    make(tmp_path / "mlflow.db")
+    message = f"{tmp_path}/mlflow.db must be a file, MLflow's database, but is none; move it away"
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}"):
         tracking_uri.check()
 
 

@@ -97,6 +97,8 @@ def _hint(database: URL, error: Exception) -> str:
 def _sqlite(database: URL) -> RDBStorage:
     assert database.database
     path = Path(database.database)
+    if os.path.lexists(path) and not path.is_file():  # SQLite waits for ever for a FIFO
+        raise OSError("it is no file")
     path.parent.mkdir(parents=True, exist_ok=True)
     # A process that dies while it creates the tables must not leave a file with some of them.
     create_atomically(path, lambda other: RDBStorage(f"sqlite:///{other}").engine.dispose())

@@ -244,8 +244,10 @@ def test_a_url_without_a_database_is_refused(setting: str, scheme: str) -> None:
         storage_url(setting)
 
 
-@pytest.mark.parametrize("name", ["text", "a folder", "missing/proc/x"])
+@pytest.mark.parametrize("name", ["text", "a folder", "a pipe", "a link", "missing/proc/x"])
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path, name: str) -> None:
+    os.mkfifo(tmp_path / "a pipe")
+    (tmp_path / "a link").symlink_to("nowhere")
     (tmp_path / "text").write_text("no database")
     (tmp_path / "a folder").mkdir()
     (tmp_path / "missing").write_text("a file where a folder should be")

@@ -1,0 +1,96 @@
+"""Checks folders before a command writes into them, so that a refused command leaves no trace."""
+
+import errno
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from svhn_sweep.errors import ConfigError, FailedError, UserError
+from svhn_sweep.tracking.journal import JOURNAL
+
+MAX_NAME_BYTES = 255  # of Linux' and macOS' file systems
+# Errors for which the user named a file or a folder that is something else, or may not be used.
+USERS_ERRNOS = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
+
+
+def explain_os_error(error: OSError) -> Exception:
+    """Returns the error to report for a file that cannot be read or written, one sentence long.
+
+    Args:
+        error: Any OSError.
+
+    Returns:
+        A UserError or a FailedError, depending on whose fault it is; `error` itself if it names no
+        file and may be about anything.
+    """
+    if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    file = "" if error.filename is None else f"{os.fsdecode(error.filename)} cannot be used: "
+    kind = UserError if error.errno in USERS_ERRNOS else FailedError
+    explained = kind(f"{file}{error.strerror}.")
+    explained.__cause__ = error
+    return explained
+
+
+def check_new_run(key: str, folder: Path) -> None:
+    """Checks that a run can be started in a folder.
+
+    Args:
+        key: The config key that names the folder.
+        folder: The run's folder.
+
+    Raises:
+        ConfigError: The folder holds a run already, or cannot be created or written into.
+    """
+    check_folder(key, folder, [JOURNAL])
+    if (folder / JOURNAL).exists():
+        raise ConfigError(
+            f"{key} must be a new folder but {folder.absolute()} holds a run already."
+        )
+
+
+def check_folder(key: str, folder: Path, files: Iterable[str] = ()) -> None:
+    """Checks that a folder can be created, or exists, and be written into.
+
+    Args:
+        key: What names the folder, the beginning of the message.
+        folder: The folder.
+        files: The names of files that will be written into it.
+
+    Raises:
+        ConfigError: It cannot, or one of `files` is something else than a file.
+    """
+    path = folder.absolute()
+    for part in path.parts:
+        if len(os.fsencode(part)) > MAX_NAME_BYTES:
+            raise ConfigError(
+                f"{key} must be a folder whose names have at most {MAX_NAME_BYTES} bytes, but "
+                f"{part[:20]}... has {len(os.fsencode(part))}."
+            )
+    existing = next(item for item in (path, *path.parents) if os.path.lexists(item))
+    if not existing.is_dir():
+        raise ConfigError(f"{key} must be a folder but {existing} is {_kind(existing)}.")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise ConfigError(f"{key} must be a folder but {existing} cannot be written into.")
+    for file in (path / name for name in files):
+        if os.path.lexists(file) and not file.is_file():
+            raise ConfigError(f"{file} must be a file but is {_kind(file)}; move it away.")
+
+
+def _kind(path: Path) -> str:
+    """Returns what a path is."""
+    if path.is_file():
+        return "a file"
+    if path.is_dir():
+        return "a folder"
+    return "a link to nothing" if path.is_symlink() else "neither a file nor a folder"
