@@ -12,6 +12,7 @@ SMALLER = {
     "train_size=5000": "train_size=300",
     "test_size=1000": "test_size=100",
     "epochs=3": "epochs=1",
+    "confirm.seeds=3": "confirm.seeds=2",
 }
 
 
