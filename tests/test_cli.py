@@ -277,6 +277,9 @@ def refused(
     terminate = signal.getsignal(signal.SIGTERM)
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    # Whoever sets logging up anew closes all handlers, and absl's closes its stream: pytest's own.
+    monkeypatch.setattr(logging, "shutdown", lambda handlers: None)
+    root.handlers = []
 
     def run(*arguments: str) -> str:
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")

@@ -73,7 +73,7 @@ class AugmentationConfig:
 
     Attributes:
         enabled: Whether images are changed.
-        shift: The largest shift in each direction, as a fraction of the image.
+        shift: The largest shift in each direction, as a fraction of the image before the zoom.
         rotation: The largest rotation either way, as a fraction of a full turn.
         zoom: The largest zoom in or out, as a fraction of the image.
     """

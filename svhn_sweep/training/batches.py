@@ -22,8 +22,7 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Returns a dataset that yields one epoch's batches whenever it is iterated over.
 
-    Its length is known: only then does Keras run several steps in one call without running past
-    the end.
+    Its length is known, else Keras warns at the end of each epoch that the data ran out.
 
     Args:
         images: The training images.

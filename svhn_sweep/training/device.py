@@ -36,8 +36,8 @@ def use_deterministic_operations() -> None:
     """Restricts TensorFlow on a GPU to deterministic operations; Keras does not use XLA then.
 
     On an H200 these cost nothing: an epoch of model2 takes 1.10 s with them and 1.12 s with any
-    (docs/architecture.md). XLA's take 0.42 s, after compiling for half a minute in each trial; most
-    trials of a sweep are over by then.
+    (docs/architecture.md; measured before `FastModel`). XLA's take 0.42 s, after compiling for half
+    a minute in each trial; most trials of a sweep are over by then.
     """
     if tf.config.list_physical_devices("GPU"):
         tf.config.experimental.enable_op_determinism()

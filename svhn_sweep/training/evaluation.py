@@ -120,7 +120,7 @@ def predictor(model: keras.Model) -> Predict:
     once for each of the steps that the fit puts into one call.
 
     Args:
-        model: From `build_model`.
+        model: Takes raw pixels: from `build_model`, a `FastModel`, or a saved model.
 
     Returns:
         A function from images to float32 probabilities, [N, 10].

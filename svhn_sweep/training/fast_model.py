@@ -2,8 +2,9 @@
 
 Each step is the same function:
 
-- The activation of a pair's second convolution stands behind the 2x2 max pool. A leaky ReLU is
-  monotonic, so it commutes with the maximum, and it then has a quarter of the numbers to compute.
+- The activation of a pair's second convolution stands behind the 2x2 max pool. A leaky ReLU whose
+  slope is not negative is monotonic, so it commutes with the maximum, and it then has a quarter of
+  the numbers to compute.
 - Batch normalization is TensorFlow's fused operation instead of some twenty elementary ones. It
   normalizes by the same biased variance, in float32.
 - Adam is TensorFlow's fused operation, one for each variable, instead of some ten.
@@ -32,7 +33,7 @@ class FastModel(keras.Model):
         """
         super().__init__(name=f"fast_{notebook_model.name}")
         self.notebook_model = notebook_model
-        self.built = True
+        self.built = True  # all layers are
 
     def call(self, pixels: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns the probabilities, float32 [N, 10], of float32 pixels [N, 32, 32, 1] in 0..255.
@@ -53,6 +54,14 @@ class FastModel(keras.Model):
 class FusedAdam(keras.optimizers.Adam):
     """Keras' Adam with one operation for each variable; equal to rounding."""
 
+    def __init__(self, learning_rate: float) -> None:
+        """Creates an optimizer with Keras' defaults; the operation knows no `amsgrad`.
+
+        Args:
+            learning_rate: The initial learning rate.
+        """
+        super().__init__(learning_rate)
+
     def update_step(
         self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor
     ) -> None:
@@ -63,7 +72,8 @@ class FusedAdam(keras.optimizers.Adam):
             variable: A trainable float32 variable.
             learning_rate: A float32 scalar.
         """
-        index = self._get_variable_index(variable)  # as each optimizer of Keras finds its variables
+        # The private names are those by which each optimizer of Keras finds its variables.
+        index = self._get_variable_index(variable)
         step = tf.cast(self.iterations + 1, tf.float32)
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
@@ -84,7 +94,9 @@ def _pool_first(stack: Sequence[keras.Layer]) -> list[keras.Layer]:
     ordered = list(stack)
     for index, layer in enumerate(stack):
         if isinstance(layer, layers.MaxPooling2D):
-            ordered[index - 1 : index + 1] = layer, ordered[index - 1]
+            activation = stack[index - 1]
+            assert isinstance(activation, layers.LeakyReLU), f"{layer.name} follows no activation"
+            ordered[index - 1 : index + 1] = layer, activation
     return ordered
 
 
@@ -103,9 +115,10 @@ def _normalize(layer: layers.BatchNormalization, values: tf.Tensor, *, training:
             is_training=False,
         ).y
     normalized = tf.raw_ops.FusedBatchNormV3(**arguments, mean=[], variance=[], is_training=True)
-    # The operation returns the unbiased variance of the batch, Keras averages the biased one.
-    n = tf.cast(tf.size(values) / tf.shape(values)[-1], tf.float32)
-    variance = normalized.batch_variance * (n - 1) / n
+    # The operation returns the unbiased variance of the batch, Keras averages the biased one. Of a
+    # single value the unbiased one is NaN on GPUs (tensorflow#34062), the biased one 0.
+    n = tf.reduce_prod(tf.cast(tf.shape(values)[:-1], tf.float32))
+    variance = tf.math.multiply_no_nan(normalized.batch_variance, n - 1) / n
     for average, value in (
         (layer.moving_mean, normalized.batch_mean),
         (layer.moving_variance, variance),

@@ -144,10 +144,15 @@ def test_an_augmented_fit_is_repeatable(composed: Composed, digits: Arrays) -> N
         "model.filters.conv4=2",
     )
     config = composed(*small, "training.augmentation.enabled=true", "training.epochs=2")
-    losses = [
-        [metrics["train/loss"] for metrics in fitted(config, digits)[1].history] for _ in range(2)
-    ]
-    assert losses[0] == losses[1]
+    as_they_are = replace(
+        config.training, augmentation=replace(config.training.augmentation, enabled=False)
+    )
+
+    def losses(training: TrainingConfig) -> list[float]:
+        return [metrics["train/loss"] for metrics in fitted(config, digits, training)[1].history]
+
+    assert losses(config.training) == losses(config.training)
+    assert losses(config.training) != losses(as_they_are)
 
 
 @pytest.mark.parametrize("steps", [1, 16])
