@@ -33,11 +33,12 @@ def check_modes(arguments: Sequence[str]) -> None:
     Raises:
         UserError: It does.
     """
-    shown = [
-        SHOWING[flag] for flag in (item.partition("=")[0] for item in arguments) if flag in SHOWING
-    ]
-    if shown and any(item in MULTIRUN for item in arguments):
-        raise UserError(f"-m must be left out with {shown[0]}, which shows the config of one run.")
+    flags = [item.partition("=")[0] for item in arguments]
+    showing = [SHOWING[flag] for flag in flags if flag in SHOWING]
+    if showing and any(item in MULTIRUN for item in arguments):
+        raise UserError(
+            f"-m must be left out with {showing[0]}, which shows the config of one run."
+        )
 
 
 def _takes_value(flag: str) -> bool:

@@ -120,6 +120,11 @@ def file_lock(path: Path, timeout: float | None = None) -> Iterator[None]:
         yield
 
 
+def expand_user(path: str) -> str:
+    """Replaces `~` and `~NAME` at the beginning of a path, unless there is no such user."""
+    return os.path.expanduser(path)  # noqa: PTH111  # Path's raises an error for ~NOBODY
+
+
 def absolute(path: str) -> Path:
     """Returns an absolute path, with `~` replaced by the home folder."""
-    return Path(os.path.expanduser(path)).absolute()  # noqa: PTH111  # Path's fails for ~NOBODY
+    return Path(expand_user(path)).absolute()

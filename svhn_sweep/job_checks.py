@@ -145,9 +145,9 @@ def _check_job(composed: DictConfig, folder_key: str) -> tuple[Config, Path]:
 
 
 def _check_digits(configs: Sequence[Config], overrides: Sequence[str], *, test: bool) -> None:
-    """Reads the digits of each data source once, and discards them.
+    """Loads the digits of each data source, which the run then need not read again.
 
-    A run reads them when Hydra has created its folder already.
+    Without this a run would find them missing after Hydra has created its folder.
     """
     from svhn_sweep import data
 

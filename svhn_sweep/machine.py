@@ -3,6 +3,7 @@
 import itertools
 import math
 import os
+import platform
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,14 +83,21 @@ def cpu_flags() -> set[str]:
     }
 
 
+def processor() -> str:
+    """Returns the name of the CPU."""
+    names = (line for line in _lines("/proc/cpuinfo") if line.startswith("model name"))
+    name = next(names, "").partition(":")[2].strip()
+    return name or platform.processor() or platform.machine()
+
+
 def is_running(pid: int) -> bool:
     """Returns whether there is a process with this number, of any user."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
-    except PermissionError:
-        return True
+    except PermissionError:  # it is somebody else's
+        pass
     return True
 
 

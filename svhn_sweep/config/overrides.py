@@ -1,6 +1,5 @@
 """Hydra overrides: how values are written, which command they form, and what they change."""
 
-import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from svhn_sweep import environment
 from svhn_sweep.config.flatten import flatten
 from svhn_sweep.config.schema import Config, conf_dir, source_name
 from svhn_sweep.config.short_names import short_names
+from svhn_sweep.files import expand_user
 
 Value = str | int | float | bool | None
 
@@ -54,8 +54,7 @@ def expand_home(argument: str) -> str:
     path = re.fullmatch(r"([^=~]+)=(sqlite:///)?(~[^,]*)", argument)
     if path is None:
         return argument
-    # not Path's, which fails for ~NOBODY
-    value = (path[2] or "") + os.path.expanduser(path[3])  # noqa: PTH111
+    value = (path[2] or "") + expand_user(path[3])
     return f"{path[1]}={value}" if argument.startswith("-") else to_override(path[1], value)
 
 

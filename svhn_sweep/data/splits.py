@@ -82,7 +82,8 @@ def describe_imbalance(fit_data: FitData) -> str:
     A digit is out of proportion if its share in validation is more than twice that in training, or
     less than half of it, beyond chance. The text is empty if validation is like training.
     """
-    (_, trained), (_, validated) = fit_data.train, fit_data.validation
+    _, trained = fit_data.train
+    _, validated = fit_data.validation
     counts = np.bincount(validated, minlength=10)
     expected = np.bincount(trained, minlength=10) * len(validated) / len(trained)
     uneven = (counts > MAX_RATIO * expected) | (counts < expected / MAX_RATIO)
@@ -92,5 +93,7 @@ def describe_imbalance(fit_data: FitData) -> str:
         "too many or too few of": np.flatnonzero(uneven & (counts > 0)),
     }
     return " and ".join(
-        f"{words} {', '.join(map(str, found))}" for words, found in digits.items() if len(found)
+        f"{fault} {', '.join(map(str, affected))}"
+        for fault, affected in digits.items()
+        if len(affected)
     )

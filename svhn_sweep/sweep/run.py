@@ -6,11 +6,9 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
-from typing import cast
 
-from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from optuna.storages import RDBStorage
 
 from svhn_sweep import data
@@ -22,12 +20,13 @@ from svhn_sweep.config.overrides import (
     typed_overrides,
     user_config_dirs,
 )
-from svhn_sweep.config.schema import CONFIG_NAME, Config, conf_dir
+from svhn_sweep.config.schema import Config
 from svhn_sweep.errors import ConfigError, DataError, SweepError, SweepInterruptedError, Terminated
 from svhn_sweep.output_folders import check_folder
 from svhn_sweep.run_header import console, print_validation_warning
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.finalize import finalize, report_search
+from svhn_sweep.sweep.plan.hydra_checks import check_hydra
 from svhn_sweep.sweep.plan.make_plans import Resolve, make_plans
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import LOG_FORMAT, SweeperConfig, to_sweeper_config
@@ -52,8 +51,6 @@ from svhn_sweep.tracking.run_folders import (
 )
 from svhn_sweep.trial_status import TrialStatus
 
-BASIC_LAUNCHER = "hydra._internal.core_plugins.basic_launcher.BasicLauncher"
-
 logger = logging.getLogger(__name__)
 
 
@@ -71,8 +68,7 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
     hydra = composed.hydra
     HydraConfig.instance().set_config(composed)  # Hydra does so for jobs only; for ${hydra:...}
     settings = to_sweeper_config(hydra)
-    _check_launcher(hydra)
-    _check_sweep_dir(hydra)
+    check_hydra(hydra)
     check_folder("multirun", MULTIRUN, [DRIVER_LOG, WORKERS_LOG, NEWEST])
     database = study_storage.storage_url(settings.storage)
     with closing(_open_cluster(settings)) as cluster:
@@ -92,27 +88,6 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
             _search_and_finalize(composed, settings, cluster, studies, storage)
 
 
-def _check_launcher(hydra: HydraConf) -> None:
-    launcher = hydra.launcher["_target_"]
-    if launcher != BASIC_LAUNCHER:
-        raise ConfigError(
-            f"hydra/launcher must be basic: a sweep starts its own workers; but got {launcher}."
-        )
-
-
-def _check_sweep_dir(hydra: HydraConf) -> None:
-    """Refuses another folder than `multirun`, where resuming, `ui` and `sync` look for studies."""
-    conf = OmegaConf.load(conf_dir() / f"{CONFIG_NAME}.yaml")
-    defaults = {"subdir": "${hydra.job.num}", **_unresolved(conf.hydra.sweep)}
-    for key, value in _unresolved(hydra.sweep).items():
-        if value != defaults[key]:
-            raise ConfigError(
-                f"hydra.sweep.{key} must be left out with optuna, whose folders are "
-                f"{MULTIRUN}/STUDY in the current folder, but got {value}; for another place "
-                "start the sweep in another folder."
-            )
-
-
 def _check_folders(plans: Sequence[Plan]) -> None:
     """Refuses names of studies that a sweep's own files have, and whatever is in their place."""
     for plan in plans:
@@ -122,10 +97,6 @@ def _check_folders(plans: Sequence[Plan]) -> None:
                 f"of files in {MULTIRUN}."
             )
         check_folder(f"the study {plan.name}", plan.folder, [STUDY_ID, JOURNAL])
-
-
-def _unresolved(config: object) -> dict[str, str]:
-    return cast(dict[str, str], OmegaConf.to_container(config))
 
 
 def _open_cluster(settings: SweeperConfig) -> Cluster:

@@ -55,7 +55,7 @@ def check() -> None:
             SQLite file is something else, or `MLFLOW_LOGGING_LEVEL` is no level.
     """
     home = "sqlite:///~/"
-    if (os.environ.get("MLFLOW_TRACKING_URI") or "").startswith(home):
+    if _setting().startswith(home):
         raise ConfigError(
             "MLFLOW_TRACKING_URI must be without ~, which MLflow takes for a folder's name; "
             f"write sqlite:///{Path.home()}/ instead of {home}."

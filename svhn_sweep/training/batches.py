@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from svhn_sweep.config.schema import AugmentationConfig
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training.augmentation import random_transforms, transform
+from svhn_sweep.training.model import CLASSES
 
 
 def training_batches(
@@ -72,4 +73,4 @@ def _draw(
 
 
 def _one_hot(labels: Labels) -> NDArray[np.float32]:
-    return np.asarray(keras.utils.to_categorical(labels, 10), dtype=np.float32)
+    return np.asarray(keras.utils.to_categorical(labels, CLASSES), dtype=np.float32)

@@ -1,10 +1,8 @@
 """Sets how TensorFlow computes, and names the device, since both change a run's numbers."""
 
-import platform
-from pathlib import Path
-
 import tensorflow as tf
 
+from svhn_sweep import machine
 from svhn_sweep.errors import ConfigError
 
 
@@ -49,13 +47,4 @@ def current_device() -> str:
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         return f"GPU: {details.get('device_name', 'GPU')}"
-    return f"CPU: {_processor()}"
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    return f"CPU: {machine.processor()}"

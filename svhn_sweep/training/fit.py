@@ -1,6 +1,5 @@
 """Trains a model with Keras, epoch by epoch; an interrupted fit resumes from its checkpoint."""
 
-import math
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,6 +14,7 @@ from svhn_sweep.training.batches import training_batches
 from svhn_sweep.training.evaluation import evaluate, predictor
 from svhn_sweep.training.fast_model import FastModel, FusedAdam
 from svhn_sweep.training.keras_callbacks import EpochRecorder, ResumedReduceLROnPlateau
+from svhn_sweep.training.model import CLASSES
 from svhn_sweep.training.progress import Progress
 from svhn_sweep.training.result import Log, ShouldStop, TrainResult
 from svhn_sweep.trial_status import TrialStatus
@@ -91,7 +91,7 @@ def _compile(model: FastModel, config: TrainingConfig) -> None:
     # Otherwise the first step creates these variables, and TensorFlow traces it a second time,
     # which takes 0.8 s.
     optimizer.build(model.trainable_variables)
-    model.compute_metrics(None, tf.one_hot([0], 10), tf.one_hot([0], 10))
+    model.compute_metrics(None, tf.one_hot([0], CLASSES), tf.one_hot([0], CLASSES))
 
 
 def _train(
@@ -104,8 +104,8 @@ def _train(
     """Trains the epochs after those in the recorder's history."""
     history = recorder.result.history
     epochs_done = len(history)
-    steps = math.ceil(len(train[0]) / config.batch_size)
-    with Progress(config.epochs, steps, epochs_done) as progress:
+    batches = training_batches(*train, config.batch_size, config.augmentation, seed, recorder.epoch)
+    with Progress(config.epochs, len(batches), epochs_done) as progress:
         # The recorder comes first: it adds the validation metrics that the others read, and logs
         # the learning rate before the plateau reduces it.
         callbacks = [keras.callbacks.TerminateOnNaN(), recorder, progress]
@@ -115,7 +115,7 @@ def _train(
             1, min(MAX_STEPS_PER_CALL, MAX_IMAGES_PER_CALL // config.batch_size)
         )
         model.fit(
-            training_batches(*train, config.batch_size, config.augmentation, seed, recorder.epoch),
+            batches,
             initial_epoch=epochs_done,
             epochs=config.epochs,
             callbacks=callbacks,

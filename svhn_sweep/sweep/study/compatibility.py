@@ -27,12 +27,21 @@ def get_or_set_threads(study: optuna.Study, threads: int) -> int:
     """
     value = get_or_set_attr(study, "threads", str(threads))
     if not value.isdecimal():
-        raise ConfigError(
-            f"threads of {study.study_name} must be in the database as the sweep wrote it, but was "
-            f"edited to {value!r}; put back the database as it was, or take another "
-            "hydra.sweeper.study_name."
-        )
+        raise edited_error(f"threads of {study.study_name}", f"to {value!r}")
     return int(value)
+
+
+def edited_error(what: str, how: str) -> ConfigError:
+    """Returns the error for a part of a study that somebody edited in the database.
+
+    Args:
+        what: The part, for example "trial 3 of model2-1a2b3c4d".
+        how: What is wrong with it, the end of "but was edited ...".
+    """
+    return ConfigError(
+        f"{what} must be in the database as the sweep wrote it, but was edited {how}; put back the "
+        "database as it was, or take another hydra.sweeper.study_name."
+    )
 
 
 def check_compatible(study: optuna.Study, plan: Plan) -> None:

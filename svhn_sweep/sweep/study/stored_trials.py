@@ -7,9 +7,9 @@ from optuna.distributions import check_distribution_compatibility
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.search_space import contains
+from svhn_sweep.sweep.study.compatibility import edited_error
 from svhn_sweep.trial_status import TrialStatus
 
 # What Optuna raises when it reads rows that it has not written.
@@ -33,11 +33,7 @@ def check_trials(storage: BaseStorage, plan: Plan) -> None:
         except READ_ERRORS as error:
             fault = repr(error)
         if fault:
-            raise ConfigError(
-                f"trial {number} of {plan.name} must be in the database as the sweep wrote it, but "
-                f"was edited ({' '.join(fault.split())}); put back the database as it was, or take "
-                "another hydra.sweeper.study_name."
-            )
+            raise edited_error(f"trial {number} of {plan.name}", f"({' '.join(fault.split())})")
 
 
 def _read_trials(storage: BaseStorage, study_id: int) -> Iterator[FrozenTrial | Exception]:

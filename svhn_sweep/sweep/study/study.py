@@ -123,24 +123,27 @@ class Study:
 
     def trials_left(self) -> int:
         """Counts the trials that `ask` can still return."""
-        return len(self._resumable()) + self._startable_trials()
+        trials = self._all_trials()
+        return len(self._resumable(trials)) + self._startable_trials(trials)
 
     def is_finished(self) -> bool:
         """Returns whether no trial is running or left to be started."""
-        if any(trial.state == TrialState.RUNNING for trial in self.trials()):
+        trials = self._all_trials()
+        if any(trial.state == TrialState.RUNNING for trial in trials):
             return False
-        return self._startable_trials() == 0
+        return self._startable_trials(trials) == 0
 
     def ask(self) -> PendingTrial | None:
         """Returns an interrupted trial, else a new one; None if `trials_left` is 0."""
-        if self.trials_left() == 0:
-            return None
-        resumable = self._resumable()
+        trials = self._all_trials()
+        resumable = self._resumable(trials)
         if resumable:
             trial = resumable[0]
             self._interrupted.remove(trial)
-        else:
+        elif self._startable_trials(trials) > 0:
             trial = self.optuna_study.ask()
+        else:
+            return None
         for key, distribution in self.plan.space.items():
             suggest(trial, key, distribution)
         if "state" in trial.user_attrs:  # it was interrupted
@@ -224,13 +227,12 @@ class Study:
         trials: list[FrozenTrial] = self.optuna_study.get_trials(deepcopy=False)
         return trials
 
-    def _startable_trials(self) -> int:
-        trials = self._all_trials()
+    def _startable_trials(self, trials: list[FrozenTrial]) -> int:
         return 0 if self._is_target_reached(trials) else startable_trials(self.plan, trials)
 
-    def _resumable(self) -> list[Trial]:
+    def _resumable(self, trials: list[FrozenTrial]) -> list[Trial]:
         """The interrupted trials; once the target value is reached, the baseline alone."""
-        if self._is_target_reached(self._all_trials()):
+        if self._is_target_reached(trials):
             return [trial for trial in self._interrupted if self.plan.is_baseline(trial.number)]
         return list(self._interrupted)
 
