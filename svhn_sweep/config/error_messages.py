@@ -22,6 +22,7 @@ SWEEP = re.compile(rf"[^=]*=\s*({'|'.join(FUNCTIONS)})\(")
 ABBREVIATIONS = {"lr": "learning_rate", "bs": "batch_size"}
 COMMANDS = ("optuna", "ui", "sync", "predict")
 RENAMED_KEYS = {
+    "training.reduce_on_plateau.enabled": "training.schedule=plateau",
     "hydra.sweeper.failures_in_a_row": "max_consecutive_failures",
     "hydra.sweeper.target": "target_value",
     "hydra.sweeper.pruner.warmup_epochs": "min_resource",

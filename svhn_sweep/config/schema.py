@@ -29,6 +29,18 @@ class Precision(StrEnum):
     mixed_float16 = "mixed_float16"
 
 
+class Schedule(StrEnum):
+    """How the learning rate changes over the epochs.
+
+    `plateau` is Keras' ReduceLROnPlateau on `val/loss`, `cosine` Keras' CosineDecay from epoch to
+    epoch, to 0 after the last one.
+    """
+
+    constant = "constant"
+    plateau = "plateau"
+    cosine = "cosine"
+
+
 @dataclass
 class ModelConfig:
     """A CNN: pairs of 3x3 convolutions, a max pool after each pair, one hidden dense layer.
@@ -52,16 +64,14 @@ class ModelConfig:
 
 @dataclass
 class PlateauConfig:
-    """Keras' ReduceLROnPlateau on `val/loss`.
+    """Keras' ReduceLROnPlateau on `val/loss`, for the schedule `plateau`.
 
     Attributes:
-        enabled: Whether it is used.
         factor: Multiplies the learning rate on a plateau.
         patience: Epochs without improvement before that.
         min_learning_rate: The learning rate is never reduced below this.
     """
 
-    enabled: bool = MISSING
     factor: float = number(above=0, below=1)
     patience: int = number(at_least=0, at_most=1_000_000)
     min_learning_rate: float = number(at_least=0)
@@ -92,22 +102,34 @@ class TrainingConfig:
         epochs: Passes over the training images.
         batch_size: Images in each step.
         learning_rate: Adam's, at the beginning.
+        schedule: How the learning rate changes over the epochs.
+        reduce_on_plateau: The settings of the schedule `plateau`.
+        weight_decay: The fraction of each weight, times the learning rate, that each step takes
+            away (AdamW); biases and batch normalization have none.
+        label_smoothing: The probability mass that is spread over all digits in the training loss.
+        ema_momentum: The share that the average of the weights keeps at each step; each epoch is
+            judged by the average then. 0 means no average.
         validation_split: The fraction of X_train, its end, that is used for validation.
         restore_best_weights: Whether the weights of the best epoch are kept, not the last one's.
         precision: The dtype policy of the layers.
         threads: TensorFlow's, on CPU; None means one for each core.
-        reduce_on_plateau: Reduces the learning rate when `val/loss` stops improving.
         augmentation: Random changes of the training images.
     """
 
     epochs: int = number(at_least=1, at_most=1_000_000)
     batch_size: int = number(at_least=1, at_most=1_000_000)
     learning_rate: float = number(above=0)
+    schedule: Schedule = MISSING
+    reduce_on_plateau: PlateauConfig = field(
+        default_factory=PlateauConfig, metadata={"used_if": ("schedule", Schedule.plateau)}
+    )
+    weight_decay: float = number(at_least=0, below=1)
+    label_smoothing: float = number(at_least=0, below=1)
+    ema_momentum: float = number(at_least=0, below=1)
     validation_split: float = number(above=0, below=1)
     restore_best_weights: bool = MISSING
     precision: Precision = MISSING
     threads: int | None = number(at_least=1, at_most=1024)
-    reduce_on_plateau: PlateauConfig = field(default_factory=PlateauConfig)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
 
 

@@ -34,35 +34,34 @@ class Checkpoint:
 
     Attributes:
         history: The metrics of each epoch so far.
-        best_weights: The best epoch's, as `model.get_weights()` returns them; None if the fit does
-            not restore them.
+        judged_weights: Those of the fit's evaluation, as `model.get_weights()` returns them.
     """
 
     history: list[dict[str, float]]
-    best_weights: list[NDArray[np.float32]] | None
+    judged_weights: list[NDArray[np.float32]]
 
 
 def save(
     path: Path,
     model: keras.Model,
     history: list[dict[str, float]],
-    best_weights: list[NDArray[np.float32]] | None,
+    judged_weights: list[NDArray[np.float32]],
 ) -> None:
     """Writes a checkpoint in one atomic step: a crash leaves the previous file or the new one.
 
     The file is an .npz without pickles: `model/N` and `optimizer/N` are all variables in their
-    order, `best/N` the best weights, `history` is JSON, which keeps each float exactly.
+    order, `judged/N` the judged weights, `history` is JSON, which keeps each float exactly.
 
     Args:
         path: The file; its folder must exist.
         model: A compiled model, its optimizer built.
         history: The metrics of each epoch so far.
-        best_weights: As `model.get_weights()` returned them, or None.
+        judged_weights: As `model.get_weights()` returned them.
     """
     arrays: dict[str, Any] = {
         name: keras.ops.convert_to_numpy(value) for name, value in _variables(model).items()
     }
-    arrays |= _numbered("best", best_weights or [])
+    arrays |= _numbered("judged", judged_weights)
     arrays[HISTORY] = np.array(json.dumps(history))
     with open_atomically(path) as file:
         np.savez(file, **arrays)
@@ -81,9 +80,8 @@ def load(path: Path, model: keras.Model) -> Checkpoint:
     """
     arrays, history = _read(path)
     variables = _variables(model)
-    best = _numbered("best", model.weights)
-    has_best = not best.keys().isdisjoint(arrays)
-    expected = _formats(variables | best if has_best else variables)
+    judged = _numbered("judged", model.weights)
+    expected = _formats(variables | judged)
     actual = _formats(arrays)
     for name in expected | actual:
         if actual.get(name) != expected.get(name):
@@ -94,7 +92,7 @@ def load(path: Path, model: keras.Model) -> Checkpoint:
             )
     for name, variable in variables.items():
         variable.assign(arrays[name])
-    return Checkpoint(history, [arrays[name] for name in best] if has_best else None)
+    return Checkpoint(history, [arrays[name] for name in judged])
 
 
 def _read(path: Path) -> tuple[dict[str, NDArray[Any]], list[dict[str, float]]]:

@@ -1,5 +1,6 @@
 """Trains a model with Keras, epoch by epoch; an interrupted fit resumes from its checkpoint."""
 
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -10,10 +11,11 @@ import tensorflow as tf
 from svhn_sweep.config.schema import Precision, TrainingConfig
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training import checkpoint
+from svhn_sweep.training.averaged_weights import averaged_weights
 from svhn_sweep.training.batches import training_batches
 from svhn_sweep.training.evaluation import evaluate, predictor
 from svhn_sweep.training.fast_model import FastModel, FusedAdam
-from svhn_sweep.training.keras_callbacks import EpochRecorder, ResumedReduceLROnPlateau
+from svhn_sweep.training.keras_callbacks import EpochRecorder, schedule_callbacks
 from svhn_sweep.training.model import CLASSES
 from svhn_sweep.training.progress import Progress
 from svhn_sweep.training.result import Log, ShouldStop, TrainResult
@@ -45,7 +47,7 @@ def fit(
 
     Args:
         model: From `build_model`, untrained; afterwards it holds the weights of the last epoch, or
-            of the best one if `restore_best_weights`.
+            of the best one if `restore_best_weights`; with `ema_momentum` their average.
         train: Images and labels to train on.
         validation: Images and labels to evaluate each epoch on.
         config: The training config.
@@ -66,32 +68,49 @@ def fit(
     fast_model = FastModel(model)
     _compile(fast_model, config)
     validate = partial(evaluate, predictor(fast_model), *validation, "validation")
-    recorder = EpochRecorder(config, seed, validate, log, should_stop, checkpoint_path)
+    judged_weights = partial(averaged_weights, fast_model, train[0])
+    recorder = EpochRecorder(
+        config,
+        seed,
+        validate,
+        log,
+        should_stop,
+        checkpoint_path,
+        judged_weights if config.ema_momentum > 0 else nullcontext,
+    )
     result = recorder.result
     if checkpoint_path is not None and checkpoint_path.exists():
         recorder.resume(checkpoint.load(checkpoint_path, fast_model))
     if result.status is TrialStatus.complete and len(result.history) < config.epochs:
         _train(fast_model, train, config, seed, recorder)
-    if recorder.best_weights is not None:
-        model.set_weights(recorder.best_weights)
+    if recorder.judged_weights is not None:
+        model.set_weights(recorder.judged_weights)
     if result.validation is None and result.status is not TrialStatus.diverged:
         result.validation = validate()  # the weights are the checkpoint's
     return result
 
 
 def _compile(model: FastModel, config: TrainingConfig) -> None:
-    optimizer = FusedAdam(config.learning_rate)
+    optimizer = _optimizer(config)
     if config.precision == Precision.mixed_float16:
         # Small gradients are 0 in float16. Keras scales the loss by itself only if the precision
         # is the whole model's.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    model.compile(
-        optimizer, loss="categorical_crossentropy", metrics=["accuracy"], jit_compile=JIT_COMPILE
-    )
+    loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
+    model.compile(optimizer, loss=loss, metrics=["accuracy"], jit_compile=JIT_COMPILE)
     # Otherwise the first step creates these variables, and TensorFlow traces it a second time,
     # which takes 0.8 s.
     optimizer.build(model.trainable_variables)
     model.compute_metrics(None, tf.one_hot([0], CLASSES), tf.one_hot([0], CLASSES))
+
+
+def _optimizer(config: TrainingConfig) -> FusedAdam:
+    average = {"ema_momentum": config.ema_momentum} if config.ema_momentum > 0 else {}
+    decay = {"weight_decay": config.weight_decay} if config.weight_decay > 0 else {}
+    optimizer = FusedAdam(config.learning_rate, use_ema=bool(average), **average, **decay)
+    if decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return optimizer
 
 
 def _train(
@@ -108,9 +127,12 @@ def _train(
     with Progress(config.epochs, len(batches), epochs_done) as progress:
         # The recorder comes first: it adds the validation metrics that the others read, and logs
         # the learning rate before the plateau reduces it.
-        callbacks = [keras.callbacks.TerminateOnNaN(), recorder, progress]
-        if config.reduce_on_plateau.enabled:
-            callbacks.append(ResumedReduceLROnPlateau(config, history))
+        callbacks = [
+            keras.callbacks.TerminateOnNaN(),
+            recorder,
+            progress,
+            *schedule_callbacks(config, history),
+        ]
         model.steps_per_execution = max(
             1, min(MAX_STEPS_PER_CALL, MAX_IMAGES_PER_CALL // config.batch_size)
         )

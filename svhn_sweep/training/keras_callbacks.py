@@ -1,8 +1,9 @@
-"""The Keras callbacks that record a fit and that reduce its learning rate."""
+"""The Keras callbacks that record a fit and that change its learning rate."""
 
 import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import keras
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from svhn_sweep.config.schema import TrainingConfig
+from svhn_sweep.config.schema import Schedule, TrainingConfig
 from svhn_sweep.training import checkpoint
 from svhn_sweep.training.evaluation import Evaluation
 from svhn_sweep.training.model import seed_noise
@@ -23,7 +24,8 @@ class EpochRecorder(keras.callbacks.Callback):
 
     Attributes:
         result: The result so far.
-        best_weights: The best epoch's; None unless `restore_best_weights`.
+        judged_weights: Those of the evaluation in the result: of the best epoch if the fit restores
+            it, else of the last one; None before the first epoch.
         epoch: The present epoch, from 0: an int64 variable, which order and augmentation of the
             batches depend on.
     """
@@ -36,6 +38,7 @@ class EpochRecorder(keras.callbacks.Callback):
         log: Log,
         should_stop: ShouldStop,
         checkpoint_path: Path | None,
+        with_judged_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Creates a recorder without any epoch; the arguments are those of `fit`.
 
@@ -46,14 +49,17 @@ class EpochRecorder(keras.callbacks.Callback):
             log: Is called after each epoch.
             should_stop: Is called after `log`.
             checkpoint_path: The file that is rewritten before `log` is called, or None.
+            with_judged_weights: Lets the model hold the weights that an epoch is judged by, for a
+                while.
         """
         super().__init__()
         self.result = TrainResult()
-        self.best_weights: list[NDArray[np.float32]] | None = None
+        self.judged_weights: list[NDArray[np.float32]] | None = None
         with tf.device("CPU"):  # as the images
             self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._config, self._seed, self._validate = config, seed, validate
         self._log, self._should_stop, self._checkpoint_path = log, should_stop, checkpoint_path
+        self._with_judged_weights = with_judged_weights
         self._started = 0.0
 
     def resume(self, saved: checkpoint.Checkpoint) -> None:
@@ -65,7 +71,7 @@ class EpochRecorder(keras.callbacks.Callback):
             saved: The checkpoint, of at least one epoch.
         """
         self.result.history = saved.history
-        self.best_weights = saved.best_weights
+        self.judged_weights = saved.judged_weights
         for epoch, metrics in enumerate(saved.history, start=1):
             self._log(epoch, metrics)
         self._prune_if_asked()
@@ -79,7 +85,9 @@ class EpochRecorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Metrics | None = None) -> None:
         """Validates and records the epoch; stops the fit if it diverged or is pruned."""
         assert logs is not None
-        evaluation = self._validate()
+        with self._with_judged_weights():
+            evaluation = self._validate()
+            weights = self.model.get_weights()
         # for the other callbacks, too
         logs.update(val_loss=evaluation.loss, val_accuracy=evaluation.accuracy)
         if not all(math.isfinite(value) for value in logs.values()):
@@ -87,7 +95,7 @@ class EpochRecorder(keras.callbacks.Callback):
             self.result.validation = None
             self.model.stop_training = True
             return
-        self._record(epoch + 1, self._metrics(logs), evaluation)
+        self._record(epoch + 1, self._metrics(logs), evaluation, weights)
         self._prune_if_asked()
         if self.result.status is TrialStatus.pruned:
             self.model.stop_training = True
@@ -102,17 +110,22 @@ class EpochRecorder(keras.callbacks.Callback):
             "epoch_seconds": round(time.perf_counter() - self._started, 3),
         }
 
-    def _record(self, epoch: int, metrics: Metrics, evaluation: Evaluation) -> None:
+    def _record(
+        self,
+        epoch: int,
+        metrics: Metrics,
+        evaluation: Evaluation,
+        weights: list[NDArray[np.float32]],
+    ) -> None:
         """Adds an epoch, from 1, to the result, the checkpoint and the log, in this order."""
         self.result.history.append(metrics)
-        if not self._config.restore_best_weights:
+        if self.result.best_epoch == epoch or not self._config.restore_best_weights:
+            self.judged_weights = weights
             self.result.validation = evaluation
-        elif self.result.best_epoch == epoch:
-            self.best_weights = self.model.get_weights()
-            self.result.validation = evaluation
+        assert self.judged_weights is not None  # the first epoch is the best one so far
         if self._checkpoint_path is not None:
             checkpoint.save(
-                self._checkpoint_path, self.model, self.result.history, self.best_weights
+                self._checkpoint_path, self.model, self.result.history, self.judged_weights
             )
         self._log(epoch, metrics)
 
@@ -120,6 +133,25 @@ class EpochRecorder(keras.callbacks.Callback):
         history = self.result.history
         if self._should_stop(len(history), history[-1]):
             self.result.status = TrialStatus.pruned
+
+
+def schedule_callbacks(
+    config: TrainingConfig, history: list[Metrics]
+) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks that change the learning rate as the config's schedule says.
+
+    Args:
+        config: The training config.
+        history: The metrics of the epochs that are trained already; empty in a new fit.
+    """
+    match config.schedule:
+        case Schedule.plateau:
+            return [ResumedReduceLROnPlateau(config, history)]
+        case Schedule.cosine:
+            rate = keras.optimizers.schedules.CosineDecay(config.learning_rate, config.epochs)
+            return [keras.callbacks.LearningRateScheduler(lambda epoch, _: float(rate(epoch)))]
+        case Schedule.constant:
+            return []
 
 
 class ResumedReduceLROnPlateau(keras.callbacks.ReduceLROnPlateau):

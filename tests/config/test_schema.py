@@ -151,7 +151,9 @@ def test_the_baseline_has_the_values_of_the_notebook(
     )
     assert not config.training.restore_best_weights
     assert not config.training.augmentation.enabled
-    assert not config.training.reduce_on_plateau.enabled
+    assert config.training.schedule == "constant"
+    assert config.training.weight_decay == config.training.label_smoothing == 0
+    assert config.training.ema_momentum == 0
     assert config.training.precision == "float32"
 
 

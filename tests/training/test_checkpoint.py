@@ -16,6 +16,7 @@ from svhn_sweep.config.schema import (
     ModelConfig,
     PlateauConfig,
     Precision,
+    Schedule,
     TrainingConfig,
 )
 from svhn_sweep.data.synthetic import generate
@@ -32,7 +33,7 @@ Fitted = tuple[keras.Model, TrainResult]
 
 NO_AUGMENTATION = AugmentationConfig(enabled=False, shift=0, rotation=0, zoom=0)
 AUGMENTATION = AugmentationConfig(enabled=True, shift=0.1, rotation=0.03, zoom=0.1)
-PLATEAU = PlateauConfig(enabled=True, factor=0.5, patience=0, min_learning_rate=0)
+PLATEAU = PlateauConfig(factor=0.5, patience=0, min_learning_rate=0)
 PLAIN = ModelConfig(
     name="plain",
     filters={"conv1": 2, "conv2": 2},
@@ -48,7 +49,11 @@ TRAINING = TrainingConfig(
     learning_rate=0.02,
     restore_best_weights=True,
     precision=Precision.float32,
+    schedule=Schedule.plateau,
     reduce_on_plateau=PLATEAU,
+    weight_decay=0,
+    label_smoothing=0,
+    ema_momentum=0,
     augmentation=NO_AUGMENTATION,
 )
 
@@ -103,11 +108,11 @@ def kill_in_save(epoch: int, monkeypatch: pytest.MonkeyPatch) -> None:
     save = checkpoint.save
 
     def killed_save(
-        path: Path, model: keras.Model, history: list[Metrics], best: list[np.ndarray] | None
+        path: Path, model: keras.Model, history: list[Metrics], judged: list[np.ndarray]
     ) -> None:
         if len(history) == epoch:
             raise Killed
-        save(path, model, history, best)
+        save(path, model, history, judged)
 
     monkeypatch.setattr(checkpoint, "save", killed_save)
 
@@ -139,15 +144,28 @@ def without_times(result: TrainResult) -> list[Metrics]:
     ]
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["last weights", "best weights"])
+@pytest.fixture(
+    scope="module",
+    params=[(False, 0), (True, 0), (False, 0.8), (True, 0.8)],
+    ids=["last weights", "best weights", "last average", "best average"],
+)
 def noisy(request: pytest.FixtureRequest) -> TrainingConfig:
-    return replace(TRAINING, augmentation=AUGMENTATION, restore_best_weights=request.param)
+    restore, momentum = request.param
+    return replace(
+        TRAINING,
+        augmentation=AUGMENTATION,
+        weight_decay=0.01,
+        label_smoothing=0.1,
+        restore_best_weights=restore,
+        ema_momentum=momentum,
+    )
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(digits: Arrays, noisy: TrainingConfig) -> Fitted:
     model, result = fitted(digits, None, noisy, STATEFUL)
-    assert result.best_epoch != 4  # else the best weights are the last ones
+    if noisy.restore_best_weights:
+        assert result.best_epoch != 4  # else the best weights are the last ones
     assert len({epoch["learning_rate"] for epoch in result.history}) > 1
     return model, result
 
@@ -181,6 +199,15 @@ def test_a_fit_that_is_resumed_several_times_equals_an_uninterrupted_one(
             fitted(digits, path, training, log=killed_in_log(epoch))
         with pytest.raises(Killed):  # while it resumes
             fitted(digits, path, training, log=killed_in_log(epoch))
+    assert_equal(fitted(digits, path, training), fitted(digits, None, training))
+
+
+def test_a_resumed_fit_follows_the_cosine_as_an_uninterrupted_one(
+    digits: Arrays, path: Path
+) -> None:
+    training = replace(TRAINING, schedule=Schedule.cosine)
+    with pytest.raises(Killed):
+        fitted(digits, path, training, log=killed_in_log(2))
     assert_equal(fitted(digits, path, training), fitted(digits, None, training))
 
 

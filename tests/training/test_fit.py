@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import pytest
 
-from svhn_sweep.config.schema import Config, Precision, TrainingConfig
+from svhn_sweep.config.schema import Config, Precision, Schedule, TrainingConfig
 from svhn_sweep.training.evaluation import predictor
 from svhn_sweep.training.fast_model import FastModel
 from svhn_sweep.training.fit import fit
@@ -207,13 +207,90 @@ def test_a_saved_model_predicts_with_one_trace(
 def test_the_learning_rate_is_reduced_on_a_plateau(config: Config, digits: Arrays) -> None:
     plateau = replace(
         config.training.reduce_on_plateau,
-        enabled=True,
         patience=0,
         factor=0.1,
         min_learning_rate=1e-6,
     )
-    training = replace(config.training, epochs=4, learning_rate=0.5, reduce_on_plateau=plateau)
+    training = replace(
+        config.training,
+        epochs=4,
+        learning_rate=0.5,
+        schedule=Schedule.plateau,
+        reduce_on_plateau=plateau,
+    )
     _, result = fitted(config, digits, training)
     rates = [metrics["learning_rate"] for metrics in result.history]
     assert rates[0] == pytest.approx(0.5)
     assert rates[-1] < 0.5
+
+
+def test_the_cosine_schedule_lowers_the_learning_rate_from_epoch_to_epoch_towards_0(
+    config: Config, digits: Arrays
+) -> None:
+    training = replace(config.training, epochs=4, learning_rate=0.1, schedule=Schedule.cosine)
+    _, result = fitted(config, digits, training)
+    rates = [metrics["learning_rate"] for metrics in result.history]
+    # 0.1 (1 + cos(pi epoch / 4)) / 2
+    assert rates == pytest.approx([0.1, 0.0853553, 0.05, 0.0146447], rel=1e-4)
+
+
+def in_one_step(config: Config, digits: Arrays, **settings: float) -> keras.Model:
+    training = replace(config.training, **{"epochs": 1, "batch_size": len(digits[0]), **settings})
+    return fitted(config, digits, training)[0]
+
+
+def test_weight_decay_takes_a_fraction_of_each_kernel_but_of_no_bias(
+    config: Config, digits: Arrays
+) -> None:
+    untrained = build_model(config.model, config.training.precision, config.seed)
+    plain = in_one_step(config, digits, learning_rate=0.1)
+    decayed = in_one_step(config, digits, learning_rate=0.1, weight_decay=0.2)
+    for start, without, with_decay in zip(
+        untrained.variables, plain.variables, decayed.variables, strict=True
+    ):
+        fraction = 0.1 * 0.2 if "kernel" in start.path else 0
+        loss = np.array(without) - np.array(with_decay)
+        assert loss == pytest.approx(fraction * np.array(start), abs=1e-6), start.path
+
+
+def test_label_smoothing_spreads_a_part_of_each_label_over_all_digits(
+    config: Config, digits: Arrays
+) -> None:
+    training = replace(
+        config.training, epochs=1, learning_rate=1e-12, batch_size=8, label_smoothing=0.4
+    )
+    model, result = fitted(config, digits, training)
+    logs = np.log(predictor(model)(digits[0]))
+    of_label = logs[np.arange(len(logs)), digits[1]]
+    expected = -(0.6 * of_label + 0.4 * logs.mean(axis=1)).mean()
+    assert result.history[0]["train/loss"] == pytest.approx(expected, rel=1e-5)
+    assert result.history[0]["val/loss"] == pytest.approx(-of_label.mean(), rel=1e-5)
+
+
+def test_an_average_of_the_weights_is_judged_and_kept(config: Config, digits: Arrays) -> None:
+    config = replace(config, model=replace(config.model, batch_norm=True))
+    first, second = (in_one_step(config, digits, epochs=epochs) for epochs in (1, 2))
+    training = replace(
+        config.training, epochs=2, batch_size=len(digits[0]), ema_momentum=0.8
+    )
+    model, result = fitted(config, digits, training)
+    for average, one, two in zip(
+        model.trainable_variables,
+        first.trainable_variables,
+        second.trainable_variables,
+        strict=True,
+    ):
+        expected = 0.8 * np.array(one) + 0.2 * np.array(two)
+        assert np.array(average) == pytest.approx(expected, abs=1e-6), average.path
+    assert result.validation is not None
+    probabilities = predictor(FastModel(model))(digits[0])
+    assert np.array_equal(result.validation.probabilities, probabilities)
+
+
+def test_the_batch_statistics_of_an_average_are_its_own(config: Config, digits: Arrays) -> None:
+    config = replace(config, model=replace(config.model, batch_norm=True))
+    model, _ = fitted(config, digits, replace(config.training, ema_momentum=0.9))
+    layer = model.get_layer("batch_norm1")
+    values = keras.Model(model.inputs, layer.input)(digits[0]).numpy()
+    assert np.array(layer.moving_mean) == pytest.approx(values.mean(axis=(0, 1, 2)), rel=1e-4)
+    assert np.array(layer.moving_variance) == pytest.approx(values.var(axis=(0, 1, 2)), rel=1e-4)
