@@ -24,7 +24,7 @@ from svhn_sweep.config.schema import (
 )
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.plan.search_space import bounds, to_distribution
+from svhn_sweep.sweep.plan.distributions import bounds, to_distribution
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.tracking.run_folders import MULTIRUN
 

@@ -10,7 +10,7 @@ from svhn_sweep.config.overrides import Value, pin_overrides, to_override
 from svhn_sweep.config.schema import Config, compose_config
 from svhn_sweep.config.short_names import short_names
 from svhn_sweep.sweep.plan.formatting import format_param
-from svhn_sweep.sweep.plan.search_space import bounds, snap_to_step
+from svhn_sweep.sweep.plan.distributions import bounds, snap_to_step
 
 Params = Mapping[str, Value]
 

@@ -11,7 +11,7 @@ from svhn_sweep.config.schema import source_name
 from svhn_sweep.files import write_atomically
 from svhn_sweep.provenance import code_tags
 from svhn_sweep.sweep.plan.formatting import format_difference
-from svhn_sweep.sweep.plan.search_space import format_distribution
+from svhn_sweep.sweep.plan.distributions import format_distribution
 from svhn_sweep.sweep.report import leaderboard, study_facts
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.plan.search_space import grid_size
+from svhn_sweep.sweep.plan.distributions import grid_size
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.trial_values import best_trial, objective_value, started_points
 

@@ -8,7 +8,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.plan.search_space import contains
+from svhn_sweep.sweep.plan.distributions import contains
 from svhn_sweep.sweep.study.compatibility import edited_error
 from svhn_sweep.trial_status import TrialStatus
 

@@ -7,7 +7,7 @@ import optuna
 from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from svhn_sweep.sweep.plan.search_space import Point, to_point
+from svhn_sweep.sweep.plan.distributions import Point, to_point
 
 
 def direction_sign(study: optuna.Study) -> int:

@@ -8,7 +8,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.config.overrides import Value
-from svhn_sweep.sweep.plan.search_space import points_from, to_point
+from svhn_sweep.sweep.plan.distributions import points_from, to_point
 from svhn_sweep.sweep.study.trial_values import started_points
 
 MAX_DRAWS = 10  # by the sampler, before the next untried config of a finite space is taken

@@ -9,7 +9,7 @@ from svhn_sweep import run_header
 from svhn_sweep.config.overrides import shell_command
 from svhn_sweep.run_header import console
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.plan.search_space import format_distribution, grid_size
+from svhn_sweep.sweep.plan.distributions import format_distribution, grid_size
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.sampling import make_sampler, suggest
 from svhn_sweep.sweep.study.study import Study

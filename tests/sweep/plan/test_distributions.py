@@ -15,7 +15,7 @@ from optuna.study import create_study
 
 from svhn_sweep.config.overrides import Value, to_override
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.sweep.plan.search_space import (
+from svhn_sweep.sweep.plan.distributions import (
     format_distribution,
     grid_size,
     points_from,
