@@ -24,7 +24,8 @@ from svhn_sweep.config.schema import (
     TrackingConfig,
     TrainingConfig,
 )
-from svhn_sweep.sweep.plan.plan import Params, Plan
+from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 from svhn_sweep.sweep.plan.settings import PrunerConfig, SweeperConfig
 from svhn_sweep.sweep.study import study_storage
 from svhn_sweep.sweep.study.study import Study
@@ -72,11 +73,12 @@ class Studies:
             folder=self.path / "multirun" / "study",
             config=config,
             fixed=(),
-            space=space,
+            space=SearchSpace(space),
             enqueued_trials=enqueued_trials,
             n_trials=n_trials,
             fingerprint=fingerprint,
             data_sha256="sha256",
+            max_parameters=None,
         )
 
     def open(

@@ -216,7 +216,7 @@ def test_a_misspelt_key_inside_a_yaml_file_is_named(svhn_sweep: Command, tmp_pat
     own.mkdir(parents=True)
     (own / "wide.yaml").write_text("defaults: [model2]\nfilterz: {conv1: 8}\n")
     result = svhn_sweep(
-        "--config-dir", "own", "model=wide", "training=model2", "search_space=model2"
+        "--config-dir", "own", "model=wide", "training=model2", "search_space/filters=model2"
     )
     assert result.returncode == 2
     assert "filterz" in result.stderr
@@ -435,5 +435,5 @@ def test_a_broken_file_of_the_users_is_named(
     own = tmp_path / "own" / "model"
     own.mkdir(parents=True)
     (own / "m.yaml").write_bytes(content)
-    options = ["model=m", "training=model2", "search_space=model2"]
+    options = ["model=m", "training=model2", "search_space/filters=model2"]
     assert message in refused("--config-dir", "own", *options)

@@ -16,7 +16,8 @@ from omegaconf.errors import (
 
 from svhn_sweep.errors import UserError
 
-FROM_MODEL = ("training", "search_space")  # groups whose option is the model's name by default
+# Groups whose option is the model's name by default.
+FROM_MODEL = ("training", "search_space/filters")
 FUNCTIONS = ("choice", "range", "interval", "glob", "tag", "int", "float", "str", "bool")
 SWEEP = re.compile(rf"[^=]*=\s*({'|'.join(FUNCTIONS)})\(")
 ABBREVIATIONS = {"lr": "learning_rate", "bs": "batch_size"}

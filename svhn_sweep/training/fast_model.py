@@ -50,7 +50,6 @@ class FastModel(keras.Model):
                 values = layer(values, training=training)
         return values
 
-
     def measure_statistics(self, pixels: tf.Tensor) -> None:
         """Sets the statistics of the batch normalizations to those of images.
 

@@ -234,8 +234,17 @@ def test_the_cosine_schedule_lowers_the_learning_rate_from_epoch_to_epoch_toward
     assert rates == pytest.approx([0.1, 0.0853553, 0.05, 0.0146447], rel=1e-4)
 
 
-def in_one_step(config: Config, digits: Arrays, **settings: float) -> keras.Model:
-    training = replace(config.training, **{"epochs": 1, "batch_size": len(digits[0]), **settings})
+def in_one_step(
+    config: Config, digits: Arrays, epochs: int = 1, weight_decay: float = 0
+) -> keras.Model:
+    """Returns a model that was trained by one step in each epoch, at a learning rate of 0.1."""
+    training = replace(
+        config.training,
+        epochs=epochs,
+        batch_size=len(digits[0]),
+        learning_rate=0.1,
+        weight_decay=weight_decay,
+    )
     return fitted(config, digits, training)[0]
 
 
@@ -243,8 +252,8 @@ def test_weight_decay_takes_a_fraction_of_each_kernel_but_of_no_bias(
     config: Config, digits: Arrays
 ) -> None:
     untrained = build_model(config.model, config.training.precision, config.seed)
-    plain = in_one_step(config, digits, learning_rate=0.1)
-    decayed = in_one_step(config, digits, learning_rate=0.1, weight_decay=0.2)
+    plain = in_one_step(config, digits)
+    decayed = in_one_step(config, digits, weight_decay=0.2)
     for start, without, with_decay in zip(
         untrained.variables, plain.variables, decayed.variables, strict=True
     ):
@@ -271,7 +280,7 @@ def test_an_average_of_the_weights_is_judged_and_kept(config: Config, digits: Ar
     config = replace(config, model=replace(config.model, batch_norm=True))
     first, second = (in_one_step(config, digits, epochs=epochs) for epochs in (1, 2))
     training = replace(
-        config.training, epochs=2, batch_size=len(digits[0]), ema_momentum=0.8
+        config.training, epochs=2, batch_size=len(digits[0]), learning_rate=0.1, ema_momentum=0.8
     )
     model, result = fitted(config, digits, training)
     for average, one, two in zip(
@@ -291,6 +300,6 @@ def test_the_batch_statistics_of_an_average_are_its_own(config: Config, digits: 
     config = replace(config, model=replace(config.model, batch_norm=True))
     model, _ = fitted(config, digits, replace(config.training, ema_momentum=0.9))
     layer = model.get_layer("batch_norm1")
-    values = keras.Model(model.inputs, layer.input)(digits[0]).numpy()
+    values = keras.Model(model.inputs[0], layer.input)(digits[0]).numpy()
     assert np.array(layer.moving_mean) == pytest.approx(values.mean(axis=(0, 1, 2)), rel=1e-4)
     assert np.array(layer.moving_variance) == pytest.approx(values.var(axis=(0, 1, 2)), rel=1e-4)

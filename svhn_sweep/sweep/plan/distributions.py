@@ -1,7 +1,7 @@
-"""Optuna's distributions from overrides in Hydra's grammar, and the points in them."""
+"""Optuna's distributions from overrides in Hydra's grammar, and the points of each."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from decimal import Decimal
 
 import numpy as np
@@ -23,10 +23,11 @@ from svhn_sweep.config.overrides import Value, override_value
 from svhn_sweep.errors import ConfigError
 
 Numeric = IntDistribution | FloatDistribution
-Point = tuple[Value, ...]
 
 
-def to_distribution(override: Override, baseline: Value) -> BaseDistribution:
+def to_distribution(
+    override: Override, baseline: Value, *, has_baseline: bool = True
+) -> BaseDistribution:
     """Converts a sweep override into the distribution of one key.
 
     `choice` and lists of values become categorical, `range` excludes its end, `interval` includes
@@ -35,9 +36,9 @@ def to_distribution(override: Override, baseline: Value) -> BaseDistribution:
 
     Args:
         override: Parsed by Hydra.
-        baseline: The key's value in the baseline, which the distribution must contain. If it is
-            an integer, an interval with integral bounds has integers only; if it is a float, the
-            integers of a choice become floats.
+        baseline: The key's value in the baseline. If it is an integer, an interval with integral
+            bounds has integers only; if it is a float, the integers of a choice become floats.
+        has_baseline: Whether the distribution must contain that value.
 
     Raises:
         ConfigError: It is no sweep, Optuna cannot draw from it, it has fewer than two points, or
@@ -58,7 +59,7 @@ def to_distribution(override: Override, baseline: Value) -> BaseDistribution:
             override,
             f"be searched in integers like the baseline's {baseline}, for example with int(...),",
         )
-    if not contains(distribution, baseline):
+    if has_baseline and not contains(distribution, baseline):
         raise ConfigError(
             f"{override.key_or_group}: the baseline's {override_value(baseline)} must be in its "
             f"own search space but that is {override.get_value_string()}."
@@ -108,11 +109,6 @@ def bounds(distribution: BaseDistribution) -> Sequence[Value]:
     return distribution.low, distribution.high
 
 
-def grid_size(space: Mapping[str, BaseDistribution]) -> int | None:
-    """Counts the points of a search space; None if a distribution is continuous."""
-    return math.prod(map(_size, space.values())) or None
-
-
 def contains(distribution: BaseDistribution, value: Value) -> bool:
     """Returns whether a value is a point of a distribution."""
     if isinstance(distribution, CategoricalDistribution):
@@ -128,36 +124,8 @@ def contains(distribution: BaseDistribution, value: Value) -> bool:
     return low <= point <= distribution.high and math.isclose(point, value)
 
 
-def to_point(space: Mapping[str, BaseDistribution], params: Mapping[str, Value]) -> Point:
-    """Returns the exact values of a config; equal configs have equal points."""
-    return tuple(snap_to_step(space[key], params[key]) for key in space)
-
-
-def points_from(
-    space: Mapping[str, BaseDistribution], params: Mapping[str, Value], limit: int
-) -> Iterator[dict[str, Value]]:
-    """Yields the configs of a finite search space, the last key varies first.
-
-    Args:
-        space: The search space; nothing is yielded if it is continuous.
-        params: The first config.
-        limit: The most configs; after the last one of the space comes its first one.
-    """
-    size = grid_size(space) or 0
-    start = 0
-    for key, distribution in space.items():
-        start = start * _size(distribution) + _index(distribution, params[key])
-    for position in range(start, start + min(limit, size)):
-        rest = position % size
-        values: dict[str, Value] = {}
-        for key, distribution in reversed(list(space.items())):
-            rest, index = divmod(rest, _size(distribution))
-            values[key] = _value(distribution, index)
-        yield {key: values[key] for key in space}
-
-
-def _size(distribution: BaseDistribution) -> int:
-    """The number of points of a distribution; 0 if it is continuous."""
+def n_points(distribution: BaseDistribution) -> int:
+    """Counts the points of a distribution; 0 if it is continuous."""
     if isinstance(distribution, CategoricalDistribution):
         return len(distribution.choices)
     assert isinstance(distribution, Numeric)
@@ -167,8 +135,8 @@ def _size(distribution: BaseDistribution) -> int:
     return int(length / _decimal(distribution.step)) + 1
 
 
-def _index(distribution: BaseDistribution, value: Value) -> int:
-    """The position of a value among the points of a distribution; 0 if it is continuous."""
+def to_index(distribution: BaseDistribution, value: Value) -> int:
+    """Returns the index of a value among the points of a distribution; 0 if it is continuous."""
     if isinstance(distribution, CategoricalDistribution):
         return distribution.choices.index(value)
     assert isinstance(distribution, Numeric)
@@ -176,8 +144,8 @@ def _index(distribution: BaseDistribution, value: Value) -> int:
     return round((value - distribution.low) / distribution.step) if distribution.step else 0
 
 
-def _value(distribution: BaseDistribution, index: int) -> Value:
-    """The point of a distribution at a position."""
+def from_index(distribution: BaseDistribution, index: int) -> Value:
+    """Returns the point of a finite distribution at an index."""
     if isinstance(distribution, CategoricalDistribution):
         choice: Value = distribution.choices[index]
         return choice

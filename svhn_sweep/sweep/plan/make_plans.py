@@ -4,12 +4,13 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from enum import Enum
+from functools import partial
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
-from optuna.distributions import BaseDistribution
 
 from svhn_sweep import environment
 from svhn_sweep.config.composition import composition_errors
@@ -23,8 +24,10 @@ from svhn_sweep.config.schema import (
     to_config,
 )
 from svhn_sweep.errors import ConfigError
+from svhn_sweep.sweep.plan.distributions import bounds
+from svhn_sweep.sweep.plan.make_space import condition_of, make_space
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.plan.distributions import bounds, to_distribution
+from svhn_sweep.sweep.plan.search_space import SearchSpace
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.tracking.run_folders import MULTIRUN
 
@@ -112,13 +115,17 @@ def _make_plan(
             "evaluation.test must not be true in a sweep, which selects on validation alone."
         )
     config = replace(config, evaluation=EvaluationConfig(test=False))
-    sweeps = _sweeps(config, overrides, model)
-    baseline_params = {key: _baseline_value(baseline, key, fixed) for key in sweeps}
-    space = {key: to_distribution(sweep, baseline_params[key]) for key, sweep in sweeps.items()}
+    from_conf = _parse_search_space(config)
+    sweeps = _sweeps(from_conf, overrides, model)
+    space, baseline_params = make_space(
+        sweeps,
+        {key: condition for key, sweep in from_conf.items() if (condition := condition_of(sweep))},
+        partial(_baseline_value, baseline, fixed),
+    )
     _check_bounds(fixed, space)
     fingerprint = _fingerprint(settings, config, space, data_sha256)
     name = _study_name(settings.study_name, model, fingerprint, single_model=single_model)
-    return Plan(
+    plan = Plan(
         name=name,
         folder=MULTIRUN / name,
         config=config,
@@ -128,20 +135,24 @@ def _make_plan(
         n_trials=settings.n_trials,
         fingerprint=fingerprint,
         data_sha256=data_sha256,
+        max_parameters=settings.max_parameters,
     )
+    _check_max_parameters(plan)
+    return plan
 
 
-def _sweeps(config: Config, overrides: Mapping[str, Override], model: str) -> dict[str, Override]:
+def _sweeps(
+    from_conf: Mapping[str, Override], overrides: Mapping[str, Override], model: str
+) -> dict[str, Override]:
     """The sweep of each explored key: conf/search_space/, changed by the user's overrides."""
-    sweeps = {
-        key: sweep for key, sweep in _parse_search_space(config).items() if key not in overrides
-    }
+    sweeps = {key: sweep for key, sweep in from_conf.items() if key not in overrides}
     sweeps |= {key: item for key, item in overrides.items() if item.is_sweep_override()}
     for key, sweep in sweeps.items():
         if key.startswith("search_space."):
             suggestion = str(sweep.input_line).removeprefix("search_space.")
             raise ConfigError(f"{key} must be typed without search_space. in front: {suggestion}")
-        if any(key == fixed or key.startswith(f"{fixed}.") for fixed in FIXED_IN_A_STUDY):
+        dotted = key.replace("/", ".")
+        if any(dotted == fixed or dotted.startswith(f"{fixed}.") for fixed in FIXED_IN_A_STUDY):
             raise ConfigError(
                 f"{key} must be the same for all trials of a study but got {sweep.input_line}."
             )
@@ -163,11 +174,13 @@ def _parse_search_space(config: Config) -> dict[str, Override]:
     return {override.key_or_group: override for override in parsed}
 
 
-def _baseline_value(baseline: DictConfig, key: str, fixed: Sequence[str]) -> Value:
+def _baseline_value(baseline: DictConfig, fixed: Sequence[str], key: str) -> Value:
     """The baseline's value of a config key, or its option of a config group."""
-    value: Value | DictConfig = baseline
+    value: Value | DictConfig | Enum = baseline
     for part in key.replace("/", ".").split("."):
         value = getattr(value, part)
+    if isinstance(value, Enum):
+        return str(value.value)
     if not isinstance(value, DictConfig):
         return value
     choices = compose_node(fixed, with_hydra=True).hydra.runtime.choices
@@ -178,15 +191,25 @@ def _baseline_value(baseline: DictConfig, key: str, fixed: Sequence[str]) -> Val
     return str(choices[key])
 
 
-def _check_bounds(fixed: Sequence[str], space: Mapping[str, BaseDistribution]) -> None:
+def _check_bounds(fixed: Sequence[str], space: SearchSpace) -> None:
     """Checks the bounds of each range, and every choice, against the schema.
 
     To compose few configs, each of them has the n-th value of all keys at once.
     """
     values = {key: list(bounds(distribution)) for key, distribution in space.items()}
-    for index in range(max(map(len, values.values()))):
+    for index in range(max(map(len, values.values()), default=0)):
         nth = {key: options[min(index, len(options) - 1)] for key, options in values.items()}
         compose_config([*fixed, *(to_override(key, value) for key, value in nth.items())])
+
+
+def _check_max_parameters(plan: Plan) -> None:
+    lowest = {key: bounds(distribution)[0] for key, distribution in plan.space.items()}
+    smallest = plan.with_smallest_model(lowest)
+    if not plan.fits(smallest):
+        raise ConfigError(
+            f"hydra.sweeper.max_parameters must be at least {plan.parameters(smallest)}, the "
+            f"smallest model of the search space, but got {plan.max_parameters}."
+        )
 
 
 def _study_name(study_name: str | None, model: str, fingerprint: str, *, single_model: bool) -> str:
@@ -195,9 +218,7 @@ def _study_name(study_name: str | None, model: str, fingerprint: str, *, single_
     return study_name if single_model else f"{study_name}-{model}"
 
 
-def _fingerprint(
-    settings: SweeperConfig, config: Config, space: Mapping[str, BaseDistribution], sha256: str
-) -> str:
+def _fingerprint(settings: SweeperConfig, config: Config, space: SearchSpace, sha256: str) -> str:
     facts: dict[str, object] = {
         "baseline": {
             **dict(flatten(config.model, "model.")),
@@ -208,6 +229,10 @@ def _fingerprint(
         "data": sha256,
         "objective": [settings.metric, settings.direction],
     }
+    if space.conditions:
+        facts["conditions"] = {key: str(on) for key, on in space.conditions.items()}
+    if settings.max_parameters is not None:
+        facts["max_parameters"] = settings.max_parameters
     if variables := environment.numeric_variables():
         facts["environment"] = variables
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -1,18 +1,22 @@
 """The plan of one study: its baseline, search space and budget, and the overrides of its trials."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
-from optuna.distributions import BaseDistribution
-
-from svhn_sweep.config.overrides import Value, pin_overrides, to_override
+from svhn_sweep.config.model_size import count_parameters
+from svhn_sweep.config.overrides import pin_overrides, to_override
 from svhn_sweep.config.schema import Config, compose_config
 from svhn_sweep.config.short_names import short_names
-from svhn_sweep.sweep.plan.formatting import format_param
 from svhn_sweep.sweep.plan.distributions import bounds, snap_to_step
+from svhn_sweep.sweep.plan.formatting import format_param
+from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 
-Params = Mapping[str, Value]
+MODEL = "model."
+FILTERS = "model.filters."
+MAX_COUNTED_CONFIGS = 20_000  # takes a second
 
 
 @dataclass(frozen=True)
@@ -24,11 +28,13 @@ class Plan:
         folder: The folder of the study; each trial has a folder in it.
         config: The baseline, with a resolved data source.
         fixed: The overrides that all trials share.
-        space: The distribution of each explored config key.
+        space: The explored config keys.
         enqueued_trials: The params of the first trials; in a search only the baseline's.
         n_trials: The number of trials at the end; None means those that are enqueued.
         fingerprint: A hash of everything that makes trials comparable.
         data_sha256: The SHA-256 of the data file.
+        max_parameters: The most parameters of a trial's model, the baseline's apart; None means no
+            limit.
         role: The value of the MLflow tag `role` of all trials but the baseline.
     """
 
@@ -36,11 +42,12 @@ class Plan:
     folder: Path
     config: Config
     fixed: tuple[str, ...]
-    space: Mapping[str, BaseDistribution]
+    space: SearchSpace
     enqueued_trials: Sequence[Params]
     n_trials: int | None
     fingerprint: str
     data_sha256: str
+    max_parameters: int | None
 
     role = "trial"
 
@@ -70,6 +77,39 @@ class Plan:
         if any(item.startswith(("training=", "training.epochs=")) for item in overrides):
             return compose_config([*self.fixed, *overrides]).training.epochs
         return self.config.training.epochs
+
+    def fits(self, params: Params) -> bool:
+        """Returns whether the model of a trial has at most `max_parameters`."""
+        return self.max_parameters is None or self.parameters(params) <= self.max_parameters
+
+    def parameters(self, params: Params) -> int:
+        """Counts the parameters of a trial's model."""
+        model = deepcopy(self.config.model)
+        for key, value in params.items():
+            if key.startswith(FILTERS):
+                model.filters[key.removeprefix(FILTERS)] = int(str(value))
+            elif key.startswith(MODEL):
+                setattr(model, key.removeprefix(MODEL), value)
+        return count_parameters(model)
+
+    def with_smallest_model(self, params: Params) -> Params:
+        """Returns the params with the smallest model of the search space."""
+        smallest = {
+            key: min(value for value in bounds(self.space[key]) if isinstance(value, int | float))
+            for key in params
+            if key.startswith(MODEL)
+        }
+        return {**params, **smallest}
+
+    @cached_property
+    def n_configs(self) -> int | None:
+        """The number of configs that can be tried; None if there is no end or it is not counted."""
+        size = self.space.size
+        if size is None or self.max_parameters is None:
+            return size
+        if size > MAX_COUNTED_CONFIGS:
+            return None
+        return sum(map(self.fits, self.space.points_from(self.enqueued_trials[0], limit=size)))
 
     @property
     def max_epochs(self) -> int:

@@ -89,6 +89,8 @@ class SweeperConfig:
         n_trials: The finished trials of each study: complete, pruned, diverged or failed.
         timeout: Seconds before the search stops; None means no limit.
         target_value: The search stops once the metric reaches this value; None means never.
+        max_parameters: The most parameters of a trial's model, the baseline's apart; None means no
+            limit.
         metric: What a study optimizes: the best value over the epochs of a trial.
         sampler: The Optuna sampler.
         pruner: The Optuna pruner.
@@ -111,6 +113,7 @@ class SweeperConfig:
     n_trials: int = number(at_least=1, at_most=1_000_000)
     timeout: float | None = number(above=0)
     target_value: float | None = number()
+    max_parameters: int | None = number(at_least=1)
     metric: str = one_of(*Metric)
     sampler: str = one_of("tpe", "random", "qmc")
     pruner: PrunerConfig = field(default_factory=PrunerConfig)

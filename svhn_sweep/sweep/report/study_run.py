@@ -11,7 +11,6 @@ from svhn_sweep.config.schema import source_name
 from svhn_sweep.files import write_atomically
 from svhn_sweep.provenance import code_tags
 from svhn_sweep.sweep.plan.formatting import format_difference
-from svhn_sweep.sweep.plan.distributions import format_distribution
 from svhn_sweep.sweep.report import leaderboard, study_facts
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study
@@ -92,7 +91,7 @@ class StudyRun:
         _write_artifact(
             journal,
             "search_space.txt",
-            "".join(f"{key}: {format_distribution(d)}\n" for key, d in plan.space.items()),
+            "".join(f"{key}: {plan.space.describe(key)}\n" for key in plan.space),
         )
         return cls(study, journal, explored, sweep_command, config_dirs)
 
@@ -234,8 +233,9 @@ class StudyRun:
             f"sampler {settings.sampler}, pruner {settings.pruner.name}",
             "objective": f"{settings.direction} {settings.metric}, of each trial's epochs the best",
             **{
-                key: f"{format_distribution(distribution)}; in the baseline {baseline[key]}"
-                for key, distribution in plan.space.items()
+                key: plan.space.describe(key)
+                + (f"; in the baseline {baseline[key]}" if key in baseline else "")
+                for key in plan.space
             },
             "written": f"{datetime.now():%Y-%m-%d %H:%M}",
         }

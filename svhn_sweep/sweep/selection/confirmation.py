@@ -12,7 +12,8 @@ from optuna.trial import TrialState
 from scipy import stats
 
 from svhn_sweep.config.schema import MAX_SEED
-from svhn_sweep.sweep.plan.plan import Params, Plan
+from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.trial_values import objective_value
 
@@ -107,16 +108,19 @@ def plan_confirmation(study: Study, seeds: int) -> ConfirmationPlan | None:
         folder=search.folder / "confirm",
         config=search.config,
         fixed=search.fixed,
-        space={
-            "trial": IntDistribution(0, MAX_TRIAL_NUMBER),
-            "seed": IntDistribution(0, MAX_SEED),
-        },
+        space=SearchSpace(
+            {
+                "trial": IntDistribution(0, MAX_TRIAL_NUMBER),
+                "seed": IntDistribution(0, MAX_SEED),
+            }
+        ),
         enqueued_trials=[
             {"trial": number, "seed": seed} for seed in fresh for number in (0, best.number)
         ],
         n_trials=None,
         fingerprint=search.fingerprint,
         data_sha256=search.data_sha256,
+        max_parameters=None,
         overrides_by_trial={
             trial.number: tuple(search.trial_overrides(trial.params)) for trial in complete
         },

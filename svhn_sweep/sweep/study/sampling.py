@@ -13,13 +13,22 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from svhn_sweep.config.overrides import Value
+from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 
 MAX_DEFAULT_MIN_RESOURCE = 4  # epochs; docs/architecture.md has the evidence for 20 and 30 epochs
 
 
-def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> Value:
-    """Returns the trial's value of a key; draws it if the trial has none yet."""
+def suggest_params(trial: Trial, space: SearchSpace) -> Params:
+    """Returns the values of the keys that a trial explores; draws those that it lacks."""
+    params: dict[str, Value] = {}
+    for key, distribution in space.items():
+        if space.applies(key, params):
+            params[key] = _suggest(trial, key, distribution)
+    return params
+
+
+def _suggest(trial: Trial, key: str, distribution: BaseDistribution) -> Value:
     if isinstance(distribution, CategoricalDistribution):
         choice: Value = trial.suggest_categorical(key, distribution.choices)
         return choice
@@ -33,7 +42,9 @@ def suggest(trial: Trial, key: str, distribution: BaseDistribution) -> Value:
     )
 
 
-def make_sampler(name: str, seed: int, n_started: int) -> optuna.samplers.BaseSampler:
+def make_sampler(
+    name: str, seed: int, n_started: int, *, conditional: bool = False
+) -> optuna.samplers.BaseSampler:
     """Creates a sampler that does not repeat the draws of the study's earlier trials.
 
     TPE and random search start their draws anew in each process, so each start gets another seed.
@@ -45,12 +56,16 @@ def make_sampler(name: str, seed: int, n_started: int) -> optuna.samplers.BaseSa
         name: `tpe`, `random` or `qmc`.
         seed: The seed of the study.
         n_started: The number of trials that the study has already.
+        conditional: Whether some keys are explored by some of the trials only. TPE then draws the
+            keys together that were always explored together.
     """
     start_seed = int(np.random.SeedSequence((seed, n_started)).generate_state(1)[0])
     random = optuna.samplers.RandomSampler(seed=start_seed)
     match name:
         case "tpe":
-            return optuna.samplers.TPESampler(seed=start_seed)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                return optuna.samplers.TPESampler(seed=start_seed, group=conditional)
         case "random":
             return random
         case "qmc":

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.plan.distributions import grid_size
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.trial_values import best_trial, objective_value, started_points
 
@@ -42,7 +41,7 @@ def stop_reason(plan: Plan, settings: SweeperConfig, trials: Sequence[FrozenTria
     running = any(trial.state == TrialState.RUNNING for trial in trials)
     if running or startable_trials(plan, trials) > 0:
         return ""
-    return f"all {grid_size(plan.space)} configs of the search space are tried {after}"
+    return f"all {plan.n_configs} configs of the search space are tried {after}"
 
 
 def target_reached(settings: SweeperConfig, trials: Sequence[FrozenTrial]) -> bool:
@@ -56,7 +55,7 @@ def target_reached(settings: SweeperConfig, trials: Sequence[FrozenTrial]) -> bo
 
 def _untried_configs(plan: Plan, trials: Sequence[FrozenTrial]) -> int | None:
     """Counts the configs that no trial was started with; None where the budget ends first."""
-    size = grid_size(plan.space)
+    size = plan.n_configs
     if size is None or plan.n_trials is None or size >= plan.n_trials:
         return None
     started = [trial for trial in trials if trial.state != TrialState.WAITING]

@@ -7,8 +7,8 @@ from optuna.distributions import check_distribution_compatibility
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.distributions import contains
+from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.study.compatibility import edited_error
 from svhn_sweep.trial_status import TrialStatus
 
@@ -62,7 +62,7 @@ def _fault(trial: FrozenTrial, number: int, plan: Plan) -> str:
             return f"{key} is {value}"
     if not trial.state.is_finished():
         return ""
-    missing = [key for key in plan.space if key not in trial.params]
+    missing = plan.space.missing(trial.params)
     missing += [key for key in ("state", "reason", "seconds") if key not in trial.user_attrs]
     if missing:
         return f"it has no {missing[0]}"

@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from svhn_sweep.sweep.plan.plan import Params, Plan
+from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.compatibility import bind_folder, check_compatible, get_or_set_threads
-from svhn_sweep.sweep.study.sampling import make_pruner, make_sampler, suggest
+from svhn_sweep.sweep.study.sampling import make_pruner, make_sampler, suggest_params
 from svhn_sweep.sweep.study.stop_rule import startable_trials, stop_reason, target_reached
 from svhn_sweep.sweep.study.stored_trials import check_trials
 from svhn_sweep.sweep.study.trial_values import best_trial
@@ -82,8 +83,13 @@ class Study:
         check_compatible(self.optuna_study, plan)
         bind_folder(self.optuna_study, plan.folder)
         self._enqueue_trials()
-        sampler = make_sampler(settings.sampler, plan.config.seed, len(self.trials()))
-        self.optuna_study.sampler = UntriedSampler(sampler, plan.space, self.trials)
+        sampler = make_sampler(
+            settings.sampler,
+            plan.config.seed,
+            len(self.trials()),
+            conditional=bool(plan.space.conditions),
+        )
+        self.optuna_study.sampler = UntriedSampler(sampler, plan, self.trials)
         self.optuna_study.pruner = (
             make_pruner(settings, plan.config.training.epochs)
             if prune
@@ -144,13 +150,11 @@ class Study:
             trial = self.optuna_study.ask()
         else:
             return None
-        for key, distribution in self.plan.space.items():
-            suggest(trial, key, distribution)
+        params = suggest_params(trial, self.plan.space)
         if "state" in trial.user_attrs:  # it was interrupted
             trial.set_user_attr("state", TrialStatus.running.value)
         stored = self._all_trials()[trial.number]
         self._running[trial.number] = _RunningTrial(trial, set(stored.intermediate_values))
-        params = {key: stored.params[key] for key in self.plan.space}
         epochs_done = max(journal.history(self.plan.trial_dir(trial.number)), default=0)
         return PendingTrial(trial.number, params, epochs_done)
 

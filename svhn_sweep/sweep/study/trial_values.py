@@ -1,13 +1,12 @@
 """The values of Optuna's trials: of each epoch and of the trial as a whole; their configs."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import optuna
-from optuna.distributions import BaseDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from svhn_sweep.sweep.plan.distributions import Point, to_point
+from svhn_sweep.sweep.plan.search_space import Point, SearchSpace
 
 
 def direction_sign(study: optuna.Study) -> int:
@@ -39,14 +38,12 @@ def best_trial(trials: Iterable[FrozenTrial], *, maximize: bool) -> FrozenTrial 
     )
 
 
-def started_points(
-    space: Mapping[str, BaseDistribution], trials: Iterable[FrozenTrial]
-) -> set[Point]:
+def started_points(space: SearchSpace, trials: Iterable[FrozenTrial]) -> set[Point]:
     """Returns the configs of trials, each once.
 
     A trial whose driver died before its config was drawn has its number in place of a config.
     """
     return {
-        to_point(space, trial.params) if space.keys() <= trial.params.keys() else (trial.number,)
+        (trial.number,) if space.missing(trial.params) else space.to_point(trial.params)
         for trial in trials
     }

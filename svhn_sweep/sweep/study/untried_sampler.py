@@ -1,6 +1,6 @@
-"""A sampler that draws no config again that a trial of the study has."""
+"""A sampler that draws no config that a trial of the study has, and no model that is too large."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import optuna
 from optuna.distributions import BaseDistribution
@@ -8,67 +8,85 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.config.overrides import Value
-from svhn_sweep.sweep.plan.distributions import points_from, to_point
+from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.study.trial_values import started_points
 
-MAX_DRAWS = 10  # by the sampler, before the next untried config of a finite space is taken
+MAX_REPEATS = 10  # drawn by the sampler, before the next untried config of a finite space is taken
+MAX_DRAWS = 500  # take some seconds
 
 
 class UntriedSampler(BaseSampler):
     """Lets another sampler draw until the config is new: training is deterministic.
+
+    A config whose model has more than the plan's `max_parameters` is drawn again too, so that it
+    costs nothing. Optuna's constraints would need a trial for each of them.
 
     Where the space is finite and the other sampler repeats itself, the next untried config in the
     space's order after its last draw is taken. Configs of running trials are not drawn either.
     """
 
     def __init__(
-        self,
-        sampler: BaseSampler,
-        space: Mapping[str, BaseDistribution],
-        trials: Callable[[], Sequence[FrozenTrial]],
+        self, sampler: BaseSampler, plan: Plan, trials: Callable[[], Sequence[FrozenTrial]]
     ) -> None:
         """Wraps a sampler.
 
         Args:
             sampler: Draws the configs.
-            space: The distribution of each key that every trial draws.
+            plan: Its search space and `max_parameters`.
             trials: Returns the trials of the study that were ever started. Optuna's `study` is no
                 source: Hyperband passes one that lacks the trials of other brackets.
         """
         self.sampler = sampler
-        self.space = dict(space)
+        self.plan = plan
         self.trials = trials
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
     ) -> dict[str, BaseDistribution]:
-        """Returns the whole space: `sample_relative` draws all keys."""
-        return self.space
+        """Returns the whole space: `sample_relative` draws all keys that apply."""
+        return dict(self.plan.space)
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Value]:
         """Draws a whole config, with the values that the trial has already."""
+        space = self.plan.space
         given = {**trial.system_attrs.get("fixed_params", {}), **trial.params}
-        tried = started_points(self.space, [t for t in self.trials() if t.number != trial.number])
+        if not space.missing(given):
+            return given
+        tried = started_points(space, [t for t in self.trials() if t.number != trial.number])
+        repeats = 0
         for _ in range(MAX_DRAWS):
-            params = self._draw(study, trial) | given
-            if to_point(self.space, params) not in tried:
-                return params
-        candidates = points_from(self.space, params, limit=len(tried) + 1)
+            params = self._draw(study, trial, given)
+            if self.plan.fits(params):
+                if space.to_point(params) not in tried:
+                    return params
+                repeats += 1
+            if repeats == MAX_REPEATS:
+                break
         untried = (
             candidate
-            for candidate in candidates
-            if given.items() <= candidate.items() and to_point(self.space, candidate) not in tried
+            for candidate in space.points_from(params, limit=space.size or 0)
+            if given.items() <= candidate.items()
+            and space.to_point(candidate) not in tried
+            and self.plan.fits(candidate)
         )
-        return dict(next(untried, params))
+        return next(untried, {**self.plan.with_smallest_model(params), **given})
 
-    def _draw(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Value]:
+    def _draw(self, study: optuna.Study, trial: FrozenTrial, given: Params) -> dict[str, Value]:
         """Draws as Optuna does without this class: keys together, then what is left one by one."""
         together = self.sampler.infer_relative_search_space(study, trial)
-        params = self.sampler.sample_relative(study, trial, together)
-        for key, distribution in self.space.items():
-            if key not in params:
+        drawn = self.sampler.sample_relative(study, trial, together)
+        params: dict[str, Value] = {}
+        for key, distribution in self.plan.space.items():
+            if not self.plan.space.applies(key, params):
+                continue
+            if key in given:
+                params[key] = given[key]
+            elif key in drawn:
+                params[key] = drawn[key]
+            else:
                 params[key] = self.sample_independent(study, trial, key, distribution)
         return params
 

@@ -9,9 +9,8 @@ from svhn_sweep import run_header
 from svhn_sweep.config.overrides import shell_command
 from svhn_sweep.run_header import console
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.plan.distributions import format_distribution, grid_size
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.study.sampling import make_sampler, suggest
+from svhn_sweep.sweep.study.sampling import make_sampler, suggest_params
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
 from svhn_sweep.sweep.terminal.study_progress import format_duration
@@ -31,15 +30,16 @@ def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster)
     """
     run_header.print_synthetic_warning(plans[0].config, experiment_name(plans[0].config))
     for plan in plans:
-        n_configs = grid_size(plan.space)
+        n_configs = plan.n_configs
         space = f"{n_configs:,} configurations" if n_configs else "a continuous space"
         n_trials = min(settings.n_trials, n_configs or settings.n_trials)
         console.print(
             f"{plan.name}: {n_trials} trials of at most {plan.max_epochs} epochs, out of {space}"
         )
         table = Table("explored", "values", "baseline")
-        for key, distribution in plan.space.items():
-            table.add_row(key, format_distribution(distribution), str(plan.enqueued_trials[0][key]))
+        for key in plan.space:
+            baseline = str(plan.enqueued_trials[0].get(key, ""))
+            table.add_row(key, plan.space.describe(key), baseline)
         console.print(table)
     count = plans[0].config.training.threads or cluster.threads
     threads = f"{count} thread{'s' if count > 1 else ''}"
@@ -68,12 +68,9 @@ def print_dry_run(
         console.print(f"\nTrials that {plan.name} may train; none was started:")
         study = optuna.create_study()
         sampler = make_sampler(settings.sampler, plan.config.seed, 0)
-        study.sampler = UntriedSampler(sampler, plan.space, study.get_trials)
-        for _ in range(min(DRY_RUN_TRIALS, grid_size(plan.space) or DRY_RUN_TRIALS)):
-            trial = study.ask()
-            params = {
-                key: suggest(trial, key, distribution) for key, distribution in plan.space.items()
-            }
+        study.sampler = UntriedSampler(sampler, plan, study.get_trials)
+        for _ in range(min(DRY_RUN_TRIALS, plan.n_configs or DRY_RUN_TRIALS)):
+            params = suggest_params(study.ask(), plan.space)
             overrides = plan.overrides(params, plan.config.training.threads or threads)
             console.print(shell_command(overrides, config_dirs))
 

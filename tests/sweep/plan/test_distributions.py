@@ -17,11 +17,8 @@ from svhn_sweep.config.overrides import Value, to_override
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.distributions import (
     format_distribution,
-    grid_size,
-    points_from,
     snap_to_step,
     to_distribution,
-    to_point,
 )
 
 
@@ -299,63 +296,3 @@ def test_hydra_parses_an_override_back_to_the_same_value(value: Value) -> None:
 )
 def test_a_distribution_is_formatted(space: BaseDistribution, text: str) -> None:
     assert format_distribution(space) == text
-
-
-@pytest.mark.parametrize(
-    ("texts", "points"),
-    [
-        ([], 1),
-        (["8,16,32"], 3),
-        (["range(8,33,8)"], 4),
-        (["interval(8,10)"], 3),
-        (["tag(log,range(1,101))", "range(8,33,8)"], 400),
-        (["range(0.1,1,0.1)"], 9),
-        (["range(0,1.1,0.1)", "a,b"], 22),
-        (["interval(8,10)", "interval(0,1.5)"], None),
-        (["tag(log,interval(0.5,2))"], None),
-    ],
-)
-def test_the_grid_size_is_the_product_of_all_keys(texts: list[str], points: int | None) -> None:
-    baselines: dict[str, Value] = {
-        "8,16,32": 8,
-        "a,b": "a",
-        "range(0,1.1,0.1)": 1.0,
-        "range(0.1,1,0.1)": 0.9,
-    }
-    baselines |= {"interval(0,1.5)": 1.0, "tag(log,interval(0.5,2))": 1.0}
-    assert (
-        grid_size({text: to_distribution(parsed(text), baselines.get(text, 8)) for text in texts})
-        == points
-    )
-
-
-@pytest.mark.parametrize(
-    ("first", "limit", "expected"),
-    [
-        ((0.1, 16, "relu"), 3, [(0.1, 16, "relu"), (0.1, 16, "elu"), (0.1, 24, "relu")]),
-        ((0.30000000000000004, 24, "elu"), 2, [(0.3, 24, "elu"), (0.1, 16, "relu")]),
-        ((0.1, 16, "relu"), 99, 12),
-    ],
-)
-def test_the_points_of_a_space_in_their_order(
-    first: tuple[Value, ...], limit: int, expected: list[tuple[Value, ...]] | int
-) -> None:
-    space: dict[str, BaseDistribution] = {
-        "dropout": FloatDistribution(0.1, 0.3, step=0.1),
-        "filters": IntDistribution(16, 24, step=8),
-        "activation": CategoricalDistribution(("relu", "elu")),
-    }
-    params = dict(zip(space, first, strict=True))
-    points = [to_point(space, config) for config in points_from(space, params, limit)]
-    if isinstance(expected, int):
-        assert len(points) == len(set(points)) == expected == grid_size(space)
-    else:
-        assert points == expected
-
-
-def test_a_continuous_space_has_no_points() -> None:
-    space: dict[str, BaseDistribution] = {
-        "dropout": FloatDistribution(0, 1),
-        "units": IntDistribution(1, 3),
-    }
-    assert list(points_from(space, {"dropout": 0.5, "units": 1}, limit=5)) == []

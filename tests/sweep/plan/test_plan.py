@@ -18,6 +18,7 @@ from studies import Studies
 
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.flatten import flatten
+from svhn_sweep.config.model_size import count_parameters
 from svhn_sweep.config.overrides import Value
 from svhn_sweep.config.schema import (
     Config,
@@ -30,8 +31,10 @@ from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan import settings
 from svhn_sweep.sweep.plan.make_plans import make_plans
 from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig
-from svhn_sweep.sweep.study.sampling import make_sampler, suggest
+from svhn_sweep.sweep.study.sampling import make_sampler, suggest_params
+from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
 
 MakePlans = Callable[..., list[Plan]]
 
@@ -112,12 +115,12 @@ def test_a_sweep_over_models_makes_a_plan_for_each(
     planned: MakePlans, typed: str, models: list[str]
 ) -> None:
     assert [
-        plan.config.model.name for plan in planned(typed, "search_space=model1", *FIXED)
+        plan.config.model.name for plan in planned(typed, "search_space/filters=model1", *FIXED)
     ] == models
 
 
 def test_without_an_override_the_model_is_that_of_conf(planned: MakePlans) -> None:
-    (plan,) = planned("search_space=model1", *FIXED, params={})
+    (plan,) = planned("search_space/filters=model1", *FIXED, params={})
     assert plan.config.model.name == "model2"
 
 
@@ -131,7 +134,7 @@ def test_without_an_override_the_model_is_that_of_conf(planned: MakePlans) -> No
 def test_study_name_is_followed_by_the_model_if_there_are_several(
     planned: MakePlans, model: str, names: list[str]
 ) -> None:
-    plans = planned(f"model={model}", "search_space=model1", *FIXED, study_name="mine")
+    plans = planned(f"model={model}", "search_space/filters=model1", *FIXED, study_name="mine")
     assert [plan.name for plan in plans] == names
 
 
@@ -387,12 +390,11 @@ def test_a_sweep_has_precision_auto_by_default(
 # trials
 
 
-def drawn(plan: Plan, size: int) -> Iterator[dict[str, Value]]:
+def drawn(plan: Plan, size: int) -> Iterator[Params]:
     """The params of trials that a study may draw."""
     study = optuna.create_study(sampler=make_sampler("random", 0, 0))
     for _ in range(size):
-        trial = study.ask()
-        yield {key: suggest(trial, key, distribution) for key, distribution in plan.space.items()}
+        yield suggest_params(study.ask(), plan.space)
 
 
 def test_a_trial_is_the_baseline_with_its_own_params(planned: MakePlans) -> None:
@@ -426,7 +428,7 @@ def test_an_interpolation_is_resolved_once_for_all_models_and_trials(
     planned: MakePlans, monkeypatch: pytest.MonkeyPatch, typed: str, key: str
 ) -> None:
     monkeypatch.setenv("EPOCHS", "7")
-    plans = planned("model=model1,model2", "search_space=model1", *FIXED, typed)
+    plans = planned("model=model1,model2", "search_space/filters=model1", *FIXED, typed)
     monkeypatch.setenv("EPOCHS", "8")  # as on another machine
     expected = {OmegaConf.select(OmegaConf.structured(plan.config), key) for plan in plans}
     overrides = [plan.overrides({"model.dropout": 0.1}, 1) for plan in plans]
@@ -600,7 +602,8 @@ BAD = [
                 "data=svhn,synthetic",
                 "data.seed=1,2",
                 "data.path=a.h5,b.h5",
-                "search_space=model1,model2",
+                "search_space=notebook,wide",
+                "search_space/filters=model1,model2",
             ),
             *(
                 "evaluation.test=true,false",
@@ -658,3 +661,76 @@ def test_params_obey_the_same_rules(planned: MakePlans, key: str, text: str, mes
     with pytest.raises(USER_ERRORS) as caught:
         planned(*SMALL, params={key: text})
     assert explain(caught.value).startswith(message)
+
+
+# the wide search space, and how large a model may be
+
+
+def test_the_wide_space_explores_only_what_has_an_effect(planned: MakePlans) -> None:
+    (plan,) = planned("model=model2", "search_space=wide")
+    assert plan.config.training.epochs == 60
+    shift, patience = "training.augmentation.shift", "training.reduce_on_plateau.patience"
+    seen = set()
+    for params in drawn(plan, 40):
+        assert (shift in params) == params["training.augmentation.enabled"]
+        assert (patience in params) == (params["training.schedule"] == "plateau")
+        seen.add((shift in params, patience in params))
+        in_trial = compose_config(plan.overrides(params, 1))
+        logged = dict(flatten(in_trial.training, "training."))
+        assert (shift in logged, patience in logged) == (shift in params, patience in params)
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize(
+    ("typed", "described"),
+    [
+        ([], "2 to 6, if training.schedule=plateau"),
+        (["{patience}=range(1,4)"], "1 to 3, if training.schedule=plateau"),  # as in the file
+        (["{patience}=tag('if training.epochs=60',range(1,4))"], "1 to 3"),
+        (["training.schedule=plateau"], "2 to 6"),
+        (["training.schedule=cosine"], None),
+        (["{patience}=3"], None),
+    ],
+)
+def test_a_typed_override_changes_a_conditional_key(
+    planned: MakePlans, typed: list[str], described: str | None
+) -> None:
+    patience = "training.reduce_on_plateau.patience"
+    overrides = [override.format(patience=patience) for override in typed]
+    (plan,) = planned("model=model2", "search_space=wide", *overrides)
+    assert (plan.space.describe(patience) if patience in plan.space else None) == described
+
+
+@pytest.mark.parametrize(("model", "limit"), [("model1", 300_000), ("model2", 100_000)])
+def test_no_model_is_larger_than_max_parameters(planned: MakePlans, model: str, limit: int) -> None:
+    (plan,) = planned(f"model={model}", "search_space=wide", max_parameters=limit)
+    study = optuna.create_study()
+    study.sampler = UntriedSampler(make_sampler("tpe", 0, 0), plan, study.get_trials)
+    sizes = []
+    for _ in range(20):
+        trial = study.ask()
+        params = suggest_params(trial, plan.space)
+        config = compose_config(plan.overrides(params, 1))
+        sizes.append(count_parameters(config.model))
+        study.tell(trial, 0.5)
+    assert max(sizes) <= limit
+    assert len(set(sizes)) > 5
+
+
+def test_max_parameters_must_leave_a_model(planned: MakePlans) -> None:
+    message = r"^hydra\.sweeper\.max_parameters must be at least \d+, the smallest model of the "
+    with pytest.raises(ConfigError, match=message + "search space, but got 1000."):
+        planned("model=model2", max_parameters=1000)
+
+
+def test_models_that_are_too_large_are_no_configs_of_a_finite_space(planned: MakePlans) -> None:
+    filters = [f"model.filters.conv{number}={size}" for number, size in enumerate((16, 32, 32), 1)]
+    (plan,) = planned(
+        "model=model2",
+        *filters,
+        "model.filters.conv4=32,64,96",
+        "training.learning_rate=1e-3",
+        "model.dropout=0.5,0.2",
+        max_parameters=164_362,
+    )
+    assert plan.n_configs == 4

@@ -48,6 +48,7 @@ def test_the_defaults(compose_settings: ComposeSettings) -> None:
         workers="auto",
         workers_per_gpu="auto",
         devices=None,
+        max_parameters=None,
         max_trials_per_worker=20,
         trial_timeout=None,
         max_consecutive_failures=5,

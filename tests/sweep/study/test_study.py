@@ -12,7 +12,7 @@ from studies import BASELINE, EPOCHS, SPACE, Studies, sweeper, train, write
 
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.sweep.plan.plan import Params
+from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import PrunerConfig
 from svhn_sweep.sweep.study.sampling import make_pruner
 from svhn_sweep.sweep.study.study import PendingTrial, Study

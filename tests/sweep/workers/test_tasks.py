@@ -95,7 +95,7 @@ def test_a_config_file_that_has_changed_is_no_fault_of_the_trial(tmp_path: Path)
     (own / "model").mkdir(parents=True)
     OmegaConf.save({"defaults": ["model1"], "filterz": 1}, own / "model" / "wide.yaml")
     folder = tmp_path / "trial"
-    wide = ("model=wide", "training=model1", "search_space=model1")
+    wide = ("model=wide", "training=model1", "search_space/filters=model1")
     event = train_trial(request(folder, *wide, config_dirs=(str(own),)), folder, digits, never_stop)
     assert isinstance(event, NodeFault)
     assert event.reason.startswith("the trial's config cannot be composed: ")
