@@ -96,7 +96,7 @@ VARIANTS = {
     "both": Variant(("model=model1,model2", *TINY, *FILTERS), 4, 6, 2, models=2),
     "diverging": Variant(DIVERGING, 6, 6, 2),
     "long epochs": Variant(
-        (*LONG, "training.batch_size=4", "training.reduce_on_plateau.enabled=true"), 3, 2, None
+        (*LONG, "training.batch_size=4", "training.schedule=plateau"), 3, 2, None
     ),
 }
 
