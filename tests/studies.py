@@ -26,7 +26,9 @@ from svhn_sweep.config.schema import (
 )
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
-from svhn_sweep.sweep.plan.settings import PrunerConfig, SweeperConfig
+from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig
+from svhn_sweep.sweep.selection.race import RaceRules
+from svhn_sweep.sweep.selection.verdict import Verdict, verdict_on_pairs
 from svhn_sweep.sweep.study import study_storage
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking.journal import Journal
@@ -151,3 +153,17 @@ def train(study: Study, *values: float, state: str = "complete", reason: str = "
     assert pending is not None
     write(study, pending.number, *values)
     return study.tell(pending.number, TrialStatus(state), reason)
+
+
+def fixed_seeds(seeds: int) -> ConfirmConfig:
+    """A confirmation of the best config on so many seeds, without a race."""
+    return ConfirmConfig(candidates=3, max_seeds=16, margin=0, seeds=seeds)
+
+
+def compare(baseline: Sequence[float], best: Sequence[float], *, maximize: bool) -> Verdict:
+    """The verdict on values of the same fixed seeds."""
+    results = {0: dict(enumerate(baseline)), 1: dict(enumerate(best))}
+    rules = RaceRules(range(len(best)), fixed=True, margin=0, maximize=maximize)
+    verdict = verdict_on_pairs(results, rules, 1)
+    assert verdict is not None
+    return verdict

@@ -51,6 +51,7 @@ class SweepContext:
         studies: Sequence[Study],
         deadline: float = math.inf,
         on_study_change: Callable[[Study], object] = lambda study: None,
+        message_after: Callable[[Study], str] = lambda study: "",
     ) -> bool:
         """Trains until nothing is left, with progress in the terminal.
 
@@ -58,6 +59,7 @@ class SweepContext:
             studies: Searches or confirmations; trials of the first one are started first.
             deadline: Value of `time.monotonic()` at which training is interrupted.
             on_study_change: Called with a study after one of its trials ended for good.
+            message_after: Returns a line to print after that, or nothing.
 
         Returns:
             True when the studies have nothing left to train, False when the deadline is reached.
@@ -74,8 +76,15 @@ class SweepContext:
             progress.add_study(
                 study.plan.name, study.n_trials, _finished_trials(study), is_search=searching
             )
+
+        def on_change(study: Study) -> None:
+            on_study_change(study)
+            progress.set_budget(study.plan.name, study.n_trials)
+            if message := message_after(study):
+                progress.on_message(message)
+
         with progress:
-            return self.scheduler.run_until_done(studies, progress, deadline, on_study_change)
+            return self.scheduler.run_until_done(studies, progress, deadline, on_change)
 
 
 def watch_trials(uploader: BackgroundUploader, studies: Sequence[Study]) -> None:

@@ -9,16 +9,17 @@ from svhn_sweep.run_header import console
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.report import summary
 from svhn_sweep.sweep.report.study_run import StudyRun
-from svhn_sweep.sweep.selection import confirmation
 from svhn_sweep.sweep.selection.champion import (
     Candidate,
     Recommendation,
     recommend,
     select_candidate,
 )
+from svhn_sweep.sweep.selection.confirmation import ConfirmationStudy, plan_confirmation
 from svhn_sweep.sweep.selection.confusion_differences import load_confusion_matrices
 from svhn_sweep.sweep.study.study import Study
-from svhn_sweep.sweep.terminal import plan_tables
+from svhn_sweep.sweep.terminal import race_messages
+from svhn_sweep.sweep.terminal.race_messages import RaceMessages
 from svhn_sweep.tracking import tracking_uri
 
 logger = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class StudyResult:
     """
 
     study_run: StudyRun
-    confirmation: Study | None = None
+    confirmation: ConfirmationStudy | None = None
     candidate: Candidate | None = None
 
     @property
@@ -107,27 +108,27 @@ def _failure(study: Study) -> str:
     )
 
 
-def _confirm(context: SweepContext) -> list[Study | None]:
-    """Trains best configs and baselines on fresh seeds; returns each study's confirmation."""
+def _confirm(context: SweepContext) -> list[ConfirmationStudy | None]:
+    """Races best configs and baselines on fresh seeds; returns each study's confirmation."""
     confirmations = [_open_confirmation(context, study) for study in context.studies]
     opened = [study for study in confirmations if study is not None]
     watch_trials(context.scheduler.uploader, opened)
     if not all(study.is_finished() for study in opened):
         report_search(context)  # in case the confirmation is interrupted
-        context.run_until_done(opened)
+        context.run_until_done(opened, message_after=RaceMessages())
     return confirmations
 
 
-def _open_confirmation(context: SweepContext, study: Study) -> Study | None:
+def _open_confirmation(context: SweepContext, study: Study) -> ConfirmationStudy | None:
     if context.settings.confirm is None:
         return None
-    plan = confirmation.plan_confirmation(study, context.settings.confirm.seeds)
+    plan = plan_confirmation(study, context.settings.confirm)
     confirming = (
-        Study(plan, context.settings, context.storage, study.threads, prune=False)
+        ConfirmationStudy(plan, context.settings, context.storage, study.threads)
         if plan is not None
         else None
     )
-    plan_tables.print_confirmation(study, confirming, context.worker_count)
+    race_messages.print_confirmation(study, confirming, context.worker_count)
     return confirming
 
 

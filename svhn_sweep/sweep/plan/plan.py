@@ -30,7 +30,7 @@ class Plan:
         fixed: The overrides that all trials share.
         space: The explored config keys.
         enqueued_trials: The params of the first trials; in a search only the baseline's.
-        n_trials: The number of trials at the end; None means those that are enqueued.
+        n_trials: The number of trials at the end; None if a race decides.
         fingerprint: A hash of everything that makes trials comparable.
         data_sha256: The SHA-256 of the data file.
         max_parameters: The most parameters of a trial's model, the baseline's apart; None means no

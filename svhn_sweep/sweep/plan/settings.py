@@ -68,13 +68,21 @@ class PrunerConfig:
 
 @dataclass
 class ConfirmConfig:
-    """The confirmation of the best config.
+    """The confirmation of the best configs.
 
     Attributes:
-        seeds: The fresh seeds that the best config and its baseline are both trained with.
+        candidates: The best trials that race against each other and the baseline.
+        max_seeds: The most fresh seeds that each of them is trained with; the race ends as soon as
+            the leader's interval decides.
+        margin: The largest difference of the metric to the baseline that counts as none.
+        seeds: Fixed seeds for the best config and the baseline in place of a race; None means a
+            race.
     """
 
-    seeds: int = number(at_least=2, at_most=1000)
+    candidates: int = number(at_least=1, at_most=100)
+    max_seeds: int = number(at_least=3, at_most=32)
+    margin: float = number(at_least=0)
+    seeds: int | None = number(at_least=2, at_most=1000)
 
 
 @dataclass

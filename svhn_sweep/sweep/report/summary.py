@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
+from svhn_sweep.sweep.report.verdict_sentences import confirmation_sentences, format_limits
 from svhn_sweep.sweep.selection.champion import BASELINE, BEST, Candidate, Recommendation
-from svhn_sweep.sweep.selection.confirmation import Verdict
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.trial_values import objective_value
@@ -44,7 +44,7 @@ def summary_lines(
     if study.stop_reason:
         sentences.append(f"the search ended because {study.stop_reason}")
     if candidate is not None:
-        sentences += _confirmation_results(study, candidate)
+        sentences += confirmation_sentences(study, candidate)
     if recommendation is not None and recommendation.candidate is candidate:
         sentences += [_test_result(recommendation), recommendation.registration]
     elif recommendation is not None and candidate is not None and candidate.has_model:
@@ -155,7 +155,7 @@ def _verdict(study: Study, candidate: Candidate | None) -> str:
     """Returns the verdict with its interval, or why there is none."""
     metric = study.settings.metric
     if candidate is not None and (verdict := candidate.verdict) is not None:
-        limits = _format_limits(verdict, metric)
+        limits = format_limits(verdict, metric)
         return f"{format_difference(verdict.difference, metric)} ({limits}), {verdict.outcome}"
     best = study.best()
     baseline = study.baseline()
@@ -191,7 +191,7 @@ def _verdict_cells(study: Study, candidate: Candidate | None, metric: str) -> li
         return ["", "nothing beat the baseline" if is_baseline else "not confirmed"]
     verdict = candidate.verdict
     difference = format_metric(verdict.difference, metric, "+")
-    limits = _format_limits(verdict, metric)
+    limits = format_limits(verdict, metric)
     return [f"trial {candidate.trial_number}: {difference} ({limits})", verdict.outcome]
 
 
@@ -218,39 +218,6 @@ def _search_result(study: Study) -> str:
     )
 
 
-def _confirmation_results(study: Study, candidate: Candidate) -> list[str]:
-    """Returns the verdicts on the best trial and on the candidate, confirmed before it."""
-    best = study.best()
-    numbers = sorted({best.number, candidate.trial_number} - {0}) if best is not None else []
-    verdicts = [
-        _verdict_sentence(n, candidate.verdicts[n], study.settings.metric)
-        for n in numbers
-        if n in candidate.verdicts
-    ]
-    if verdicts or not numbers or study.settings.confirm is None:
-        return verdicts
-    return [
-        f"nothing is confirmed: fewer than two of {study.settings.confirm.seeds} "
-        "pairs of runs on fresh seeds are "
-        "complete; the same command trains again what failed, but not what diverged"
-    ]
-
-
-def _verdict_sentence(number: int, verdict: Verdict, metric: str) -> str:
-    seeds = len(verdict.best)
-    pairs = [
-        format_metric(best - baseline, metric, "+")
-        for best, baseline in zip(verdict.best, verdict.baseline, strict=True)
-    ]
-    return (
-        f"over {seeds} fresh seeds trial {number} has "
-        f"{format_metric(mean(verdict.best), metric)} and the baseline "
-        f"{format_metric(mean(verdict.baseline), metric)}: a "
-        f"difference of {_format_interval(verdict, metric)} "
-        f"(95 % interval; seed by seed {', '.join(pairs)}): {verdict.outcome}"
-    )
-
-
 def _test_result(recommendation: Recommendation) -> str:
     parts = []
     for config in (BEST, BASELINE):
@@ -274,14 +241,4 @@ def _not_tested(candidate: Candidate, other: Candidate) -> str:
         f"not evaluated on test, since {other.study.plan.name} did better on "
         f"validation: {other.validation_accuracy:.2%} against "
         f"{candidate.validation_accuracy:.2%}"
-    )
-
-
-def _format_interval(verdict: Verdict, metric: str) -> str:
-    return f"{format_difference(verdict.difference, metric)}, {_format_limits(verdict, metric)}"
-
-
-def _format_limits(verdict: Verdict, metric: str) -> str:
-    return (
-        f"{format_metric(verdict.low, metric, '+')} to {format_metric(verdict.high, metric, '+')}"
     )

@@ -9,7 +9,9 @@ from optuna.trial import TrialState
 
 from svhn_sweep.config.schema import source_name
 from svhn_sweep.run_header import console
-from svhn_sweep.sweep.selection.confirmation import Verdict, best_confirmed, verdicts_by_trial
+from svhn_sweep.sweep.selection.confirmation import WINNER, ConfirmationStudy
+from svhn_sweep.sweep.selection.race import Race, VerdictOutcome
+from svhn_sweep.sweep.selection.verdict import Verdict
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.workers.protocol import Cluster, EvaluateRequest
 from svhn_sweep.tracking import journal, tracking_uri
@@ -27,12 +29,14 @@ class Candidate:
         verdicts: Verdicts on the confirmed configs, by number of their trial.
         runs: Folders of runs with a saved model, by config (`BASELINE`, `BEST`) and seed. Runs
             that the user removed are missing.
+        race: The race of the confirmation; None without one, or with fixed seeds.
     """
 
     study: Study
     trial_number: int
     verdicts: Mapping[int, Verdict]
     runs: Mapping[str, Mapping[int, Path]]
+    race: Race | None = None
 
     @property
     def verdict(self) -> Verdict | None:
@@ -42,7 +46,9 @@ class Candidate:
     @property
     def recommended_config(self) -> str:
         """`BEST` if its verdict is better, else `BASELINE`."""
-        return BEST if self.verdict is not None and self.verdict.outcome == "better" else BASELINE
+        verdict = self.verdict
+        is_better = verdict is not None and verdict.outcome is VerdictOutcome.better
+        return BEST if is_better else BASELINE
 
     @property
     def recommended_name(self) -> str:
@@ -132,7 +138,7 @@ class EvaluationRecord:
         study.optuna_study.set_user_attr(self.ATTRIBUTE, self.accuracies)
 
 
-def select_candidate(study: Study, confirmation: Study | None) -> Candidate | None:
+def select_candidate(study: Study, confirmation: ConfirmationStudy | None) -> Candidate | None:
     """Selects what a study recommends.
 
     Args:
@@ -148,10 +154,18 @@ def select_candidate(study: Study, confirmation: Study | None) -> Candidate | No
     if best is None or baseline is None:
         return None
     if confirmation is not None:
-        verdicts = verdicts_by_trial(confirmation)
-        number = best_confirmed(verdicts, best.number)
+        number = confirmation.winner(best.number)
         configs = {baseline.number: BASELINE, number: BEST}
-        return Candidate(study, number, verdicts, _confirmation_runs(confirmation, configs))
+        candidate = Candidate(
+            study,
+            number,
+            confirmation.verdicts(),
+            _confirmation_runs(confirmation, configs),
+            None if confirmation.plan.rules.fixed else confirmation.race(),
+        )
+        if candidate.recommended_config == BEST:
+            study.optuna_study.set_user_attr(WINNER, number)
+        return candidate
     run = study.plan.trial_dir(baseline.number)
     if not _has_model(run):
         return None

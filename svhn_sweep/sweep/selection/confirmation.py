@@ -1,37 +1,40 @@
-"""Confirms a study's best config: trains it and the baseline on the same fresh seeds."""
+"""Confirms the best configs of a study: races them and the baseline on the same fresh seeds."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import mean
-from typing import Literal
 
-import numpy as np
 from optuna.distributions import IntDistribution
-from optuna.trial import TrialState
-from scipy import stats
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from svhn_sweep.config.schema import MAX_SEED
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
+from svhn_sweep.sweep.plan.settings import ConfirmConfig, SweeperConfig
+from svhn_sweep.sweep.selection.race import Race, RaceRules, VerdictOutcome, hold_race
+from svhn_sweep.sweep.selection.verdict import Verdict, verdict_in_race, verdict_on_pairs
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.trial_values import objective_value
+from svhn_sweep.trial_status import TrialStatus
 
-CONFIDENCE = 0.95
 MAX_TRIAL_NUMBER = 10_000_000
-
-VerdictOutcome = Literal["better", "worse", "indistinguishable"]
+WINNER = "winner"  # attribute of a search: the trial that won its last race
 
 
 @dataclass(frozen=True)
 class ConfirmationPlan(Plan):
-    """Plans a study whose two parameters are a trial of the search and a seed, all enqueued.
+    """Plans a study whose two parameters are a trial of the search and a seed.
 
     Attributes:
+        candidates: The trials that race against the baseline, the best of the search first.
+        rules: The rules of the race.
         overrides_by_trial: What distinguishes each complete trial of the search, as overrides, by
             its number.
     """
 
+    candidates: Sequence[int]
+    rules: RaceRules
     overrides_by_trial: Mapping[int, tuple[str, ...]]
 
     role = "confirmation"
@@ -62,36 +65,111 @@ class ConfirmationPlan(Plan):
         return f"{self.config.model.name} · {_config_name(params)} · seed {params['seed']}"
 
 
-@dataclass(frozen=True)
-class Verdict:
-    """Compares a config with the baseline over pairs of runs, one pair for each seed.
+class ConfirmationStudy(Study):
+    """The trainings of a confirmation; asks for those that its race lacks.
 
-    Attributes:
-        baseline: The baseline's metric by seed.
-        best: The other config's metric, in the same order of seeds.
-        low: Lower end of the 95 % t interval of the mean difference, best minus baseline.
-        high: Its upper end.
-        outcome: `better` or `worse` if the interval excludes zero, else `indistinguishable`.
+    What runs is pruned after its present epoch once the race can do without it.
     """
 
-    baseline: tuple[float, ...]
-    best: tuple[float, ...]
-    low: float
-    high: float
-    outcome: VerdictOutcome
+    plan: ConfirmationPlan
 
-    @property
-    def difference(self) -> float:
-        """The mean of best minus baseline."""
-        return mean(self.best) - mean(self.baseline)
+    def __init__(
+        self,
+        plan: ConfirmationPlan,
+        settings: SweeperConfig,
+        storage: BaseStorage,
+        threads: int,
+    ) -> None:
+        """Creates the study, or continues it; see `Study`.
+
+        Trainings that failed at an earlier start are repeated; those that diverged are not.
+        """
+        super().__init__(plan, settings, storage, threads, prune=False)
+        self._repeated = {
+            trial.number
+            for trial in self.finished()
+            if trial.user_attrs["state"] == TrialStatus.failed
+        }
+        self._race = 0, Race()
+
+    def results(self) -> dict[int, dict[int, float | None]]:
+        """Returns the metric by trial of the search and seed; None if it failed or diverged."""
+        results: dict[int, dict[int, float | None]] = {}
+        for trial in self.finished():
+            if trial.state != TrialState.PRUNED and trial.number not in self._repeated:
+                number, seed = _pair(trial.params)
+                is_complete = trial.state == TrialState.COMPLETE
+                value = objective_value(trial) if is_complete else None
+                results.setdefault(number, {})[seed] = value
+        return results
+
+    def race(self) -> Race:
+        """Returns the race as far as it is."""
+        n_finished = len(self.finished())
+        if self._race[0] != n_finished or n_finished == 0:
+            race = hold_race(self.results(), self.plan.candidates, self.plan.rules)
+            self._race = n_finished, race
+        return self._race[1]
+
+    def verdicts(self) -> dict[int, Verdict]:
+        """Returns the verdict on each trial of the search that was confirmed, by its number."""
+        results = self.results()
+        rules = self.plan.rules
+        if rules.fixed:
+            numbers = sorted(results.keys() - {0}) if 0 in results else []
+            verdicts = {n: verdict_on_pairs(results, rules, n) for n in numbers}
+        else:
+            race = self.race()
+            verdicts = {n: verdict_in_race(results, race, rules, n) for n in race.looks}
+        return {number: verdict for number, verdict in verdicts.items() if verdict is not None}
+
+    def winner(self, best: int) -> int:
+        """Returns the trial that did best against the baseline.
+
+        Args:
+            best: The number of the search's best trial, returned if nothing is known.
+        """
+        if self.plan.rules.fixed:
+            return best_confirmed(self.verdicts(), best)
+        return self.race().leader or best
+
+    def is_finished(self) -> bool:
+        """Returns whether the race lacks nothing."""
+        return not self.race().missing
+
+    def report(self, number: int, epoch: int, value: float) -> bool:
+        """Reports the value of an epoch; see `Study`."""
+        trial = self._running[number].trial
+        super().report(number, epoch, value)
+        is_last = epoch >= self.plan.epochs(trial.params)
+        return not is_last and _pair(trial.params) not in self.race().missing
+
+    def _unstarted(self, trials: list[FrozenTrial]) -> int:
+        return len(self._pairs_to_start(trials))
+
+    def _resumable(self, trials: list[FrozenTrial]) -> list[Trial]:
+        missing = self.race().missing
+        return [trial for trial in self._interrupted if _pair(trial.params) in missing]
+
+    def _ask_new(self, trials: list[FrozenTrial]) -> Trial:
+        number, seed = self._pairs_to_start(trials)[0]
+        # A driver that died between the two calls has left one in the queue.
+        if not any(trial.state == TrialState.WAITING for trial in trials):
+            self.optuna_study.enqueue_trial({"trial": number, "seed": seed})
+        return self.optuna_study.ask()
+
+    def _pairs_to_start(self, trials: list[FrozenTrial]) -> list[tuple[int, int]]:
+        running = [trial for trial in trials if trial.state == TrialState.RUNNING]
+        pairs = {_pair(trial.params) for trial in running if len(trial.params) == 2}
+        return [pair for pair in self.race().missing if pair not in pairs]
 
 
-def plan_confirmation(study: Study, seeds: int) -> ConfirmationPlan | None:
+def plan_confirmation(study: Study, confirm: ConfirmConfig) -> ConfirmationPlan | None:
     """Plans the confirmation of a study whose search is over.
 
     Args:
         study: The search.
-        seeds: How many seeds both configs are trained on; they follow the search's own.
+        confirm: How many candidates race, on how many seeds; these follow the search's own.
 
     Returns:
         The plan; None if the baseline is not complete or no trial beat it.
@@ -101,7 +179,8 @@ def plan_confirmation(study: Study, seeds: int) -> ConfirmationPlan | None:
     if best is None or baseline is None or best.number == baseline.number:
         return None
     search = study.plan
-    fresh = [(search.config.seed + 1 + index) % (MAX_SEED + 1) for index in range(seeds)]
+    n_seeds = confirm.seeds or confirm.max_seeds
+    seeds = [(search.config.seed + 1 + index) % (MAX_SEED + 1) for index in range(n_seeds)]
     complete = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
     return ConfirmationPlan(
         name=f"{search.name}-confirm",
@@ -114,47 +193,17 @@ def plan_confirmation(study: Study, seeds: int) -> ConfirmationPlan | None:
                 "seed": IntDistribution(0, MAX_SEED),
             }
         ),
-        enqueued_trials=[
-            {"trial": number, "seed": seed} for seed in fresh for number in (0, best.number)
-        ],
+        enqueued_trials=[],
         n_trials=None,
         fingerprint=search.fingerprint,
         data_sha256=search.data_sha256,
         max_parameters=None,
+        candidates=_candidates(study, complete, confirm),
+        rules=RaceRules(seeds, confirm.seeds is not None, confirm.margin, study.settings.maximize),
         overrides_by_trial={
             trial.number: tuple(search.trial_overrides(trial.params)) for trial in complete
         },
     )
-
-
-def verdict_on_trial(confirmation: Study, number: int) -> Verdict | None:
-    """Compares a trial of the search with the baseline.
-
-    Args:
-        confirmation: The confirmation's study.
-        number: The trial's number in the search.
-
-    Returns:
-        The verdict over the seeds for which both configs are complete; None if these are fewer
-        than two.
-    """
-    values: dict[int, dict[int, float]] = {0: {}, number: {}}
-    for trial in confirmation.trials():
-        if trial.state == TrialState.COMPLETE and trial.params["trial"] in values:
-            values[trial.params["trial"]][trial.params["seed"]] = objective_value(trial)
-    seeds = sorted(values[0].keys() & values[number].keys())
-    if len(seeds) < 2:
-        return None
-    baseline = tuple(values[0][seed] for seed in seeds)
-    best = tuple(values[number][seed] for seed in seeds)
-    return compare(baseline, best, maximize=confirmation.settings.maximize)
-
-
-def verdicts_by_trial(confirmation: Study) -> dict[int, Verdict]:
-    """Returns the verdict on each trial of the search that was ever confirmed, by its number."""
-    numbers = sorted({int(trial.params["trial"]) for trial in confirmation.finished()} - {0})
-    verdicts = {number: verdict_on_trial(confirmation, number) for number in numbers}
-    return {number: verdict for number, verdict in verdicts.items() if verdict is not None}
 
 
 def best_confirmed(verdicts: Mapping[int, Verdict], best: int) -> int:
@@ -170,7 +219,7 @@ def best_confirmed(verdicts: Mapping[int, Verdict], best: int) -> int:
     Returns:
         The trial's number; among trials with equally many seeds, that of the largest difference.
     """
-    better = {number: v for number, v in verdicts.items() if v.outcome == "better"}
+    better = {n: v for n, v in verdicts.items() if v.outcome is VerdictOutcome.better}
     return max(
         better,
         key=lambda number: (len(better[number].best), abs(better[number].difference)),
@@ -178,33 +227,20 @@ def best_confirmed(verdicts: Mapping[int, Verdict], best: int) -> int:
     )
 
 
-def compare(baseline: tuple[float, ...], best: tuple[float, ...], *, maximize: bool) -> Verdict:
-    """Computes the paired t interval of best minus baseline.
-
-    The interval is mean(d) +- t(0.975, n - 1) s / sqrt(n) for n differences d with sample
-    standard deviation s.
-
-    Args:
-        baseline: The baseline's metric for each of at least two seeds.
-        best: The other config's metric for the same seeds, in the same order.
-        maximize: Whether larger values are better.
-
-    Returns:
-        The verdict.
-    """
-    differences = np.subtract(best, baseline)
-    error = float(differences.std(ddof=1)) / len(differences) ** 0.5
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, len(differences) - 1)) * error
-    low = float(differences.mean()) - half
-    high = float(differences.mean()) + half
-    return Verdict(baseline, best, low, high, _outcome(low, high, maximize))
+def _candidates(study: Study, complete: Sequence[FrozenTrial], confirm: ConfirmConfig) -> list[int]:
+    """The best complete trials that beat the baseline, and the winner of an earlier race."""
+    baseline = complete[0]
+    ranked = sorted(complete, key=objective_value, reverse=study.settings.maximize)
+    better = [trial.number for trial in ranked[: ranked.index(baseline)]]
+    if confirm.seeds is not None:
+        return better[:1]
+    winner = study.optuna_study.user_attrs.get(WINNER)
+    earlier = [] if winner is None else [int(winner)]
+    return list(dict.fromkeys([*better[: confirm.candidates], *earlier]))
 
 
-def _outcome(low: float, high: float, maximize: bool) -> VerdictOutcome:
-    least, most = (low, high) if maximize else (-high, -low)
-    if least > 0:
-        return "better"
-    return "worse" if most < 0 else "indistinguishable"
+def _pair(params: Params) -> tuple[int, int]:
+    return int(str(params["trial"])), int(str(params["seed"]))
 
 
 def _config_name(params: Params) -> str:

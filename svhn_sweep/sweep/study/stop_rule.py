@@ -13,12 +13,11 @@ def startable_trials(plan: Plan, trials: Sequence[FrozenTrial]) -> int:
     """Counts the trials that a study may still start if the target value is not reached.
 
     Args:
-        plan: Its `n_trials` is the budget; without one, all enqueued trials are started.
+        plan: Its `n_trials` is the budget.
         trials: All trials of the study, including those that are only enqueued.
     """
     waiting = sum(trial.state == TrialState.WAITING for trial in trials)
-    if plan.n_trials is None:
-        return waiting
+    assert plan.n_trials is not None
     left = max(0, plan.n_trials - (len(trials) - waiting))
     untried = _untried_configs(plan, trials)
     return left if untried is None else min(left, max(untried, waiting))

@@ -120,7 +120,7 @@ class Study:
         """The number of trials at the end, unless the target value is reached before."""
         trials = self._all_trials()
         started = sum(trial.state != TrialState.WAITING for trial in trials)
-        return started + startable_trials(self.plan, trials)
+        return started + self._unstarted(trials)
 
     @property
     def stop_reason(self) -> str:
@@ -147,7 +147,7 @@ class Study:
             trial = resumable[0]
             self._interrupted.remove(trial)
         elif self._startable_trials(trials) > 0:
-            trial = self.optuna_study.ask()
+            trial = self._ask_new(trials)
         else:
             return None
         params = suggest_params(trial, self.plan.space)
@@ -232,7 +232,14 @@ class Study:
         return trials
 
     def _startable_trials(self, trials: list[FrozenTrial]) -> int:
-        return 0 if self._is_target_reached(trials) else startable_trials(self.plan, trials)
+        return 0 if self._is_target_reached(trials) else self._unstarted(trials)
+
+    def _unstarted(self, trials: list[FrozenTrial]) -> int:
+        """Counts the trials that may be started unless the target value is reached."""
+        return startable_trials(self.plan, trials)
+
+    def _ask_new(self, trials: list[FrozenTrial]) -> Trial:
+        return self.optuna_study.ask()
 
     def _resumable(self, trials: list[FrozenTrial]) -> list[Trial]:
         """The interrupted trials; once the target value is reached, the baseline alone."""
@@ -244,17 +251,8 @@ class Study:
         return self.plan.n_trials is not None and target_reached(self.settings, trials)
 
     def _enqueue_trials(self) -> None:
-        """Enqueues the plan's trials, unless the study has them already.
-
-        Without a budget, trials that failed are enqueued again. Optuna's own `skip_if_exists`
-        takes two seeds that differ by less than 1e-5 of their value for one.
-        """
-        retried = {TrialStatus.failed} if self.plan.n_trials is None else set()
-        enqueued = [
-            trial.system_attrs.get("fixed_params")
-            for trial in self._all_trials()
-            if trial.user_attrs.get("state") not in retried
-        ]
+        """Enqueues the plan's trials, unless the study has them already."""
+        enqueued = [trial.system_attrs.get("fixed_params") for trial in self._all_trials()]
         for params in self.plan.enqueued_trials:
             if dict(params) not in enqueued:
                 self.optuna_study.enqueue_trial(dict(params))

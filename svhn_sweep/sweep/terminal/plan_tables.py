@@ -1,4 +1,4 @@
-"""Prints the plan of a sweep, a dry run and the cost of a confirmation."""
+"""Prints the plan of a sweep and a dry run."""
 
 from collections.abc import Sequence
 
@@ -11,9 +11,7 @@ from svhn_sweep.run_header import console
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.sampling import make_sampler, suggest_params
-from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
-from svhn_sweep.sweep.terminal.study_progress import format_duration
 from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.trial import experiment_name
 
@@ -73,35 +71,3 @@ def print_dry_run(
             params = suggest_params(study.ask(), plan.space)
             overrides = plan.overrides(params, plan.config.training.threads or threads)
             console.print(shell_command(overrides, config_dirs))
-
-
-def print_confirmation(study: Study, confirming: Study | None, workers: int) -> None:
-    """Prints whether the best config of a study is confirmed, and how long it takes.
-
-    Args:
-        study: The search, which is over.
-        confirming: Trains the best config and the baseline on fresh seeds; None if there is
-            nothing to confirm.
-        workers: How many trials can be trained at the same time.
-    """
-    if confirming is None:
-        reason = (
-            "its baseline is not complete"
-            if study.baseline() is None
-            else "nothing beat the baseline"
-        )
-        console.print(f"{study.plan.name}: nothing to confirm, {reason}")
-        return
-    n_left = confirming.n_trials - len(confirming.finished())
-    if n_left == 0:
-        return
-    best = study.best()
-    baseline = study.baseline()
-    assert best is not None
-    seconds = [trial.user_attrs["seconds"] for trial in (best, baseline) if trial is not None]
-    duration = format_duration(n_left * sum(seconds) / len(seconds) / max(1, workers))
-    n_seeds = len(confirming.plan.enqueued_trials) // 2
-    console.print(
-        f"{study.plan.name}: confirming trial {best.number} against the baseline on "
-        f"{n_seeds} fresh seeds: {n_left} trainings, about {duration}"
-    )

@@ -105,6 +105,11 @@ class SweepProgress:
         if not self.is_terminal:
             self._print([name, self.studies[name].format_counts()])
 
+    def set_budget(self, name: str, n_trials: int) -> None:
+        """Changes a study's budget of trials, which a race may lower."""
+        with self.lock:
+            self.studies[name].n_trials = n_trials
+
     def on_trial_start(
         self, study: str, number: int, description: str, epochs: int, resumed_after: int = 0
     ) -> None:

@@ -110,15 +110,16 @@ class StudyProgress:
             workers: How many trials can be trained at the same time.
 
         Returns:
-            For example "about 13 min left"; empty before the first trial ended, after the last
-            one, and without a worker.
+            For example "about 13 min left", of a confirmation "at most 13 min left"; empty before
+            the first trial ended, after the last one, and without a worker.
         """
         trials = self.n_trials - len(self.finished)
         if trials <= 0 or workers <= 0 or not self.trials_done:
             return ""
         trials_left = trials - sum(trial.epoch / trial.epochs for trial in self.running.values())
         minutes = trials_left * self.seconds / self.trials_done / min(workers, trials) / 60
-        return f"about {format_duration(60 * max(1, round(minutes)))} left"
+        about = "about" if self.is_search else "at most"  # a race may need fewer trials
+        return f"{about} {format_duration(60 * max(1, round(minutes)))} left"
 
 
 def format_duration(seconds: float) -> str:

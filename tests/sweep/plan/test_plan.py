@@ -212,7 +212,7 @@ def test_another_notation_does_not_make_another_study(
         {"sampler": "random"},
         {"pruner": PrunerConfig("none", startup_trials=0, min_resource=0)},
         {"confirm": None},
-        {"confirm": ConfirmConfig(9)},
+        {"confirm": ConfirmConfig(3, 16, 0.005, 9)},
         {"params": {"model": "model1", "model.dropout": "interval(0,0.6)"}},
     ],
 )

@@ -53,7 +53,7 @@ def test_the_defaults(compose_settings: ComposeSettings) -> None:
         trial_timeout=None,
         max_consecutive_failures=5,
         cluster=None,
-        confirm=ConfirmConfig(seeds=5),
+        confirm=ConfirmConfig(candidates=3, max_seeds=16, margin=0.005, seeds=None),
         dry_run=False,
     )
 
@@ -79,7 +79,7 @@ def test_accuracy_is_maximized_and_loss_minimized(
         ("devices=[0,1]", "devices", ["0", "1"]),
         ("devices=[cpu]", "devices", ["cpu"]),
         ("confirm=null", "confirm", None),
-        ("confirm.seeds=2", "confirm", ConfirmConfig(2)),
+        ("confirm.seeds=2", "confirm", ConfirmConfig(3, 16, 0.005, 2)),
         ("target_value=-1", "target_value", -1.0),
         ("target_value=0", "target_value", 0.0),
         ("timeout=1.5", "timeout", 1.5),

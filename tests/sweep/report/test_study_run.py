@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import Studies, sweeper, train
+from studies import Studies, fixed_seeds, sweeper, train
 
-from svhn_sweep.sweep.plan.settings import ConfirmConfig
 from svhn_sweep.sweep.report.study_run import StudyRun
-from svhn_sweep.sweep.selection.confirmation import plan_confirmation
+from svhn_sweep.sweep.selection.confirmation import ConfirmationStudy, plan_confirmation
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking import markdown
@@ -152,14 +151,14 @@ def test_the_summary_stays_in_the_description_of_a_resumed_study(studies: Studie
 def test_the_description_counts_the_trials_of_the_search_without_its_confirmation(
     studies: Studies, n_trials: int, counts: str
 ) -> None:
-    settings = replace(sweeper(), confirm=ConfirmConfig(2))
+    settings = replace(sweeper(), confirm=fixed_seeds(2))
     study = studies.open(settings=settings)
     for value in (0.8, 0.85):
         train_trial(study, value)
     study = studies.open(studies.plan(n_trials=n_trials), settings)
-    plan = plan_confirmation(study, 2)
+    plan = plan_confirmation(study, fixed_seeds(2))
     assert plan is not None
-    confirmation = Study(plan, study.settings, studies.opened[-1], 1, prune=False)
+    confirmation = ConfirmationStudy(plan, study.settings, studies.opened[-1], 1)
     for value in (0.8, 0.85, 0.81, 0.84):
         train_trial(confirmation, value)
     study_run = start_run(study)

@@ -4,12 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from studies import Studies, sweeper, train
+from studies import Studies, compare, fixed_seeds, sweeper, train
 
-from svhn_sweep.sweep.plan.settings import ConfirmConfig
 from svhn_sweep.sweep.report.summary import headline, study_metrics, summary_lines
 from svhn_sweep.sweep.selection.champion import BASELINE, BEST, Candidate, Recommendation
-from svhn_sweep.sweep.selection.confirmation import Verdict, compare
+from svhn_sweep.sweep.selection.verdict import Verdict
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking.journal import Journal
 
@@ -18,7 +17,7 @@ SAME = compare((0.80, 0.81, 0.79), (0.81, 0.79, 0.80), maximize=True)
 
 
 def search(studies: Studies, *values: float, direction: str = "maximize") -> Study:
-    settings = replace(sweeper(direction=direction), confirm=ConfirmConfig(5))
+    settings = replace(sweeper(direction=direction), confirm=fixed_seeds(5))
     study = studies.open(settings=settings)
     for value in values:
         train(study, value)
@@ -93,11 +92,12 @@ def test_without_a_complete_baseline_the_best_trial_is_not_compared(studies: Stu
             SAME,
             "Over 3 fresh seeds trial 1 has 80.00% and the baseline "
             "80.00%: a difference of +0.00 points, "
-            "-4.30 to +4.30 (95 % interval; seed by seed +1.00, -2.00, +1.00): indistinguishable.",
+            "-4.30 to +4.30 (95 % interval; seed by seed +1.00, -2.00, +1.00): undecided, the "
+            "seeds do not tell.",
         ),
         (
             None,
-            "Nothing is confirmed: fewer than two of 5 pairs of runs "
+            "Nothing is confirmed: too few pairs of runs "
             "on fresh seeds are complete; the same "
             "command trains again what failed, but not what diverged.",
         ),
@@ -118,7 +118,7 @@ def test_an_earlier_confirmed_trial_is_listed_beside_the_best(studies: Studies) 
     assert first.startswith("Trial 2 has 86.00%")
     assert second.startswith("Over 3 fresh seeds trial 1 has 85.00%")
     assert third.startswith("Over 3 fresh seeds trial 2 has 80.00%")
-    assert third.endswith("indistinguishable.")
+    assert third.endswith("undecided, the seeds do not tell.")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_the_metrics_are_the_confirmed_difference_and_the_mean_test_accuracies(
             (0.8, 0.85),
             SAME,
             "baseline, version 1",
-            "model1, 2 trials: +0.00 points (-4.30 to +4.30), indistinguishable; test 0.805; "
+            "model1, 2 trials: +0.00 points (-4.30 to +4.30), undecided; test 0.805; "
             "champion: baseline, version 1",
         ),
         (

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import cast
 
 import pytest
-from studies import Studies, sweeper, train
+from studies import Studies, fixed_seeds, sweeper, train
 
-from svhn_sweep.sweep.plan.settings import ConfirmConfig
 from svhn_sweep.sweep.selection.champion import (
     BASELINE,
     BEST,
@@ -17,7 +16,7 @@ from svhn_sweep.sweep.selection.champion import (
     recommend,
     select_candidate,
 )
-from svhn_sweep.sweep.selection.confirmation import plan_confirmation
+from svhn_sweep.sweep.selection.confirmation import ConfirmationStudy, plan_confirmation
 from svhn_sweep.sweep.selection.confusion_differences import load_confusion_matrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.workers.protocol import Cluster
@@ -28,17 +27,19 @@ BASELINES = (0.50, 0.51)
 
 
 def searched(studies: Studies, *values: float) -> Study:
-    study = studies.open(settings=replace(sweeper(), confirm=ConfirmConfig(2)))
+    study = studies.open(settings=replace(sweeper(), confirm=fixed_seeds(2)))
     for value in values:
         train(study, value)
     return study
 
 
-def confirmed(studies: Studies, study: Study, *values: float, state: str = "complete") -> Study:
+def confirmed(
+    studies: Studies, study: Study, *values: float, state: str = "complete"
+) -> ConfirmationStudy:
     """Confirms the present best config; the values come in the order of the trials."""
-    plan = plan_confirmation(study, 2)
+    plan = plan_confirmation(study, fixed_seeds(2))
     assert plan is not None
-    confirmation = Study(plan, study.settings, studies.opened[-1], 1, prune=False)
+    confirmation = ConfirmationStudy(plan, study.settings, studies.opened[-1], 1)
     for value in values:
         run = plan.trial_dir(train(confirmation, value, state=state).number)
         with Journal(run) as journal:
@@ -52,7 +53,7 @@ def no_cluster() -> Cluster:
     return cast(Cluster, None)
 
 
-def selected(study: Study, confirmation: Study | None) -> Candidate:
+def selected(study: Study, confirmation: ConfirmationStudy | None) -> Candidate:
     candidate = select_candidate(study, confirmation)
     assert candidate is not None
     return candidate
@@ -103,7 +104,7 @@ def test_a_confirmed_config_is_recommended_though_the_study_has_a_new_best(
     assert candidate.runs[BEST] == {43: first.plan.trial_dir(1), 44: first.plan.trial_dir(3)}
     assert {number: verdict.outcome for number, verdict in candidate.verdicts.items()} == {
         1: "better",
-        2: "indistinguishable",
+        2: "undecided",
     }
 
 

@@ -6,10 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from studies import Studies, train
+from studies import Studies, compare, train
 
 from svhn_sweep.sweep.selection.champion import BASELINE, BEST, Candidate
-from svhn_sweep.sweep.selection.confirmation import compare
 from svhn_sweep.sweep.selection.confusion_differences import (
     MATRIX,
     ConfusionMatrices,

@@ -1,0 +1,78 @@
+"""The verdict on a config: how far it is from the baseline, and how sure that is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import mean
+
+from svhn_sweep.sweep.selection.race import BASELINE, Race, RaceRules, Results, VerdictOutcome
+from svhn_sweep.sweep.selection.repeated_intervals import Interval
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Compares a config with the baseline over pairs of runs, one pair for each seed.
+
+    Attributes:
+        baseline: The baseline's metric by seed.
+        best: The other config's metric, in the same order of seeds.
+        low: Lower end of the 95 % interval of the mean difference, best minus baseline.
+        high: Its upper end.
+        outcome: What the interval says.
+    """
+
+    baseline: tuple[float, ...]
+    best: tuple[float, ...]
+    low: float
+    high: float
+    outcome: VerdictOutcome
+
+    @property
+    def difference(self) -> float:
+        """The mean of best minus baseline."""
+        return mean(self.best) - mean(self.baseline)
+
+
+def verdict_in_race(results: Results, race: Race, rules: RaceRules, number: int) -> Verdict | None:
+    """Returns the verdict on a candidate after its last pair in a race; None before the third."""
+    if not race.looks[number]:
+        return None
+    last = race.looks[number][-1]
+    return _verdict(results, race.seeds[: last.pairs], rules, number, last)
+
+
+def verdict_on_pairs(results: Results, rules: RaceRules, number: int) -> Verdict | None:
+    """Returns the verdict on a config over all seeds for which it and the baseline have a result.
+
+    Args:
+        results: The results.
+        rules: Rules of fixed seeds.
+        number: The trial with the config.
+
+    Returns:
+        The verdict; None if there are fewer than two pairs.
+    """
+    seeds = sorted(_complete(results[BASELINE]).keys() & _complete(results[number]).keys())
+    interval = rules.interval(_differences(results, seeds, number))
+    return None if interval is None else _verdict(results, seeds, rules, number, interval)
+
+
+def _verdict(
+    results: Results, seeds: list[int], rules: RaceRules, number: int, interval: Interval
+) -> Verdict:
+    baseline, best = (_complete(results[config]) for config in (BASELINE, number))
+    return Verdict(
+        tuple(baseline[seed] for seed in seeds),
+        tuple(best[seed] for seed in seeds),
+        interval.low,
+        interval.high,
+        rules.outcome(interval),
+    )
+
+
+def _differences(results: Results, seeds: list[int], number: int) -> list[float]:
+    baseline, best = (_complete(results[config]) for config in (BASELINE, number))
+    return [best[seed] - baseline[seed] for seed in seeds]
+
+
+def _complete(by_seed: Mapping[int, float | None]) -> dict[int, float]:
+    return {seed: value for seed, value in by_seed.items() if value is not None}

@@ -1,0 +1,100 @@
+"""Prints what a confirmation costs, and how its race goes on."""
+
+from collections.abc import Sequence
+
+from svhn_sweep.run_header import console
+from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
+from svhn_sweep.sweep.selection.confirmation import ConfirmationStudy
+from svhn_sweep.sweep.selection.race import Race
+from svhn_sweep.sweep.selection.repeated_intervals import MIN_PAIRS
+from svhn_sweep.sweep.study.study import Study
+from svhn_sweep.sweep.terminal.study_progress import format_duration
+
+
+def print_confirmation(study: Study, confirming: ConfirmationStudy | None, workers: int) -> None:
+    """Prints whether the best configs of a study are confirmed, and how long it takes.
+
+    Args:
+        study: The search, which is over.
+        confirming: Trains the best configs and the baseline on fresh seeds; None if there is
+            nothing to confirm.
+        workers: How many trials can be trained at the same time.
+    """
+    if confirming is None:
+        reason = (
+            "its baseline is not complete"
+            if study.baseline() is None
+            else "nothing beat the baseline"
+        )
+        console.print(f"{study.plan.name}: nothing to confirm, {reason}")
+        return
+    if not confirming.race().missing:
+        return
+    candidates = confirming.plan.candidates
+    trials = f"trial{'s' if len(candidates) > 1 else ''} {_enumerate(candidates)}"
+    rules = confirming.plan.rules
+    seeds = f"{len(rules.seeds)}" if rules.fixed else f"{MIN_PAIRS} to {len(rules.seeds)}"
+    console.print(
+        f"{study.plan.name}: confirming {trials} against the baseline on {seeds} fresh seeds: "
+        f"{_cost(study, confirming, workers)}"
+    )
+
+
+class RaceMessages:
+    """Describes each race whenever another seed counts."""
+
+    def __init__(self) -> None:
+        """Knows of no race yet."""
+        self._pairs: dict[str, int] = {}
+
+    def __call__(self, study: Study) -> str:
+        """Returns a line about the race of a confirmation; empty if it says nothing new."""
+        assert isinstance(study, ConfirmationStudy)
+        race = study.race()
+        n_pairs = len(race.seeds)
+        name = study.plan.name
+        is_new = n_pairs != self._pairs.get(name) and n_pairs >= MIN_PAIRS
+        self._pairs[name] = n_pairs
+        if study.plan.rules.fixed or not is_new or race.leader is None:
+            return ""
+        return f"{name}: {describe_race(race, study.settings.metric)}"
+
+
+def describe_race(race: Race, metric: str) -> str:
+    """Returns for example `after 4 seeds trial 7 leads, +0.62 points (-0.10 to +1.34) against ...`.
+
+    Args:
+        race: A race with at least one look.
+        metric: The name of its metric.
+    """
+    assert race.leader is not None
+    look = race.looks[race.leader][-1]
+    limits = f"{format_metric(look.low, metric, '+')} to {format_metric(look.high, metric, '+')}"
+    parts = [
+        f"after {look.pairs} seeds trial {race.leader} leads, "
+        f"{format_difference(look.difference, metric)} ({limits}) against the baseline"
+    ]
+    if race.left:
+        parts.append(f"out of the race: trial {_enumerate(list(race.left))}")
+    if race.outcome is not None:
+        parts.append(race.outcome)
+    return "; ".join(parts)
+
+
+def _cost(study: Study, confirming: ConfirmationStudy, workers: int) -> str:
+    """The trainings that are left, at least and at most, and how long they take."""
+    missing = confirming.race().missing
+    rules = confirming.plan.rules
+    first_seeds = rules.seeds if rules.fixed else rules.seeds[:MIN_PAIRS]
+    least = sum(seed in first_seeds for _, seed in missing)
+    seconds = {trial.number: trial.user_attrs["seconds"] for trial in study.finished()}
+    mean = sum(seconds[number] for number, _ in missing) / len(missing)
+    counts = sorted({max(1, least), len(missing)})
+    durations = [format_duration(count * mean / max(1, workers)) for count in counts]
+    trainings = " to ".join(map(str, counts))
+    return f"{trainings} trainings, about {' to '.join(dict.fromkeys(durations))}"
+
+
+def _enumerate(numbers: Sequence[int]) -> str:
+    *first, last = map(str, numbers)
+    return f"{', '.join(first)} and {last}" if first else last
