@@ -152,7 +152,14 @@ def _report(
         return lines
     try:
         numbers = summary.study_metrics(result.candidate, recommendation)
-        run.write_report(lines, numbers, result.best_number, matrices, result.finished_count)
+        run.write_report(
+            lines,
+            numbers,
+            result.best_number,
+            matrices,
+            result.finished_count,
+            result.candidate.race if result.candidate is not None else None,
+        )
     except Exception as error:
         logger.exception("no report")
         console.print(f"{run.study.plan.name}: no report: {tracking_uri.reason(error)}")

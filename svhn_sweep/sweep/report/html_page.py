@@ -18,6 +18,8 @@ CAPTIONS = {
     "slices": "The value against each hyperparameter. A trial is one point in every panel.",
     "confusion_difference": "Which digits the best config takes for which, "
     "against the baseline, on validation.",
+    "race": "The confirmation on fresh seeds: each candidate's mean difference to the baseline and "
+    "its interval after each seed. In the grey band a difference counts as none.",
     "learning_curves": "Each trial's value by epoch; on the right the best values from close up.",
 }
 CSS_CLASSES = {"trial": "text", "state": "text", "reason": "reason"}  # all others are numbers

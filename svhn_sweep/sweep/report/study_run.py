@@ -11,8 +11,9 @@ from svhn_sweep.config.schema import source_name
 from svhn_sweep.files import write_atomically
 from svhn_sweep.provenance import code_tags
 from svhn_sweep.sweep.plan.formatting import format_difference
-from svhn_sweep.sweep.report import leaderboard, study_facts
+from svhn_sweep.sweep.report import leaderboard, race_report, study_facts
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
+from svhn_sweep.sweep.selection.race import Race
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking import markdown, saved_views, tracking_uri
 from svhn_sweep.tracking.journal import JOURNAL, Journal, history
@@ -22,7 +23,13 @@ from svhn_sweep.trial_status import TrialStatus
 logger = logging.getLogger(__name__)
 
 MAX_DESCRIBED_TRIALS = 20
-DESCRIBED_FIGURES = ("confusion_difference.png", "history.png", "learning_curves.png")
+CONFUSION_FIGURE = "confusion_difference.png"
+DESCRIBED_FIGURES = (race_report.FIGURE, CONFUSION_FIGURE, "history.png", "learning_curves.png")
+    race_report.FIGURE,
+    "confusion_difference.png",
+    "history.png",
+    "learning_curves.png",
+)
 DELTA_DECIMALS = 7  # of a difference of two float32
 SUMMARY = "findings.md"
 
@@ -123,6 +130,7 @@ class StudyRun:
         best: int | None,
         confusions: ConfusionMatrices | None,
         step: int,
+        race: Race | None = None,
     ) -> None:
         """Writes leaderboard, figures and report of the results so far.
 
@@ -132,11 +140,10 @@ class StudyRun:
             best: The trial whose command is written; None if none is complete.
             confusions: Of the best config and the baseline; None if they are the same.
             step: The metrics' step: the number of finished trials, confirmations included.
+            race: The race of the confirmation; None without one.
         """
-        from svhn_sweep.sweep.report import (
-            figures,  # drawing takes a second to import: not while trials wait
-            html_page,  # drawing takes a second to import: not while trials wait
-        )
+        # drawing takes a second to import: not while trials wait
+        from svhn_sweep.sweep.report import figures, html_page
 
         headline, *sentences = lines
         findings = "".join(f"- {sentence}\n" for sentence in sentences)
@@ -150,6 +157,9 @@ class StudyRun:
         best_command = "" if best is None else self._command(best)
         _write_artifact(self.journal, "best_command.txt", best_command + "\n")
         images = figures.save_all(self.study.optuna_study, metric, confusions, folder)
+        if race is not None and any(race.looks.values()):
+            race_report.log_race(self.journal, race)
+            images.insert(0, race_report.draw_race(folder, race, self.study.settings))
         for image in images:
             self.journal.log_artifact(image.name)
         self._set_description(rows)  # again, now with the figures

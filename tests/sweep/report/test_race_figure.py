@@ -1,0 +1,49 @@
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
+
+from svhn_sweep.sweep.report.race_figure import race
+from svhn_sweep.sweep.selection.race import Race, RaceRules, hold_race
+
+BASELINE = [0.80, 0.81, 0.79, 0.80, 0.82]
+LEADER = [value + 0.02 + 0.002 * (-1) ** index for index, value in enumerate(BASELINE)]
+LAST = [value - 0.05 - 0.002 * (-1) ** index for index, value in enumerate(BASELINE)]
+
+
+def held(n_seeds: int) -> Race:
+    values = {0: BASELINE, 7: LEADER, 12: LAST}
+    results = {number: dict(enumerate(known[:n_seeds])) for number, known in values.items()}
+    return hold_race(results, [7, 12], RaceRules(range(8), fixed=False, margin=0, maximize=True))
+
+
+def errorbars(axes: Axes) -> list[ErrorbarContainer]:
+    return [item for item in axes.containers if isinstance(item, ErrorbarContainer)]
+
+
+def test_each_candidate_has_its_means_and_intervals() -> None:
+    result = held(5)
+    (axes,) = race(result, "val/accuracy", 0.005).axes
+    drawn = {line.get_label(): line for line in axes.get_lines()}
+    assert {"baseline", "trial 7, the leader", "trial 12", "left"} <= drawn.keys()
+    bars = [container.lines[0].get_ydata() for container in errorbars(axes)]
+    means = [[look.difference for look in result.looks[number]] for number in (7, 12)]
+    assert [list(bar) for bar in bars] == [pytest.approx(mean) for mean in means]
+    ends = [container.lines[2][0].get_segments()[-1][:, 1] for container in errorbars(axes)]
+    looks = [result.looks[number][-1] for number in (7, 12)]
+    assert [list(end) for end in ends] == [pytest.approx([look.low, look.high]) for look in looks]
+
+
+def test_the_title_says_who_leads_and_whether_it_is_decided() -> None:
+    figure = race(held(5), "val/accuracy", 0.005)
+    title = " ".join(figure.get_suptitle().split())
+    assert title.startswith("The race after")
+    assert "trial 7 leads, +2." in title
+    assert title.endswith("against the baseline: better")
+
+
+def test_differences_of_accuracy_are_in_points() -> None:
+    figure = race(held(4), "val/accuracy", 0.005)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    assert axes.get_ylabel() == "points above the baseline"
+    assert axes.yaxis.get_major_formatter()(0.015) == "+1.5"
