@@ -25,11 +25,6 @@ logger = logging.getLogger(__name__)
 MAX_DESCRIBED_TRIALS = 20
 CONFUSION_FIGURE = "confusion_difference.png"
 DESCRIBED_FIGURES = (race_report.FIGURE, CONFUSION_FIGURE, "history.png", "learning_curves.png")
-    race_report.FIGURE,
-    "confusion_difference.png",
-    "history.png",
-    "learning_curves.png",
-)
 DELTA_DECIMALS = 7  # of a difference of two float32
 SUMMARY = "findings.md"
 
