@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.container import ErrorbarContainer
@@ -25,7 +26,7 @@ def test_each_candidate_has_its_means_and_intervals() -> None:
     (axes,) = race(result, "val/accuracy", 0.005).axes
     drawn = {line.get_label(): line for line in axes.get_lines()}
     assert {"baseline", "trial 7, the leader", "trial 12", "left"} <= drawn.keys()
-    bars = [container.lines[0].get_ydata() for container in errorbars(axes)]
+    bars = [np.asarray(container.lines[0].get_ydata()) for container in errorbars(axes)]
     means = [[look.difference for look in result.looks[number]] for number in (7, 12)]
     assert [list(bar) for bar in bars] == [pytest.approx(mean) for mean in means]
     ends = [container.lines[2][0].get_segments()[-1][:, 1] for container in errorbars(axes)]
