@@ -65,7 +65,7 @@ def headline(
         recommendation: What the whole sweep recommends; None if that is nothing, or not yet known.
 
     Returns:
-        For example `model2, 24 trials: +0.28 points (-0.47 to +1.03), indistinguishable; test
+        For example `model2, 24 trials: +0.28 points (-0.47 to +1.03), undecided; test
         0.895; champion: baseline, version 1`.
     """
     parts = [_verdict(study, candidate)]

@@ -311,7 +311,7 @@ def test_the_target_value_does_not_end_a_confirmation(studies: Studies) -> None:
     ("first", "second", "number"),
     # differences to the baseline of two trials, confirmed one after the other, on both seeds
     [
-        ((0.10, 0.11), (0.00, 0.20), 1),  # the first is better, the new best indistinguishable
+        ((0.10, 0.11), (0.00, 0.20), 1),  # the first is better, the new best undecided
         ((0.10, 0.11), (0.20, 0.21), 2),
         ((0.20, 0.21), (0.10, 0.11), 1),
         ((0.00, 0.20), (0.10, 0.11), 2),
