@@ -1,6 +1,8 @@
 """The sampler and the pruner of a study, and the values that a trial draws."""
 
 import warnings
+from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import optuna
@@ -13,6 +15,7 @@ from optuna.distributions import (
 from optuna.trial import Trial
 
 from svhn_sweep.config.overrides import Value
+from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 
@@ -43,29 +46,28 @@ def _suggest(trial: Trial, key: str, distribution: BaseDistribution) -> Value:
 
 
 def make_sampler(
-    name: str, seed: int, n_started: int, *, conditional: bool = False
+    name: str, seed: int, number: int, *, conditional: bool = False
 ) -> optuna.samplers.BaseSampler:
-    """Creates a sampler that does not repeat the draws of the study's earlier trials.
+    """Creates the sampler of one trial: its draws depend on the seed and the trials before it.
 
-    TPE and random search start their draws anew in each process, so each start gets another seed.
-    QMC counts its points in the storage and needs the same seed at each start, but not for
-    independent sampling: it draws so until a trial is running, complete or pruned from which it
-    learns the search space.
+    So a study that is continued draws what one that was never stopped would draw. QMC counts its
+    points in the storage and needs the same seed for all trials, but not for independent sampling:
+    it draws so until a trial is running, complete or pruned from which it learns the search space.
 
     Args:
         name: `tpe`, `random` or `qmc`.
         seed: The seed of the study.
-        n_started: The number of trials that the study has already.
+        number: The number of the trial.
         conditional: Whether some keys are explored by some of the trials only. TPE then draws the
             keys together that were always explored together.
     """
-    start_seed = int(np.random.SeedSequence((seed, n_started)).generate_state(1)[0])
-    random = optuna.samplers.RandomSampler(seed=start_seed)
+    trial_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
+    random = optuna.samplers.RandomSampler(seed=trial_seed)
     match name:
         case "tpe":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                return optuna.samplers.TPESampler(seed=start_seed, group=conditional)
+                return optuna.samplers.TPESampler(seed=trial_seed, group=conditional)
         case "random":
             return random
         case "qmc":
@@ -74,6 +76,17 @@ def make_sampler(
                 return optuna.samplers.QMCSampler(seed=seed, independent_sampler=random)
         case _:
             raise AssertionError(f"no sampler {name}")
+
+
+def sampler_maker(name: str, plan: Plan) -> Callable[[int], optuna.samplers.BaseSampler]:
+    """Returns a function that makes the sampler of each trial of a study by its number.
+
+    Args:
+        name: The kind of sampler.
+        plan: The plan of the study.
+    """
+    conditional = bool(plan.space.conditions)
+    return partial(make_sampler, name, plan.config.seed, conditional=conditional)
 
 
 def make_pruner(settings: SweeperConfig, epochs: int) -> optuna.pruners.BasePruner:

@@ -9,7 +9,7 @@ from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.compatibility import bind_folder, check_compatible, get_or_set_threads
-from svhn_sweep.sweep.study.sampling import make_pruner, make_sampler, suggest_params
+from svhn_sweep.sweep.study.sampling import make_pruner, sampler_maker, suggest_params
 from svhn_sweep.sweep.study.stop_rule import startable_trials, stop_reason, target_reached
 from svhn_sweep.sweep.study.stored_trials import check_trials
 from svhn_sweep.sweep.study.trial_values import best_trial
@@ -83,13 +83,9 @@ class Study:
         check_compatible(self.optuna_study, plan)
         bind_folder(self.optuna_study, plan.folder)
         self._enqueue_trials()
-        sampler = make_sampler(
-            settings.sampler,
-            plan.config.seed,
-            len(self.trials()),
-            conditional=bool(plan.space.conditions),
+        self.optuna_study.sampler = UntriedSampler(
+            sampler_maker(settings.sampler, plan), plan, self.trials
         )
-        self.optuna_study.sampler = UntriedSampler(sampler, plan, self.trials)
         self.optuna_study.pruner = (
             make_pruner(settings, plan.config.training.epochs)
             if prune

@@ -27,17 +27,21 @@ class UntriedSampler(BaseSampler):
     """
 
     def __init__(
-        self, sampler: BaseSampler, plan: Plan, trials: Callable[[], Sequence[FrozenTrial]]
+        self,
+        make_sampler: Callable[[int], BaseSampler],
+        plan: Plan,
+        trials: Callable[[], Sequence[FrozenTrial]],
     ) -> None:
-        """Wraps a sampler.
+        """Wraps the samplers of all trials.
 
         Args:
-            sampler: Draws the configs.
+            make_sampler: Returns the sampler of the trial with this number.
             plan: Its search space and `max_parameters`.
             trials: Returns the trials of the study that were ever started. Optuna's `study` is no
                 source: Hyperband passes one that lacks the trials of other brackets.
         """
-        self.sampler = sampler
+        self.make_sampler = make_sampler
+        self.sampler = make_sampler(0)
         self.plan = plan
         self.trials = trials
 
@@ -106,7 +110,8 @@ class UntriedSampler(BaseSampler):
         self.sampler.reseed_rng()
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Prepares the other sampler for a trial."""
+        """Makes the sampler of a trial."""
+        self.sampler = self.make_sampler(trial.number)
         self.sampler.before_trial(study, trial)
 
     def after_trial(

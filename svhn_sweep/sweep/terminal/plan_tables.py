@@ -10,7 +10,7 @@ from svhn_sweep.config.overrides import shell_command
 from svhn_sweep.run_header import console
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.study.sampling import make_sampler, suggest_params
+from svhn_sweep.sweep.study.sampling import sampler_maker, suggest_params
 from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
 from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.trial import experiment_name
@@ -65,8 +65,8 @@ def print_dry_run(
     for plan in plans:
         console.print(f"\nTrials that {plan.name} may train; none was started:")
         study = optuna.create_study()
-        sampler = make_sampler(settings.sampler, plan.config.seed, 0)
-        study.sampler = UntriedSampler(sampler, plan, study.get_trials)
+        make_sampler = sampler_maker(settings.sampler, plan)
+        study.sampler = UntriedSampler(make_sampler, plan, study.get_trials)
         for _ in range(min(DRY_RUN_TRIALS, plan.n_configs or DRY_RUN_TRIALS)):
             params = suggest_params(study.ask(), plan.space)
             overrides = plan.overrides(params, plan.config.training.threads or threads)

@@ -33,7 +33,7 @@ from svhn_sweep.sweep.plan.make_plans import make_plans
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig
-from svhn_sweep.sweep.study.sampling import make_sampler, suggest_params
+from svhn_sweep.sweep.study.sampling import make_sampler, sampler_maker, suggest_params
 from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
 
 MakePlans = Callable[..., list[Plan]]
@@ -705,7 +705,7 @@ def test_a_typed_override_changes_a_conditional_key(
 def test_no_model_is_larger_than_max_parameters(planned: MakePlans, model: str, limit: int) -> None:
     (plan,) = planned(f"model={model}", "search_space=wide", max_parameters=limit)
     study = optuna.create_study()
-    study.sampler = UntriedSampler(make_sampler("tpe", 0, 0), plan, study.get_trials)
+    study.sampler = UntriedSampler(sampler_maker("tpe", plan), plan, study.get_trials)
     sizes = []
     for _ in range(20):
         trial = study.ask()

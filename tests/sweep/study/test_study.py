@@ -67,15 +67,23 @@ def test_no_start_repeats_the_draws_of_interrupted_trials(studies: Studies, name
 
 
 @pytest.mark.parametrize("name", ["tpe", "random", "qmc"])
-def test_the_same_seed_draws_the_same(studies: Studies, tmp_path: Path, name: str) -> None:
+def test_the_same_seed_draws_the_same_however_often_the_sweep_is_stopped(
+    tmp_path: Path, name: str
+) -> None:
     draws = []
-    for folder in ("a", "b"):
-        opened = Studies(tmp_path / folder)
-        study = opened.open(settings=sweeper(sampler=name))
-        for value in range(5):
-            train(study, value / 10)
+    for n_trials_of_starts in ([15], [1, 4, 2, 8]):
+        opened = Studies(tmp_path / str(n_trials_of_starts))
+        for n_trials in n_trials_of_starts:
+            study = opened.open(opened.plan(n_trials=16), sweeper(sampler=name))
+            for _ in range(n_trials):
+                number = ask(study).number
+                write(study, number, (7 * number) % 5 / 10)
+                study.tell(number, TrialStatus.complete, "")
+            ask(study)  # and the driver dies
+            study = opened.open(opened.plan(n_trials=16), sweeper(sampler=name))
         draws.append(drawn(study))
         opened.close()
+    assert len(draws[0]) == 16 - 1
     assert draws[0] == draws[1]
 
 
