@@ -150,11 +150,13 @@ class SweeperConfig:
         return max(values) if self.maximize else min(values)
 
 
+NAMES = [item.name for item in fields(SweeperConfig) if item.name not in ("_target_", "params")]
+
+
 def setting(override: str) -> str | None:
     """Returns the setting that an override without `hydra.sweeper.` names, as `n_trials=6`."""
     name = re.split(r"[.=]", override.lstrip("+~"), maxsplit=1)[0]
-    names = {item.name for item in fields(SweeperConfig)} - {"_target_", "params"}
-    return name if name in names else None
+    return name if name in NAMES else None
 
 
 def register() -> None:

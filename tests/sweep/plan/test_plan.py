@@ -507,8 +507,11 @@ def test_the_run_name_and_description_of_a_trial(small: Plan) -> None:
 
 BAD = [
     # a key or a name that does not exist
-    ("model.dropuot=0.1,0.2", "model.dropuot is not a key of the config; did you mean dropout?"),
-    ("model.dropuot=0.1", "model.dropuot is not a key of the config; did you mean dropout?"),
+    (
+        "model.dropuot=0.1,0.2",
+        "model.dropuot is not a key of the config; did you mean model.dropout?",
+    ),
+    ("model.dropuot=0.1", "model.dropuot is not a key of the config; did you mean model.dropout?"),
     ("colour=1,2", "colour is not a key of the config; there are model, data, training,"),
     ("model=model1,nosuch", "model must be one of model1, model2 but got 'nosuch'."),
     (
@@ -643,7 +646,7 @@ def test_an_invalid_sweep_is_refused(planned: MakePlans, typed: str, message: st
         (
             "model.dropuot",
             "choice(0.1,0.2)",
-            "model.dropuot is not a key of the config; did you mean dropout?",
+            "model.dropuot is not a key of the config; did you mean model.dropout?",
         ),
         (
             "data.seed",
