@@ -35,12 +35,21 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: Something in them is not allowed beside the rest, or at all.
     """
-    arguments = list(map(expand_home, arguments))
+    expanded = expand(arguments)
     _refuse_passwords(arguments)
     _refuse_other_configs(arguments)
     check_modes(arguments)
-    check_own_files(arguments)
-    return flags_first(_add_tags(_expand_optuna(arguments)))
+    check_own_files(expanded)
+    return expanded
+
+
+def expand(arguments: Sequence[str]) -> list[str]:
+    """Replaces `~`, `optuna` and what else is not Hydra's by Hydra's; flags come first.
+
+    Raises:
+        UserError: A setting of a sweep is misspelt, or there is no sweep.
+    """
+    return flags_first(_add_tags(_expand_optuna(list(map(expand_home, arguments)))))
 
 
 def asks_for_sweep_help(arguments: Sequence[str]) -> bool:
@@ -76,6 +85,14 @@ def check_modes(arguments: Sequence[str]) -> None:
         raise UserError(
             f"-m must be left out with {showing[0]}, which shows the config of one run."
         )
+
+
+def shows_config(arguments: Sequence[str]) -> bool:
+    """Returns whether Hydra prints a config: `--cfg`, `-c`, `--info`, `-i`, or a beginning of them.
+
+    argparse takes a value without a space too, as `-chydra`.
+    """
+    return any(re.match(r"--?(c(?!d|on)|i)", item) for item in arguments)
 
 
 def _takes_value(flag: str) -> bool:

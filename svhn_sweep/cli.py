@@ -1,9 +1,12 @@
 """Dispatches the commands, starts Hydra, and turns errors into messages and exit codes."""
 
+import io
 import os
 import signal
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -14,8 +17,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from svhn_sweep import __version__, environment, output_folders, standard_streams
-from svhn_sweep.arguments import asks_for_sweep_help, for_hydra
+from svhn_sweep import __version__, completion, environment, output_folders, standard_streams
+from svhn_sweep.arguments import asks_for_sweep_help, for_hydra, shows_config
 from svhn_sweep.commands.options import parse_predict, parse_sync, parse_ui
 from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
@@ -48,6 +51,10 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Jupyter and Colab name a backend of their own in it, which is not installed here.
     os.environ["MPLBACKEND"] = "agg"
+    if "JPY_PARENT_PID" in os.environ:
+        # A cell's !command has a terminal, whose rows are redrawn in the cell's output; Rich reads
+        # this at its first console.
+        os.environ.setdefault("TTY_COMPATIBLE", "0")
     signal.signal(signal.SIGTERM, _raise_terminated)
     standard_streams.warnings_are_no_errors()
     standard_streams.keep_running_without_readers()
@@ -126,6 +133,8 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
             from svhn_sweep.commands.predict import predict
 
             predict(parsed.images, parsed.model)
+        case _ if completion.is_query(arguments):
+            _complete(arguments)
         case _ if asks_for_sweep_help(arguments):
             from svhn_sweep.sweep.plan.settings_help import print_settings
 
@@ -134,6 +143,16 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
             sys.argv[1:] = for_hydra(arguments)
             return _run_hydra(show_traceback)
     return 0
+
+
+def _complete(arguments: Sequence[str]) -> None:
+    """Prints how the line in `COMP_LINE` can go on; nothing, not even an error, if it cannot."""
+    with redirect_stderr(io.StringIO()), suppress(BaseException):
+        words, os.environ["COMP_LINE"] = completion.complete(os.environ["COMP_LINE"])
+        print("\n".join(words))
+        if os.environ["COMP_LINE"]:
+            sys.argv[1:] = arguments
+            _run_hydra(show_traceback=False)
 
 
 def _run_hydra(show_traceback: bool) -> int:
@@ -157,9 +176,23 @@ def _run_hydra(show_traceback: bool) -> int:
     settings.register()
     run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)
     overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument[0] != "-"]
-    with composition_errors(overrides):
+    with composition_errors(overrides), _redacted_config(sys.argv[1:]):
         run()
     return max(exit_codes)
+
+
+@contextmanager
+def _redacted_config(arguments: Sequence[str]) -> Iterator[None]:
+    """Replaces the passwords in what Hydra prints of a config: a user's file may hold one."""
+    if not shows_config(arguments):
+        yield
+        return
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        print(tracking_uri.redact(printed.getvalue()), end="")
 
 
 def _train(composed: DictConfig) -> None:

@@ -209,6 +209,24 @@ def test_a_password_in_a_file_that_hydra_refuses_is_not_printed(
     assert "secret" not in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [["--cfg", "hydra"], ["--cf=all"], ["-chydra"]],  # argparse takes the beginning of a flag
+)
+def test_a_password_in_a_users_file_is_not_shown_with_the_config(
+    svhn_sweep: Command, tmp_path: Path, flags: list[str]
+) -> None:
+    own = tmp_path / "own" / "hydra" / "sweeper"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text(
+        "defaults: [optuna]\nstorage: postgresql://me:secret@host/db?sslpassword=secret\n"
+    )
+    result = svhn_sweep(*flags, "--config-dir", "own", "hydra/sweeper=mine")
+    assert result.returncode == 0, result.stderr
+    assert "storage: postgresql://***@host/db?sslpassword=***" in result.stdout
+    assert "secret" not in result.stdout + result.stderr
+
+
 def test_a_misspelt_key_inside_a_yaml_file_is_named(svhn_sweep: Command, tmp_path: Path) -> None:
     own = tmp_path / "own" / "model"
     own.mkdir(parents=True)
