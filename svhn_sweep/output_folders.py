@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -58,9 +59,11 @@ def check_current_folder() -> None:
     special = SPECIAL.search(folder)
     if special or not _is_text(folder):
         reason = f"without {special[0]}" if special else "of printable characters"
+        is_utf8 = sys.getfilesystemencoding() == "utf-8"
+        locale = "" if is_utf8 else ", or set PYTHONUTF8=1 if it has letters of other languages"
         raise UserError(
             f"the current folder's path must be {reason} but is {folder!r}; rename it, or start "
-            "in another folder."
+            f"in another folder{locale}."
         )
 
 
