@@ -44,8 +44,8 @@ def discarding_stream(descriptor: int, like: TextIO | None, *, closefd: bool) ->
 
     Args:
         descriptor: The file descriptor.
-        like: The stream whose encoding, errors and line buffering it has; what it cannot encode is
-            written as `\\xfc` where it would raise an error.
+        like: The stream whose encoding, errors and line buffering it has; a letter that it
+            lacks is written as an escape sequence where it would raise an error.
         closefd: Whether the descriptor is closed with the stream.
     """
     raw = _DiscardingFile(descriptor, "w", closefd=closefd)
