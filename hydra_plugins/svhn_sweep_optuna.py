@@ -3,6 +3,7 @@
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+from rich.console import Console
 
 from svhn_sweep.errors import RefusedError
 
@@ -28,6 +29,9 @@ class OptunaSweeper(Sweeper):
         Raises:
             RefusedError: The sweep ended with an error.
         """
+        console = Console(highlight=False)
+        if console.is_terminal:  # elsewhere nobody waits, and an error is the only line
+            console.print("preparing the sweep: loads Optuna, reads the digits")
         from svhn_sweep.sweep.run import run_sweep
 
         assert self.config is not None  # Hydra calls setup first

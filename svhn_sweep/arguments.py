@@ -1,14 +1,60 @@
-"""Orders the arguments of the command line for Hydra, and refuses flags that exclude each other."""
+"""Makes the command line that Hydra gets of what the user typed, and refuses what it must not have.
 
+Like all that is imported at every start it imports no library that takes seconds.
+"""
+
+import difflib
+import re
 from collections.abc import Sequence
+from dataclasses import fields
 
+from svhn_sweep.config.overrides import expand_home
+from svhn_sweep.config.own_files import check_own_files
+from svhn_sweep.config.schema import CONFIG_NAME, Config
 from svhn_sweep.errors import UserError
+from svhn_sweep.sweep.plan import settings
+from svhn_sweep.tracking.tracking_uri import SECRET_PARAM
 
 # Hydra's flags that a value follows.
 WITH_VALUE = ("--config-dir", "--cfg", "--info", "--package", "--experimental-rerun")
 SHORT_WITH_VALUE = ("-cd", "-c", "-i", "-p")
 SHOWING = {"--cfg": "--cfg", "-c": "--cfg", "--info": "--info", "-i": "--info"}
 MULTIRUN = ("-m", "--multirun")
+HELP = ("--help", "-h")
+OPTUNA = "hydra/sweeper=optuna"
+# -m starts a sweep; with the others, which Hydra refuses beside -m, it only prints something.
+FLAGS_THAT_ALLOW_OPTUNA = {*MULTIRUN, *SHOWING, *HELP, "--hydra-help"}
+
+
+def for_hydra(arguments: Sequence[str]) -> list[str]:
+    """Returns the arguments as Hydra takes them.
+
+    Args:
+        arguments: What follows `python -m svhn_sweep`.
+
+    Raises:
+        UserError: Something in them is not allowed beside the rest, or at all.
+    """
+    expanded = expand(arguments)
+    _refuse_passwords(arguments)
+    _refuse_other_configs(arguments)
+    check_modes(arguments)
+    check_own_files(expanded)
+    return expanded
+
+
+def expand(arguments: Sequence[str]) -> list[str]:
+    """Replaces `~`, `optuna` and what else is not Hydra's by Hydra's; flags come first.
+
+    Raises:
+        UserError: A setting of a sweep is misspelt, or there is no sweep.
+    """
+    return flags_first(_add_tags(_expand_optuna(list(map(expand_home, arguments)))))
+
+
+def asks_for_sweep_help(arguments: Sequence[str]) -> bool:
+    """Returns whether the arguments ask for the settings of a sweep: `-m optuna --help`."""
+    return not {"optuna", OPTUNA}.isdisjoint(arguments) and not set(HELP).isdisjoint(arguments)
 
 
 def flags_first(arguments: Sequence[str]) -> list[str]:
@@ -41,7 +87,77 @@ def check_modes(arguments: Sequence[str]) -> None:
         )
 
 
+def shows_config(arguments: Sequence[str]) -> bool:
+    """Returns whether Hydra prints a config: `--cfg`, `-c`, `--info`, `-i`, or a beginning of them.
+
+    argparse takes a value without a space too, as `-chydra`.
+    """
+    return any(re.match(r"--?(c(?!d|on)|i)", item) for item in arguments)
+
+
 def _takes_value(flag: str) -> bool:
     # argparse takes the beginning of a long flag too
     is_long = len(flag) > 3 and any(name.startswith(flag) for name in WITH_VALUE)
     return is_long or flag in SHORT_WITH_VALUE
+
+
+def _refuse_passwords(arguments: Sequence[str]) -> None:
+    """Raises a UserError for a password: others can read a command, and Hydra stores it."""
+    for argument in arguments:
+        if re.search(r"://[^/@\s]*:[^@\s]*@", argument) or SECRET_PARAM.search(argument):
+            raise UserError(
+                f"{re.split('[=:]', argument)[0]} must not hold a password, since everybody on "
+                "this machine can read a command; give the database's in PGPASSWORD or "
+                "PGPASSFILE, MLflow's in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
+            )
+
+
+def _refuse_other_configs(arguments: Sequence[str]) -> None:
+    """Raises a UserError for another main config, which workers could not compose."""
+    for flag in (argument.partition("=")[0] for argument in arguments):
+        # argparse takes the beginning of a flag too
+        if flag in ("-cn", "-cp") or flag.startswith(("--config-n", "--config-p")):
+            raise UserError(
+                f"{flag} must be left out, since all configs begin with conf/{CONFIG_NAME}.yaml; "
+                "files of your own go into the folders that conf/ has, below --config-dir."
+            )
+
+
+def _expand_optuna(arguments: Sequence[str]) -> list[str]:
+    """Replaces `optuna` and settings such as `n_trials=6` by the overrides that they stand for."""
+    flags = {argument.partition("=")[0] for argument in arguments}
+    if "optuna" in arguments and not FLAGS_THAT_ALLOW_OPTUNA & flags:
+        raise UserError("optuna starts a sweep, which needs -m: python -m svhn_sweep -m optuna ...")
+    expanded = [OPTUNA if item == "optuna" else item for item in arguments]
+    if OPTUNA in expanded:
+        _refuse_misspelt_settings(expanded)
+        return [
+            re.sub(r"^[+~]*", r"\g<0>hydra.sweeper.", item) if settings.setting(item) else item
+            for item in expanded
+        ]
+    for item in filter(settings.setting, arguments):
+        raise UserError(
+            f"{settings.setting(item)} is a setting of a sweep: python -m svhn_sweep -m optuna "
+            f"{item} ..."
+        )
+    return expanded
+
+
+def _refuse_misspelt_settings(arguments: Sequence[str]) -> None:
+    """Raises a UserError for a key that is none, but nearly a setting of the sweep."""
+    keys = [item.name for item in fields(Config)]
+    for item in arguments:
+        name = re.match(r"[+~]*([A-Za-z_]+)[.=]", item)
+        if name is None or name[1] in ["hydra", *keys, *settings.NAMES]:
+            continue
+        similar = difflib.get_close_matches(name[1], [*settings.NAMES, *keys], n=1)
+        if similar and similar[0] in settings.NAMES:
+            raise UserError(
+                f"{name[1]} is neither a key of the config nor a setting of the sweep; "
+                f"did you mean {similar[0]}?"
+            )
+
+
+def _add_tags(arguments: Sequence[str]) -> list[str]:
+    """Lets `tracking.tags.KEY=VALUE` add a key, for which Hydra's grammar has `++`."""
+    return [re.sub(r"^(?=tracking\.tags\.)", "++", argument) for argument in arguments]

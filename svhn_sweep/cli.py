@@ -1,10 +1,12 @@
 """Dispatches the commands, starts Hydra, and turns errors into messages and exit codes."""
 
+import io
 import os
-import re
 import signal
 import sys
 import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -15,12 +17,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from svhn_sweep import environment, output_folders, standard_streams
-from svhn_sweep.arguments import check_modes, flags_first
+from svhn_sweep import __version__, completion, environment, output_folders, standard_streams
+from svhn_sweep.arguments import asks_for_sweep_help, for_hydra, shows_config
+from svhn_sweep.commands.options import parse_predict, parse_sync, parse_ui
 from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
-from svhn_sweep.config.overrides import expand_home, typed_overrides
-from svhn_sweep.config.own_files import check_own_files
+from svhn_sweep.config.overrides import typed_overrides
 from svhn_sweep.config.schema import (
     CONFIG_NAME,
     Config,
@@ -29,23 +31,9 @@ from svhn_sweep.config.schema import (
     register_schema,
     to_config,
 )
-from svhn_sweep.errors import FailedError, RefusedError, Terminated, UserError
+from svhn_sweep.errors import FailedError, RefusedError, Terminated
 from svhn_sweep.sweep.plan import settings
 from svhn_sweep.tracking import tracking_uri
-from svhn_sweep.tracking.tracking_uri import SECRET_PARAM
-
-# -m starts a sweep; with the others, which Hydra refuses beside -m, it only prints something.
-FLAGS_THAT_ALLOW_OPTUNA = {
-    "-m",
-    "--multirun",
-    "--cfg",
-    "-c",
-    "--info",
-    "-i",
-    "--help",
-    "-h",
-    "--hydra-help",
-}
 
 
 def main() -> int:
@@ -63,6 +51,10 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Jupyter and Colab name a backend of their own in it, which is not installed here.
     os.environ["MPLBACKEND"] = "agg"
+    if "JPY_PARENT_PID" in os.environ:
+        # A cell's !command has a terminal, whose rows are redrawn in the cell's output; Rich reads
+        # this at its first console.
+        os.environ.setdefault("TTY_COMPATIBLE", "0")
     signal.signal(signal.SIGTERM, _raise_terminated)
     standard_streams.warnings_are_no_errors()
     standard_streams.keep_running_without_readers()
@@ -94,6 +86,8 @@ def _run(show_traceback: bool) -> int:
         return 130 if isinstance(stop, KeyboardInterrupt) else 143
     except RefusedError as refused:
         return _print_error(refused.reason, show_traceback)
+    except SystemExit as end:  # of argparse's --help
+        return end.code if isinstance(end.code, int) else 1
     except Exception as error:  # noqa: BLE001  # all of them become an exit code here
         return _print_error(error, show_traceback)
 
@@ -119,90 +113,46 @@ def _print_error(error: Exception, show_traceback: bool, job: str = "") -> int:
 
 
 def _dispatch(arguments: list[str], show_traceback: bool) -> int:
+    if arguments == ["--version"]:
+        print(f"svhn_sweep {__version__}")
+        return 0
+    output_folders.check_current_folder()
     match arguments:
-        case ["ui" | "sync" | "predict", "--help" | "-h"]:
-            sys.argv[1:] = ["--help"]
-            return _run_hydra(show_traceback)
-        case ["ui"]:
+        case ["ui", *options]:
+            parsed = parse_ui(options)
             from svhn_sweep.commands.ui import ui
 
-            ui()
-        case ["ui", *_]:
-            raise UserError("ui takes no options; for others start `mlflow ui` in the same folder.")
-        case ["sync", *roots]:
+            ui(parsed.host, parsed.port)
+        case ["sync", *options]:
+            parsed = parse_sync(options)
             from svhn_sweep.commands.sync import sync
 
-            _refuse_options("sync", roots)
-            sync([Path(root) for root in roots])
-        case ["predict", *paths]:
+            sync(parsed.folders)
+        case ["predict", *options]:
+            parsed = parse_predict(options)
             from svhn_sweep.commands.predict import predict
 
-            _refuse_options("predict", paths)
-            predict([Path(path) for path in paths])
+            predict(parsed.images, parsed.model)
+        case _ if completion.is_query(arguments):
+            _complete(arguments)
+        case _ if asks_for_sweep_help(arguments):
+            from svhn_sweep.sweep.plan.settings_help import print_settings
+
+            print_settings()
         case _:
-            arguments = list(map(expand_home, arguments))
-            _refuse_passwords(arguments)
-            _refuse_other_configs(arguments)
-            check_modes(arguments)
-            check_own_files(arguments)
-            sys.argv[1:] = flags_first(_add_tags(_expand_optuna(arguments)))
+            sys.argv[1:] = for_hydra(arguments)
             return _run_hydra(show_traceback)
     return 0
 
 
-def _refuse_options(command: str, paths: list[str]) -> None:
-    """Raises a UserError for a flag to a command that takes paths only."""
-    for path in paths:
-        if path.startswith("-"):
-            raise UserError(
-                f"{command} takes no options but got {path}; a file of that name is ./{path}."
-            )
-
-
-def _refuse_passwords(arguments: list[str]) -> None:
-    """Raises a UserError for a password: others can read a command, and Hydra stores it."""
-    for argument in arguments:
-        if re.search(r"://[^/@\s]*:[^@\s]*@", argument) or SECRET_PARAM.search(argument):
-            raise UserError(
-                f"{re.split('[=:]', argument)[0]} must not hold a password, since everybody on "
-                "this machine can read a command; give the database's in PGPASSWORD or "
-                "PGPASSFILE, MLflow's in MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD."
-            )
-
-
-def _refuse_other_configs(arguments: list[str]) -> None:
-    """Raises a UserError for another main config, which workers could not compose."""
-    for flag in (argument.partition("=")[0] for argument in arguments):
-        # argparse takes the beginning of a flag too
-        if flag in ("-cn", "-cp") or flag.startswith(("--config-n", "--config-p")):
-            raise UserError(
-                f"{flag} must be left out, since all configs begin with conf/{CONFIG_NAME}.yaml; "
-                "files of your own go into the folders that conf/ has, below --config-dir."
-            )
-
-
-def _expand_optuna(arguments: list[str]) -> list[str]:
-    """Replaces `optuna` and settings such as `n_trials=6` by the overrides that they stand for."""
-    flags = {argument.partition("=")[0] for argument in arguments}
-    if "optuna" in arguments and not FLAGS_THAT_ALLOW_OPTUNA & flags:
-        raise UserError("optuna starts a sweep, which needs -m: python -m svhn_sweep -m optuna ...")
-    expanded = ["hydra/sweeper=optuna" if item == "optuna" else item for item in arguments]
-    if "hydra/sweeper=optuna" in expanded:
-        return [
-            re.sub(r"^[+~]*", r"\g<0>hydra.sweeper.", item) if settings.setting(item) else item
-            for item in expanded
-        ]
-    for item in filter(settings.setting, arguments):
-        raise UserError(
-            f"{settings.setting(item)} is a setting of a sweep: python -m svhn_sweep -m optuna "
-            f"{item} ..."
-        )
-    return expanded
-
-
-def _add_tags(arguments: list[str]) -> list[str]:
-    """Lets `tracking.tags.KEY=VALUE` add a key, for which Hydra's grammar has `++`."""
-    return [re.sub(r"^(?=tracking\.tags\.)", "++", argument) for argument in arguments]
+def _complete(arguments: Sequence[str]) -> None:
+    """Prints how the line in `COMP_LINE` can go on; nothing, not even an error, if it cannot."""
+    with redirect_stderr(io.StringIO()), suppress(BaseException):
+        words, os.environ["COMP_LINE"] = completion.complete(os.environ["COMP_LINE"])
+        print("\n".join(words))
+        if os.environ["COMP_LINE"]:
+            sys.argv[1:] = arguments
+            _run_hydra(show_traceback=False)
 
 
 def _run_hydra(show_traceback: bool) -> int:
@@ -226,9 +176,23 @@ def _run_hydra(show_traceback: bool) -> int:
     settings.register()
     run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)
     overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument[0] != "-"]
-    with composition_errors(overrides):
+    with composition_errors(overrides), _redacted_config(sys.argv[1:]):
         run()
     return max(exit_codes)
+
+
+@contextmanager
+def _redacted_config(arguments: Sequence[str]) -> Iterator[None]:
+    """Replaces the passwords in what Hydra prints of a config: a user's file may hold one."""
+    if not shows_config(arguments):
+        yield
+        return
+    printed = io.StringIO()
+    try:
+        with redirect_stdout(printed):
+            yield
+    finally:
+        print(tracking_uri.redact(printed.getvalue()), end="")
 
 
 def _train(composed: DictConfig) -> None:
@@ -266,8 +230,12 @@ def _train(composed: DictConfig) -> None:
         tracking_uri.address(),
         {**config.tracking.tags, "role": run_role(typed, job.runtime.choices)},
     )
-    with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
-        outcome = run_trial(config, splits, folder, command, run_info)
+    try:
+        with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
+            outcome = run_trial(config, splits, folder, command, run_info)
+    except (KeyboardInterrupt, Terminated):
+        run_header.print_interrupted(folder)
+        raise
     if outcome.status == TrialStatus.diverged:
         raise FailedError(
             "training diverged: the loss is not finite at "

@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -23,6 +25,11 @@ USERS_ERRNOS = (
 )
 
 
+# MLflow and Optuna read what begins with `?` and `%20` in the address of a SQLite file as something
+# else than its name, OmegaConf `${`.
+SPECIAL = re.compile(r"\?|%[0-9A-Fa-f]{2}|\$\{")
+
+
 def explain_os_error(error: OSError) -> Exception:
     """Returns the error to report for a file that cannot be read or written, one sentence long.
 
@@ -40,6 +47,29 @@ def explain_os_error(error: OSError) -> Exception:
     explained = kind(f"{file}{error.strerror}.")
     explained.__cause__ = error
     return explained
+
+
+def check_current_folder() -> None:
+    """Checks that databases in the current folder can be named by an address.
+
+    Raises:
+        UserError: They cannot.
+    """
+    folder = str(Path.cwd())
+    special = SPECIAL.search(folder)
+    if special or not _is_text(folder):
+        reason = f"without {special[0]}" if special else "of printable characters"
+        is_utf8 = sys.getfilesystemencoding() == "utf-8"
+        locale = "" if is_utf8 else ", or set PYTHONUTF8=1 if it has letters of other languages"
+        raise UserError(
+            f"the current folder's path must be {reason} but is {folder!r}; rename it, or start "
+            f"in another folder{locale}."
+        )
+
+
+def _is_text(path: str) -> bool:
+    # Bytes of a name that are no UTF-8 are surrogates in Python, which are not printable.
+    return path.isprintable()
 
 
 def check_new_run(key: str, folder: Path) -> None:
@@ -71,6 +101,8 @@ def check_folder(key: str, folder: Path, files: Iterable[str] = ()) -> None:
         ConfigError: It cannot, or one of `files` is something else than a file.
     """
     path = folder.absolute()
+    if not _is_text(str(path)):
+        raise ConfigError(f"{key} must be a folder of printable characters but is {str(path)!r}.")
     for part in path.parts:
         if len(os.fsencode(part)) > MAX_NAME_BYTES:
             raise ConfigError(

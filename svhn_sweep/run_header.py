@@ -8,6 +8,7 @@ from rich.table import Table
 
 from svhn_sweep.config.schema import Config, SyntheticConfig
 from svhn_sweep.data import Splits, describe_imbalance, split_validation
+from svhn_sweep.tracking import upload_state
 from svhn_sweep.tracking.ui_links import links
 from svhn_sweep.trial import TrialOutcome
 
@@ -87,3 +88,19 @@ def print_summary(outcome: TrialOutcome, folder: Path, sent: bool) -> None:
     if sent:
         for line in links(folder):
             console.print(line)
+
+
+def print_interrupted(folder: Path) -> None:
+    """Prints where an interrupted run is, and that the next start begins anew.
+
+    Args:
+        folder: The run's folder.
+    """
+    console.print(
+        f"A single run is not resumed: the same command starts a new one. This one is in {folder}"
+    )
+    if upload_state.load(folder) is None:
+        console.print("MLflow does not have it; `python -m svhn_sweep sync` sends it.")
+        return
+    for line in links(folder):
+        console.print(line)

@@ -44,14 +44,16 @@ def discarding_stream(descriptor: int, like: TextIO | None, *, closefd: bool) ->
 
     Args:
         descriptor: The file descriptor.
-        like: The stream whose encoding, errors and line buffering it has.
+        like: The stream whose encoding, errors and line buffering it has; a letter that it
+            lacks is written as an escape sequence where it would raise an error.
         closefd: Whether the descriptor is closed with the stream.
     """
     raw = _DiscardingFile(descriptor, "w", closefd=closefd)
     return io.TextIOWrapper(
         io.BufferedWriter(raw),
         encoding=like.encoding if like else "utf-8",
-        errors=like.errors if like else "backslashreplace",
+        # A path with letters that the terminal does not have must not end the command.
+        errors=like.errors if like and like.errors != "strict" else "backslashreplace",
         line_buffering=like.line_buffering if isinstance(like, io.TextIOWrapper) else True,
         write_through=like.write_through if isinstance(like, io.TextIOWrapper) else False,
     )

@@ -12,6 +12,7 @@ import pytest
 from svhn_sweep import cli
 from svhn_sweep.cli import main
 from svhn_sweep.config.schema import conf_dir
+from svhn_sweep.sweep.plan import settings
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 Refused = Callable[..., str]
@@ -101,9 +102,7 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
             ["data=synthetic", "data.folder=/etc/hostname"],
             "the digits cannot be stored: [Errno 17] File exists",
         ),
-        (["ui", "--port", "1"], "svhn_sweep: ui takes no options"),
-        (["predict", "a.png", "--model", "x"], "svhn_sweep: predict takes no options but got --mo"),
-        (["sync", "--all"], "svhn_sweep: sync takes no options but got --all; a file of that name"),
+        (["sync", "nowhere"], "svhn_sweep: sync takes folders of runs, but there is no nowhere."),
         *[
             (
                 ["-m", "optuna", override],
@@ -135,7 +134,6 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
             "svhn_sweep: hydra.sweep.dir must be left out with optuna, whose folders are "
             "multirun/STUDY in the current folder, but got elsewhere",
         ),
-        (["sync", "nowhere"], "svhn_sweep: sync takes folders of runs, but there is no nowhere."),
     ],
 )
 def test_a_user_error_is_one_line_and_exit_code_2(
@@ -211,6 +209,24 @@ def test_a_password_in_a_file_that_hydra_refuses_is_not_printed(
     assert "secret" not in result.stdout + result.stderr
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [["--cfg", "hydra"], ["--cf=all"], ["-chydra"]],  # argparse takes the beginning of a flag
+)
+def test_a_password_in_a_users_file_is_not_shown_with_the_config(
+    svhn_sweep: Command, tmp_path: Path, flags: list[str]
+) -> None:
+    own = tmp_path / "own" / "hydra" / "sweeper"
+    own.mkdir(parents=True)
+    (own / "mine.yaml").write_text(
+        "defaults: [optuna]\nstorage: postgresql://me:secret@host/db?sslpassword=secret\n"
+    )
+    result = svhn_sweep(*flags, "--config-dir", "own", "hydra/sweeper=mine")
+    assert result.returncode == 0, result.stderr
+    assert "storage: postgresql://***@host/db?sslpassword=***" in result.stdout
+    assert "secret" not in result.stdout + result.stderr
+
+
 def test_a_misspelt_key_inside_a_yaml_file_is_named(svhn_sweep: Command, tmp_path: Path) -> None:
     own = tmp_path / "own" / "model"
     own.mkdir(parents=True)
@@ -224,7 +240,18 @@ def test_a_misspelt_key_inside_a_yaml_file_is_named(svhn_sweep: Command, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--cfg", "job"], ["--info", "defaults"], ["model.dropout=2"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["-m", "optuna", "--help"],
+        ["ui", "--help"],
+        ["predict", "--help"],
+        ["sync", "--help"],
+        ["--cfg", "job"],
+        ["--info", "defaults"],
+        ["model.dropout=2"],
+    ],
 )
 def test_help_and_user_errors_import_no_heavy_package(arguments: list[str], tmp_path: Path) -> None:
     script = (
@@ -250,6 +277,48 @@ def test_help_lists_the_commands(svhn_sweep: Command) -> None:
         "stanford",
         "synthetic",
     }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (["--version"], ["svhn_sweep 0."]),
+        (["ui", "--help"], ["--port PORT", "variable MLFLOW_PORT", "--host HOST"]),
+        (["predict", "-h"], ["IMAGE [IMAGE ...]", "models:/svhn-digits@champion"]),
+        (["sync", "--help"], ["[FOLDER ...]", "default: outputs and"]),
+        (["optuna", "--help"], ["  sampler=tpe  (one of tpe, random, qmc)\n"]),
+        (
+            ["-m", "hydra/sweeper=optuna", "n_trials=3", "-h"],
+            [f"\n  {name}" for name in settings.NAMES],
+        ),
+        (
+            ["-m", "optuna", "-h"],
+            [
+                "\n  n_trials=24  (int at least 1 and at most 1000000)\n      finished trials of ",
+                "\n  timeout=null  (float greater than 0, or null)\n      seconds, null: no limit.",
+                "\n  pruner.startup_trials=5  (int",
+                "\n  confirm\n      null: no confirmation",
+            ],
+        ),
+    ],
+)
+def test_each_command_has_a_page_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    texts: list[str],
+) -> None:
+    terminate = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+    monkeypatch.setattr(sys, "argv", ["svhn_sweep", *arguments])
+    assert cli.main() == 0
+    signal.signal(signal.SIGTERM, terminate)
+    shown = capsys.readouterr()
+    assert not shown.err
+    assert max(map(len, shown.out.splitlines())) <= 80
+    for text in texts:
+        assert text in shown.out
 
 
 @pytest.mark.parametrize(
@@ -358,6 +427,44 @@ def refused(
         (
             ["-m", "optuna", "pruner=none"],
             "hydra.sweeper.pruner is a section: set hydra.sweeper.pr",
+        ),
+        (
+            ["-m", "optuna", "n_trails=3"],
+            "n_trails is neither a key of the config nor a setting of the sweep; did you mean n_tr",
+        ),
+        (["-m", "confrim=null", "optuna"], "did you mean confirm?"),
+        (["-m", "optuna", "+prunner.name=none"], "did you mean pruner?"),
+        (["-m", "optuna", "modle=model1"], "modle is not a key of the config; did you mean model?"),
+        (["-m", "optuna", "n_trials.x=1"], "hydra.sweeper.n_trials"),
+        # options of the commands
+        (
+            ["ui", "--prot", "1"],
+            "ui: unrecognized arguments: --prot 1; see python -m svhn_sweep ui",
+        ),
+        (
+            ["ui", "--port"],
+            "ui: argument --port: expected one argument; see python -m svhn_sweep ui",
+        ),
+        (["ui", "--port", "70000"], "the port, --port or MLFLOW_PORT, must be a number from 1 to"),
+        (
+            ["ui", "--host", "no host"],
+            "--host must be an address of this machine but got 'no host'",
+        ),
+        (
+            ["ui", "--host", "192.0.2.1"],
+            "cannot be used on 192.0.2.1: cannot assign requested addr",
+        ),
+        (
+            ["predict"],
+            "predict: the following arguments are required: IMAGE; see python -m svhn_sw",
+        ),
+        (
+            ["predict", "a.png", "--modle=x"],
+            "predict: unrecognized arguments: --modle=x; see python",
+        ),
+        (
+            ["sync", "--all"],
+            "sync: unrecognized arguments: --all; see python -m svhn_sweep sync --",
         ),
         # interpolations
         (

@@ -264,10 +264,14 @@ def test_a_stopped_run_is_interrupted_and_keeps_its_epochs(
     process = folder.start(*ENDLESS, "data=svhn", f"data.path={small_h5}")
     wait_for_two_epochs(process, folder)
     process.send_signal(number)
-    _, stderr = process.communicate(timeout=30)
+    stdout, stderr = process.communicate(timeout=30)
     assert process.returncode == exit_code
     assert stderr == "svhn_sweep: interrupted\n"
     (run,) = folder.runs()
+    sentence = "A single run is not resumed: the same command starts a new one."
+    (line,) = [line for line in stdout.splitlines() if line.startswith(sentence)]
+    assert line.endswith(str(folder.only_output))
+    assert f"/runs/{run.info.run_id}?" in stdout.partition(line)[2]
     assert run.info.status == "KILLED"
     assert run.data.tags["trial.state"] == "interrupted"
     assert [step for step, _ in folder.history(run, "val/accuracy")][:2] == [1, 2]

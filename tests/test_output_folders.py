@@ -2,13 +2,23 @@
 
 import errno
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
+import optuna
 import pytest
 
 from svhn_sweep.errors import ConfigError, FailedError, UserError
-from svhn_sweep.output_folders import check_folder, check_new_run, explain_os_error
+from svhn_sweep.output_folders import (
+    check_current_folder,
+    check_folder,
+    check_new_run,
+    explain_os_error,
+)
+from svhn_sweep.sweep.study import study_storage
+from svhn_sweep.tracking import tracking_uri, uploader
+from svhn_sweep.tracking.journal import Journal
 
 
 def is_a_file(path: Path) -> None:
@@ -27,6 +37,46 @@ def test_a_folder_that_is_new_or_empty_takes_a_run(
     before = list(tmp_path.rglob("*"))
     check_new_run("hydra.run.dir", tmp_path / "x")
     assert list(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("what?", "without ? but is '"),
+        ("a%20b", "without %20 but is '"),
+        ("${x}", "without ${ but is '"),
+        ("a\nb", "of printable characters but is '"),
+        (b"bad\xff", "of printable characters but is '"),
+        ("{y} a#b%s&c=d;e:f@g it's grün ß 数", ""),
+    ],
+)
+def test_databases_need_a_current_folder_that_an_address_can_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str | bytes, problem: str
+) -> None:
+    folder = tmp_path / os.fsdecode(name)
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    if problem:
+        with pytest.raises(
+            UserError, match=re.escape(f"the current folder's path must be {problem}")
+        ):
+            check_current_folder()
+        return
+    check_current_folder()
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    optuna.create_study(storage=study_storage.connect(study_storage.storage_url(None)))
+    with Journal(folder / "outputs" / folder.name) as journal:
+        journal.start(name="a run", experiment="svhn", store="", tags={})
+        (journal.folder / "a.txt").write_text("text")
+        journal.log_artifact("a.txt")
+    run = uploader.send(journal.folder)
+    client = tracking_uri.connect()
+    (tmp_path / "copy").mkdir()
+    copy = client.download_artifacts(run["run_id"], "a.txt", str(tmp_path / "copy"))
+    assert Path(copy).read_text() == "text"
+    written = {"mlflow.db", "mlruns", "optuna.db", "outputs"}
+    assert {path.name for path in folder.iterdir()} == written
+    assert {path.name for path in tmp_path.iterdir()} == {folder.name, "copy"}
 
 
 @pytest.mark.parametrize("below", ["", "a/b"])

@@ -48,6 +48,17 @@ def test_a_stream_discards_everything_after_an_error() -> None:
         os.write(write_end, b"from a library")
 
 
+def test_letters_that_an_ascii_terminal_lacks_are_escaped(tmp_path: Path) -> None:
+    with (
+        (tmp_path / "output").open("w", encoding="ascii") as like,
+        standard_streams.discarding_stream(
+            os.open(like.name, os.O_WRONLY), like, closefd=True
+        ) as stream,
+    ):
+        stream.write("in /tmp/gr\N{LATIN SMALL LETTER U WITH DIAERESIS}n")
+    assert (tmp_path / "output").read_text() == r"in /tmp/gr\xfcn"
+
+
 def test_errors_are_discarded_while_native_output_is_redirected(
     tmp_path: Path,
 ) -> None:

@@ -1,8 +1,10 @@
-"""`python -m svhn_sweep predict IMAGE...`: classifies pictures of digits with the champion."""
+"""`python -m svhn_sweep predict IMAGE...`: classifies pictures of digits."""
 
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,20 +23,20 @@ from svhn_sweep.tracking import tracking_uri
 MIN_SURE_PROBABILITY = 0.9  # of 4,968 real test digits model2 had 95 % right above, 54 % below
 
 
-def predict(paths: Sequence[Path]) -> None:
+def predict(paths: Sequence[Path], model: str | None = None) -> None:
     """Prints the digit in each picture, its probability, and a second one if the model is unsure.
 
     Args:
         paths: The pictures.
+        model: The folder of a run or of a model, or MLflow's address of a model; None means the
+            champion.
 
     Raises:
         DataError: Some of the files are no pictures; the digits in the others are printed.
-        UserError: `paths` is empty, no champion is registered, or `MLFLOW_TRACKING_URI` is no
-            store.
-        FailedError: The champion cannot be fetched from the store, or is damaged.
+        UserError: There is no such model, no champion is registered, or `MLFLOW_TRACKING_URI` is
+            no store.
+        FailedError: The model cannot be fetched from the store, or is damaged.
     """
-    if not paths:
-        raise UserError("predict takes pictures of digits: python -m svhn_sweep predict IMAGE...")
     tracking_uri.check()
     pictures: list[tuple[Path, Images]] = []
     errors = []
@@ -44,42 +46,71 @@ def predict(paths: Sequence[Path]) -> None:
         except DataError as error:
             errors.append(str(error))
     if pictures:
-        _print_predictions(pictures)
+        _print_predictions(pictures, model)
     if errors:
         raise DataError(" ".join(errors))
 
 
-def _print_predictions(pictures: Sequence[tuple[Path, Images]]) -> None:
+def _print_predictions(pictures: Sequence[tuple[Path, Images]], model: str | None) -> None:
     with TemporaryDirectory() as scratch:
-        print(f"asking MLflow at {tracking_uri.address()} for the champion", file=sys.stderr)
-        name, folder = _fetch_champion(Path(scratch))
+        name, folder = _champion(Path(scratch)) if model is None else _find(model, Path(scratch))
         print(f"{name}; starting TensorFlow, some 10 to 30 s", file=sys.stderr)
         probabilities = _classify(name, folder, np.stack([pixels for _, pixels in pictures]))
     table = Table.grid(padding=(0, 2))
     for (path, _), row in zip(pictures, probabilities, strict=True):
         table.add_row(Text(str(path)), *format_prediction(row))
-    width = None if sys.stdout.isatty() else 1000
-    Console(highlight=False, soft_wrap=True, width=width).print(table)
+    console = Console(highlight=False, soft_wrap=True)
+    if not console.is_terminal:
+        console.width = 1000
+    console.print(table)
 
 
-def _fetch_champion(scratch: Path) -> tuple[str, Path]:
+def _champion(scratch: Path) -> tuple[str, Path]:
     """Copies the champion's model to `scratch`; returns its name with its version, its folder."""
     from svhn_sweep.tracking.registry import ALIAS, MODEL, SYNTHETIC, fetch
 
+    print(f"asking MLflow at {tracking_uri.address()} for the champion", file=sys.stderr)
     for name in (MODEL, SYNTHETIC):
-        try:
+        with _store_errors(f"{name}@{ALIAS}"):
             champion = fetch(name, scratch)
-        except Exception as error:
-            raise FailedError(
-                f"MLflow at {tracking_uri.address()} did not hand over "
-                f"{name}@{ALIAS}: {tracking_uri.reason(error)}"
-            ) from error
         if champion is not None:
             hint = ", trained on synthetic digits only" if name == SYNTHETIC else ""
             return f"{name} version {champion.version}{hint}", champion.folder
     raise UserError(
-        f"no {MODEL}@{ALIAS} is registered; python -m svhn_sweep -m optuna finds and registers one."
+        f"no champion is registered at {tracking_uri.address()}; a sweep registers one when it has "
+        "confirmed its best config: python -m svhn_sweep -m optuna ..., with the settings of a "
+        "sweep that had confirm=null but without that. To name a model instead: "
+        "python -m svhn_sweep predict --model outputs/DATE/TIME IMAGE..."
     )
+
+
+def _find(model: str, scratch: Path) -> tuple[str, Path]:
+    """Returns the name of the user's model, and its folder; MLflow's is copied to `scratch`."""
+    if re.match(r"(runs|models):/", model):
+        from svhn_sweep.tracking.registry import download
+
+        print(f"asking MLflow at {tracking_uri.address()} for {model}", file=sys.stderr)
+        with _store_errors(model):
+            return model, download(model, scratch)
+    for folder in (Path(model), Path(model) / "model"):
+        if (folder / "MLmodel").is_file():
+            return model, folder
+    raise UserError(
+        f"--model must be a run's folder with a model in it, runs:/RUN_ID/model, "
+        f"models:/NAME/VERSION or models:/NAME@ALIAS but got {model}."
+    )
+
+
+@contextmanager
+def _store_errors(model: str) -> Iterator[None]:
+    """Raises a FailedError for whatever MLflow raises while it fetches a model."""
+    try:
+        yield
+    except Exception as error:
+        raise FailedError(
+            f"MLflow at {tracking_uri.address()} did not hand over {model}: "
+            f"{tracking_uri.reason(error)}"
+        ) from error
 
 
 def _classify(name: str, folder: Path, pixels: Images) -> NDArray[np.float32]:
@@ -96,7 +127,8 @@ def _classify(name: str, folder: Path, pixels: Images) -> NDArray[np.float32]:
         except Exception as error:  # of the parser of any of the model's files
             raise FailedError(
                 f"{name} is damaged or not for grey pictures of 32x32 "
-                f"({tracking_uri.reason(error)}); give the alias champion to another version."
+                f"({tracking_uri.reason(error)}); name another one with --model, or give the alias "
+                "champion to another version."
             ) from error
     return probabilities
 

@@ -98,8 +98,10 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     key = error.full_key or str(error.key)
     siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else DictConfig({})
     names = [str(name) for name in siblings if name != "hydra"]
-    similar = difflib.get_close_matches(str(error.key), names, n=1) or _keys_below(siblings, key)
-    suggestion = RENAMED_KEYS.get(key) or " or ".join(similar)
+    section = key.rpartition(".")[0]
+    similar = difflib.get_close_matches(RENAMED_KEYS.get(key, str(error.key)), names, n=1)
+    full_keys = [f"{section}.{name}" if section else name for name in similar]
+    suggestion = " or ".join(full_keys or _keys_below(siblings, key))
     hint = f"did you mean {suggestion}?" if suggestion else f"there are {', '.join(names)}."
     return f"{key} is not a key of the config; {hint}"
 

@@ -2,7 +2,7 @@
 
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hydra.conf import HydraConf
 from hydra.core.override_parser.types import Quote, QuotedString
@@ -86,7 +86,9 @@ def pin_overrides(overrides: Sequence[str], config: Config) -> list[str]:
     ]
 
 
-def pin_interpolations(overrides: Sequence[str], composed: DictConfig) -> list[str]:
+def pin_interpolations(
+    overrides: Sequence[str], composed: DictConfig, explored: Iterable[str] = ()
+) -> list[str]:
     """Replaces interpolations by their values, so that no other process resolves them anew.
 
     These are interpolations of the time, the environment and Hydra's config, whether the user typed
@@ -95,19 +97,33 @@ def pin_interpolations(overrides: Sequence[str], composed: DictConfig) -> list[s
     Args:
         overrides: The user's overrides.
         composed: The config that they compose, without its section `hydra`.
+        explored: Groups whose option differs between trials. What the file of an option holds is
+            left as it is.
 
     Returns:
         The overrides without these interpolations, followed by those that fix their values.
     """
+    typed = set(map(key_of, overrides))
+    groups = tuple(f"{group.replace('/', '.')}." for group in explored)
+    keys = [key for key in unstable_keys(composed) if key in typed or not key.startswith(groups)]
+    return [
+        *(item for item in overrides if key_of(item) not in keys),
+        *(to_override(key, OmegaConf.select(composed, key)) for key in keys),
+    ]
+
+
+def key_of(override: str) -> str:
+    """Returns the key of an override: `model.name` of `++model.name=m`."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def unstable_keys(composed: DictConfig) -> list[str]:
+    """Lists the keys of a config whose values another process would resolve differently."""
     raw = OmegaConf.to_container(composed, resolve=False)
     assert isinstance(raw, dict)
     # A trial does not read the search space, whose keys have dots.
-    keys = list(_unstable_keys({str(key): raw[key] for key in raw if key != "search_space"}))
-    replaced = re.compile(rf"[+~]*({'|'.join(map(re.escape, keys))})=") if keys else None
-    return [
-        *(item for item in overrides if not (replaced and replaced.match(item))),
-        *(to_override(key, OmegaConf.select(composed, key)) for key in keys),
-    ]
+    sections = {str(key): raw[key] for key in raw if key not in ("search_space", "hydra")}
+    return list(_unstable_keys(sections))
 
 
 def _unstable_keys(section: Mapping[str, object], prefix: str = "") -> Iterator[str]:
@@ -122,7 +138,7 @@ def resolve_override(override: str, composed: DictConfig) -> str:
     """Replaces an override's interpolation of the kind of `pin_interpolations` by its value."""
     if not UNSTABLE.search(override):
         return override
-    key = override.partition("=")[0].lstrip("+")
+    key = key_of(override)
     value = OmegaConf.select(composed, key)
     return override if OmegaConf.is_config(value) else to_override(key, value)
 

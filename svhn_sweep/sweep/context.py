@@ -68,9 +68,9 @@ class SweepContext:
             SweepError: Too many trials failed in a row, or no worker can start.
         """
         settings = self.settings
-        progress = SweepProgress(
-            Console(highlight=False), settings.metric, settings.maximize, self.worker_count
-        )
+        console = Console(highlight=False)
+        self._announce_workers(studies, console)
+        progress = SweepProgress(console, settings.metric, settings.maximize, self.worker_count)
         for study in studies:
             searching = study.plan.role == "trial"
             progress.add_study(
@@ -85,6 +85,13 @@ class SweepContext:
 
         with progress:
             return self.scheduler.run_until_done(studies, progress, deadline, on_change)
+
+    def _announce_workers(self, studies: Sequence[Study], console: Console) -> None:
+        """Prints that workers start, which takes a while before the first trial does."""
+        n_workers = min(self.worker_count, sum(study.trials_left() for study in studies))
+        if n_workers and not self.scheduler.pool.has_workers():
+            workers = f"{n_workers} worker{'' if n_workers == 1 else 's'}"
+            console.print(f"starting {workers} with TensorFlow, some 10 to 30 s")
 
 
 def watch_trials(uploader: BackgroundUploader, studies: Sequence[Study]) -> None:

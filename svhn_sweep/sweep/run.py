@@ -13,11 +13,8 @@ from optuna.storages import RDBStorage
 
 from svhn_sweep import data
 from svhn_sweep.config.overrides import (
-    resolve_override,
     run_mode,
     sets_data_path,
-    shell_command,
-    typed_overrides,
     user_config_dirs,
 )
 from svhn_sweep.config.schema import Config
@@ -29,6 +26,7 @@ from svhn_sweep.sweep.finalize import finalize, report_search
 from svhn_sweep.sweep.plan.hydra_checks import check_hydra
 from svhn_sweep.sweep.plan.make_plans import Resolve, make_plans
 from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.resume_command import resume_command
 from svhn_sweep.sweep.plan.settings import LOG_FORMAT, SweeperConfig, to_sweeper_config
 from svhn_sweep.sweep.report import summary
 from svhn_sweep.sweep.report.study_run import StudyRun
@@ -185,13 +183,14 @@ def _search_and_finalize(
 ) -> None:
     """Searches and finalizes while a thread sends all runs to MLflow."""
     config_dirs = user_config_dirs(composed.hydra)
+    command = resume_command(composed, [study.plan for study in studies])
     folders = [study.plan.parent_run_dir for study in studies]
     with BackgroundUploader(folders, RUN_FOLDERS) as uploader:
         watch_trials(uploader, studies)
         names = [str(folder.relative_to(MULTIRUN)) for folder in folders]
         (MULTIRUN / NEWEST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         scheduler = Scheduler(settings, cluster, config_dirs, uploader)
-        with _study_runs(studies, _resume_command(composed), config_dirs) as study_runs:
+        with _study_runs(studies, command, config_dirs) as study_runs:
             context = SweepContext(study_runs, scheduler, storage)
             try:
                 if _search(context):
@@ -274,18 +273,3 @@ def _end_after_error(study_runs: Sequence[StudyRun], error: BaseException, comma
             study_run.update()
         except Exception:  # logged only: the caller raises the error that ended the sweep
             logger.exception("no leaderboard")
-
-
-def _resume_command(composed: DictConfig) -> str:
-    """Returns the command that continues this sweep."""
-    hydra = composed.hydra
-    hydra_overrides = [
-        override
-        for override in typed_overrides(hydra.overrides.hydra)
-        if not override.startswith(("hydra.mode=", "hydra/sweeper="))
-    ]
-    overrides = [
-        resolve_override(override, composed)
-        for override in (*typed_overrides(hydra.overrides.task), *hydra_overrides)
-    ]
-    return shell_command(["-m", "optuna", *overrides], user_config_dirs(hydra))

@@ -66,6 +66,31 @@ def fetch(name: str, target: Path) -> Fetched | None:
     return Fetched(str(champion.version), Path(folder))
 
 
+def download(address: str, target: Path) -> Path:
+    """Copies a model of the store to a folder.
+
+    Args:
+        address: MLflow's, for example `runs:/RUN_ID/model` or `models:/NAME/VERSION`.
+        target: The folder to copy to.
+
+    Returns:
+        The folder with the model.
+
+    Raises:
+        MlflowException, OSError, requests.RequestException: There is no such model, or the store
+            refused or did not answer.
+    """
+    if not tracking_uri.exists():
+        raise FileNotFoundError("there is no such file")
+    tracking_uri.connect()  # corrects the addresses of a store that was moved
+    uri = tracking_uri.store_uri()
+    return Path(
+        download_artifacts(
+            artifact_uri=address, dst_path=str(target), tracking_uri=uri, registry_uri=uri
+        )
+    )
+
+
 def register(
     name: str, folder: Path, score: float, tags: dict[str, str], description: str = ""
 ) -> Registered:

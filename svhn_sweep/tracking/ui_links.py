@@ -23,13 +23,15 @@ def pages(folder: Path) -> dict[str, str]:
     return views | {f"Study {start['name']}": _run_page(state)}
 
 
-def addresses(folders: Iterable[Path]) -> dict[str, str]:
-    """Returns the complete addresses of the `pages` of several studies, by name."""
-    return {
-        name: f"{server_address()}/{page}"
-        for folder in folders
-        for name, page in pages(folder).items()
-    }
+def addresses(folders: Iterable[Path], server: str | None = None) -> dict[str, str]:
+    """Returns the complete addresses of the `pages` of several studies, by name.
+
+    Args:
+        folders: The folders of the studies.
+        server: The address of the server; None means `server_address()`.
+    """
+    start = server or server_address()
+    return {name: f"{start}/{page}" for folder in folders for name, page in pages(folder).items()}
 
 
 def links(folder: Path) -> list[str]:

@@ -11,6 +11,8 @@ from rich.progress import Progress as Bars
 
 logger = logging.getLogger(__name__)
 
+MIN_SECONDS_BETWEEN_LINES = 30.0  # of an epoch that is trained, where there is no terminal
+
 
 class Progress(keras.callbacks.Callback):
     """A Keras callback and context manager; the bar is removed when the block ends.
@@ -44,7 +46,8 @@ class Progress(keras.callbacks.Callback):
             "epochs ", total=epochs, completed=epochs_done, loss=""
         )
         self.batch_task = self.bars.add_task("batches", total=steps, loss="")
-        self.epoch_started = self.last_update = 0.0
+        self.epoch = epochs_done
+        self.epoch_started = self.last_line = self.last_update = 0.0
 
     def __enter__(self) -> "Progress":
         self.bars.start()
@@ -60,12 +63,21 @@ class Progress(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Empties the bar of the batches."""
-        self.epoch_started = time.perf_counter()
+        self.epoch = epoch
+        self.epoch_started = self.last_line = time.perf_counter()
         self.bars.reset(self.batch_task, total=self.steps, loss="")
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Updates the bar of the batches, at most ten times a second."""
+        """Updates the bar of the batches, at most ten times a second; prints a line at times."""
         now = time.perf_counter()
+        if logs and self.bars.disable and now - self.last_line > MIN_SECONDS_BETWEEN_LINES:
+            self.last_line = now
+            self.console.print(
+                f"in epoch {self.epoch + 1}/{self.epochs}  "
+                f"batch {min(batch + 1, self.steps)}/{self.steps}  loss {logs['loss']:.3f}  "
+                f"{now - self.epoch_started:.0f} s",
+                soft_wrap=True,
+            )
         if logs and now - self.last_update > 0.1:
             self.last_update = now
             self.bars.update(

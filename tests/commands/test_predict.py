@@ -164,6 +164,45 @@ def test_a_champion_trained_on_synthetic_digits_is_used_if_there_is_no_other(
     assert capsys.readouterr().err == announced("svhn-digits version 1")
 
 
+@pytest.mark.parametrize("name", ["folder", "model", "runs", "version", "alias"])
+def test_a_model_can_be_named(
+    registered: Callable[..., None],
+    client: MlflowClient,
+    tmp_path: Path,
+    pictures: list[Path],
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+) -> None:
+    registered("mine")
+    run_id = client.get_model_version("mine", "1").run_id
+    models = {
+        "folder": str(tmp_path / "mine"),
+        "model": str(tmp_path / "mine" / "model"),
+        "runs": f"runs:/{run_id}/model",
+        "version": "models:/mine/1",
+        "alias": f"models:/mine@{ALIAS}",
+    }
+    predict(pictures, models[name])
+    output = capsys.readouterr()
+    assert f"{models[name]}; starting TensorFlow" in output.err
+    assert len(output.out.splitlines()) == len(pictures)
+
+
+@pytest.mark.parametrize(
+    ("model", "error", "message"),
+    [
+        ("nowhere", UserError, "--model must be a run's folder with a model in it, runs:/RUN_ID"),
+        ("models:/nope/1", FailedError, "did not hand over models:/nope/1: Registered Model with"),
+        ("runs:/nope/model", FailedError, "did not hand over runs:/nope/model: Run with id=nope"),
+    ],
+)
+def test_a_model_that_is_not_there_is_one_sentence(
+    client: MlflowClient, pictures: list[Path], model: str, error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=re.escape(message)):
+        predict(pictures, model)
+
+
 @pytest.mark.parametrize(
     ("first", "second", "cells"),
     [
@@ -187,7 +226,9 @@ def test_without_a_champion_the_error_names_the_command_that_finds_one(
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     with pytest.raises(
         UserError,
-        match=r"no svhn-digits@champion is registered; python -m svhn_sweep -m optuna finds",
+        match=r"no champion is registered at sqlite:///.*/mlflow.db; a sweep registers one when it "
+        r"has confirmed its best config: python -m svhn_sweep -m optuna .* that had confirm=null "
+        r"but without that\. To name a model instead: python -m svhn_sweep predict --model outputs",
     ):
         predict(pictures)
     assert not (tmp_path / "mlflow.db").exists()
@@ -214,8 +255,6 @@ def test_without_a_picture_no_champion_is_fetched(
     monkeypatch.setattr(registry, "fetch", pytest.fail)
     with pytest.raises(DataError, match=r"none\.png does not exist"):
         predict([tmp_path / "none.png"])
-    with pytest.raises(UserError, match="predict takes pictures of digits"):
-        predict([])
 
 
 @pytest.mark.parametrize(

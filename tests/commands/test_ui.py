@@ -17,9 +17,9 @@ from folder import Folder
 def test_an_invalid_port_is_refused(folder: Folder, port: str) -> None:
     result = folder.run("ui", MLFLOW_PORT=port)
     assert result.returncode == 2
-    assert (
-        result.stderr
-        == f"svhn_sweep: MLFLOW_PORT must be a number from 1 to 65535 but is {port!r}.\n"
+    assert result.stderr == (
+        "svhn_sweep: the port, --port or MLFLOW_PORT, must be a number from 1 to 65535 "
+        f"but is {port!r}.\n"
     )
 
 
@@ -31,8 +31,8 @@ def test_a_port_in_use_is_an_error_that_names_it_and_a_free_one(folder: Folder) 
         result = folder.run("ui", MLFLOW_PORT=str(port))
     assert result.returncode == 2
     free = re.fullmatch(
-        f"svhn_sweep: port {port} cannot be used: address already in use; "
-        r"MLFLOW_PORT=(\d+) is free\.\n",
+        f"svhn_sweep: port {port} cannot be used on 127.0.0.1: address already in use; "
+        r"--port (\d+) is free\.\n",
         result.stderr,
     )
     assert free
@@ -50,16 +50,22 @@ def test_a_store_that_cannot_be_opened_is_an_error_that_names_it(folder: Folder)
 
 
 @pytest.mark.slow
-def test_the_ui_listens_on_localhost_whatever_mlflow_host_is(folder: Folder) -> None:
+@pytest.mark.parametrize(
+    ("options", "address"),
+    [([], "0100007F"), (["--host", "0.0.0.0"], "00000000")],  # as the kernel writes them
+)
+def test_the_ui_listens_on_localhost_unless_an_option_names_another_host(
+    folder: Folder, options: list[str], address: str
+) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "svhn_sweep", "ui"]
-    environment = folder.environment | {"MLFLOW_PORT": str(port), "MLFLOW_HOST": "0.0.0.0"}
+    command = [sys.executable, "-m", "svhn_sweep", "ui", "--port", str(port), *options]
+    environment = folder.environment | {"MLFLOW_PORT": "1", "MLFLOW_HOST": "192.0.2.1"}
     server = subprocess.Popen(
         command, cwd=folder.path, env=environment, stdout=subprocess.DEVNULL, start_new_session=True
     )
     try:
-        listening = f"0100007F:{port:04X}"  # 127.0.0.1, as the kernel writes it
+        listening = f"{address}:{port:04X}"
         for _ in range(600):
             if f":{port:04X} 00000000:0000 0A" in (table := Path("/proc/net/tcp").read_text()):
                 break

@@ -11,7 +11,7 @@ ComposeConfig = Callable[..., Config]
 BAD_OVERRIDES = [
     # a key that does not exist
     ("modle=model2", "modle is not a key of the config; did you mean model?"),
-    ("model.dropuot=0.2", "model.dropuot is not a key of the config; did you mean dropout?"),
+    ("model.dropuot=0.2", "model.dropuot is not a key of the config; did you mean model.dropout?"),
     ("model.filters.conv9=8", "model.filters.conv9 is not a key of the config"),
     ("data=svhn data.train_size=9", "data.train_size is not a key of the config; there are path."),
     ("+training.momentum=0.9", "training.momentum is not a key of the config; there are epochs,"),

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from svhn_sweep import environment
 from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.flatten import flatten
-from svhn_sweep.config.overrides import Value, pin_interpolations, to_override
+from svhn_sweep.config.overrides import Value, pin_interpolations, to_override, unstable_keys
 from svhn_sweep.config.schema import (
     Config,
     EvaluationConfig,
@@ -107,7 +107,8 @@ def _make_plan(
     ]
     baseline = compose_node(fixed)
     OmegaConf.copy_cache(from_config=composed, to_config=baseline)
-    fixed = pin_interpolations(fixed, baseline)
+    explored = {key for key, item in overrides.items() if item.is_sweep_override()}
+    fixed = pin_interpolations(fixed, baseline, {*explored, *map(str, baseline.search_space)})
     OmegaConf.copy_cache(from_config=baseline, to_config=composed)
     config, data_sha256 = resolve(to_config(baseline))
     if config.evaluation.test:
@@ -199,7 +200,13 @@ def _check_bounds(fixed: Sequence[str], space: SearchSpace) -> None:
     values = {key: list(bounds(distribution)) for key, distribution in space.items()}
     for index in range(max(map(len, values.values()), default=0)):
         nth = {key: options[min(index, len(options) - 1)] for key, options in values.items()}
-        compose_config([*fixed, *(to_override(key, value) for key, value in nth.items())])
+        composed = compose_node([*fixed, *(to_override(key, value) for key, value in nth.items())])
+        for key in unstable_keys(composed):
+            raise ConfigError(
+                f"{key} must have a value of its own in the files of a group that is explored, but "
+                "each trial would resolve an interpolation anew."
+            )
+        to_config(composed)
 
 
 def _check_max_parameters(plan: Plan) -> None:

@@ -150,11 +150,27 @@ class SweeperConfig:
         return max(values) if self.maximize else min(values)
 
 
+NAMES = [item.name for item in fields(SweeperConfig) if item.name not in ("_target_", "params")]
+
+
+def leaf_keys() -> list[str]:
+    """Lists the keys of all settings that a value can be given, as `pruner.name`."""
+    sections = {"pruner": PrunerConfig, "confirm": ConfirmConfig}
+    return [
+        key
+        for name in NAMES
+        for key in (
+            [f"{name}.{item.name}" for item in fields(sections[name])]
+            if name in sections
+            else [name]
+        )
+    ]
+
+
 def setting(override: str) -> str | None:
     """Returns the setting that an override without `hydra.sweeper.` names, as `n_trials=6`."""
     name = re.split(r"[.=]", override.lstrip("+~"), maxsplit=1)[0]
-    names = {item.name for item in fields(SweeperConfig)} - {"_target_", "params"}
-    return name if name in names else None
+    return name if name in NAMES else None
 
 
 def register() -> None:

@@ -1,6 +1,5 @@
 """Summarizes the result of a sweep in sentences, as metrics and as a table."""
 
-import sys
 from collections.abc import Sequence
 from statistics import mean
 
@@ -18,12 +17,9 @@ from svhn_sweep.tracking import tracking_uri, ui_links
 
 COLUMNS_WITHOUT_TERMINAL = 120
 
-console = Console(
-    highlight=False,
-    soft_wrap=True,
-    markup=False,
-    width=None if sys.stdout.isatty() else COLUMNS_WITHOUT_TERMINAL,
-)
+console = Console(highlight=False, soft_wrap=True, markup=False)
+if not console.is_terminal:
+    console.width = COLUMNS_WITHOUT_TERMINAL
 
 
 def summary_lines(

@@ -1,6 +1,7 @@
 """Optuna's storage, and the locks by which a study has one driver at a time."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,10 +102,15 @@ def _sqlite(database: URL) -> RDBStorage:
         raise OSError("it is no file")
     path.parent.mkdir(parents=True, exist_ok=True)
     # A process that dies while it creates the tables must not leave a file with some of them.
-    create_atomically(path, lambda other: RDBStorage(f"sqlite:///{other}").engine.dispose())
+    create_atomically(path, lambda other: RDBStorage(_sqlite_url(other)).engine.dispose())
     return RDBStorage(
-        f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}}
+        _sqlite_url(path), engine_kwargs={"connect_args": {"timeout": SQLITE_TIMEOUT}}
     )
+
+
+def _sqlite_url(path: Path) -> str:
+    """The address of a file; braces are doubled, because Optuna formats it as a template."""
+    return "sqlite:///" + re.sub(r"[{}]", r"\g<0>\g<0>", str(path))
 
 
 def _server(database: URL) -> RDBStorage:

@@ -128,12 +128,18 @@ class SweepProgress:
         with self.lock:
             progress.running[number].epoch = epoch
             progress.running[number].values[epoch] = value
+        self.on_poll()
+
+    def on_poll(self) -> None:
+        """Implements `SweepCallbacks`: where there is no terminal, prints all trials at times."""
         if self.is_terminal or self.clock() - self.last_report < MIN_SECONDS_BETWEEN_REPORTS:
             return
         self.last_report = self.clock()
-        for running_number, trial in progress.running.items():
-            self._print([self._trial_name(study, running_number), *self._trial_progress(trial)])
-        self._print(self._summary(study, progress))
+        for name, study in self.studies.items():
+            for number, trial in study.running.items():
+                self._print([self._trial_name(name, number), *self._trial_progress(trial)])
+            if study.running:
+                self._print(self._summary(name, study))
 
     def on_trial_end(
         self, study: str, number: int, status: TrialStatus, value: float | None, reason: str = ""
@@ -237,9 +243,13 @@ class SweepProgress:
         return [_indented(f"{name}: {description}") for name, description in running]
 
     def _trial_progress(self, trial: RunningTrial) -> list[str]:
-        """Returns epochs, last value, best value and duration since the worker began."""
+        """Returns epochs, last value, best value and duration since the worker began.
+
+        Before the first value its cell has the epoch that runs.
+        """
         best = self._best_key(trial.values)
-        last_value = self._format_value(trial.values[trial.epoch]) if best else ""
+        in_first = f"in epoch {min(trial.epoch + 1, trial.epochs)}"
+        last_value = self._format_value(trial.values[trial.epoch]) if best else in_first
         best_value = f"best {self._format_value(trial.values[best])}" if best else ""
         duration = format_duration(self.clock() - trial.started)
         return [f"{trial.epoch}/{trial.epochs}", last_value, best_value, duration]

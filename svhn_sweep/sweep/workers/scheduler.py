@@ -94,6 +94,7 @@ class Scheduler:
                 for state, event in self.pool.events(POLL_SECONDS):
                     self._handle(state, event)
                 self._stop_overdue()
+                callbacks.on_poll()
                 if time.monotonic() > deadline:
                     self.stop()
                     return False

@@ -27,6 +27,9 @@ class SweepCallbacks(Protocol):
     def on_epoch(self, study: str, number: int, epoch: int, value: float) -> None:
         """Is called after each epoch, counted from 1, with its value of the sweep's metric."""
 
+    def on_poll(self) -> None:
+        """Is called about once a second while workers start or trials run."""
+
     def on_trial_end(
         self, study: str, number: int, status: TrialStatus, value: float | None, reason: str = ""
     ) -> None:

@@ -118,6 +118,10 @@ class WorkerPool:
         for state in self.slots:
             state.worker = None
 
+    def has_workers(self) -> bool:
+        """Returns whether a worker was started and not stopped since."""
+        return any(state.worker is not None for state in self.slots)
+
     def capacity(self) -> int:
         """Returns how many trials can be trained at the same time."""
         return int(min(self.max_workers, len(self.slots.open())))

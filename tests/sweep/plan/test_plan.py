@@ -1,5 +1,6 @@
 """Plans from overrides: names, search spaces, the baseline, trials, and what is refused."""
 
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan import settings
 from svhn_sweep.sweep.plan.make_plans import make_plans
 from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.resume_command import resume_command
 from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig
 from svhn_sweep.sweep.study.sampling import make_sampler, sampler_maker, suggest_params
@@ -41,6 +43,7 @@ MakePlans = Callable[..., list[Plan]]
 # One model and one explored key, dropout, where that is enough: each key takes two compositions.
 FIXED = ("model.filters.conv1=16", "model.filters.conv2=32", "training.learning_rate=1e-3")
 SMALL = ("model=model1", *FIXED)
+BATCH_SIZE = "training.batch_size=7"
 DROPOUT = FloatDistribution(0, 0.6)
 
 
@@ -440,6 +443,50 @@ def test_an_interpolation_is_resolved_once_for_all_models_and_trials(
     assert not any("${" in override for trial in overrides for override in trial)
 
 
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The override that adds a user's files, in which the environment has the value 7."""
+    monkeypatch.setenv("MINE", "7")
+    files = {
+        "mine/seeded.yaml": "# @package _global_\nseed: ${oc.env:MINE}\n",
+        "training/mine.yaml": "defaults: [model1]\nbatch_size: ${oc.env:MINE}\n",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    return f"hydra.searchpath=[file://{tmp_path}]"
+
+
+@pytest.mark.parametrize(
+    ("typed", "resumed"),
+    [
+        (["+mine=seeded"], ["+mine=seeded", "seed=7"]),
+        (["+mine=seeded", "seed=8"], ["+mine=seeded", "seed=8"]),
+        (["+mine=seeded", "seed=${oc.env:MINE}"], ["+mine=seeded", "seed=7"]),
+        (["model=model1", "training=mine"], ["model=model1", "training=mine", BATCH_SIZE]),
+    ],
+)
+def test_the_command_that_continues_a_sweep_holds_what_interpolations_stand_for(
+    planned: MakePlans, own: str, typed: list[str], resumed: list[str]
+) -> None:
+    plans = planned(own, *typed)
+    composed = compose("config", ["hydra/sweeper=optuna", own, *typed], return_hydra_config=True)
+    command = resume_command(composed, plans)
+    arguments = [item for item in shlex.split(command) if "searchpath" not in item]
+    assert arguments == ["python", "-m", "svhn_sweep", "-m", "optuna", *resumed]
+
+
+def test_a_file_of_an_explored_group_has_no_interpolation_that_trials_resolve_anew(
+    planned: MakePlans, own: str
+) -> None:
+    """Pinned to the baseline's, all trials would have that file's batch size."""
+    message = "training.batch_size must have a value of its own in the files of a group that is e"
+    with pytest.raises(ConfigError, match=message):
+        planned(*SMALL, own, "training=model1,mine")
+    (plan,) = planned(*SMALL, own, "training=model1,mine", "training.batch_size=${oc.env:MINE}")
+    assert BATCH_SIZE in plan.fixed
+
+
 def test_an_interpolation_of_another_key_follows_a_trial(planned: MakePlans) -> None:
     (plan,) = planned(*SMALL, "model.dense_units=32,64", "model.leaky_relu_slope=${model.dropout}")
     trial = plan.overrides({"model.dropout": 0.2, "model.dense_units": 64}, 1)
@@ -507,8 +554,11 @@ def test_the_run_name_and_description_of_a_trial(small: Plan) -> None:
 
 BAD = [
     # a key or a name that does not exist
-    ("model.dropuot=0.1,0.2", "model.dropuot is not a key of the config; did you mean dropout?"),
-    ("model.dropuot=0.1", "model.dropuot is not a key of the config; did you mean dropout?"),
+    (
+        "model.dropuot=0.1,0.2",
+        "model.dropuot is not a key of the config; did you mean model.dropout?",
+    ),
+    ("model.dropuot=0.1", "model.dropuot is not a key of the config; did you mean model.dropout?"),
     ("colour=1,2", "colour is not a key of the config; there are model, data, training,"),
     ("model=model1,nosuch", "model must be one of model1, model2 but got 'nosuch'."),
     (
@@ -643,7 +693,7 @@ def test_an_invalid_sweep_is_refused(planned: MakePlans, typed: str, message: st
         (
             "model.dropuot",
             "choice(0.1,0.2)",
-            "model.dropuot is not a key of the config; did you mean dropout?",
+            "model.dropuot is not a key of the config; did you mean model.dropout?",
         ),
         (
             "data.seed",

@@ -102,11 +102,14 @@ def test_an_override_changes_a_setting(
 
 BAD = [
     # a key that does not exist
-    ("n_trails=3", "hydra.sweeper.n_trails is not a key of the config; did you mean n_trials?"),
+    (
+        "n_trails=3",
+        "hydra.sweeper.n_trails is not a key of the config; did you mean hydra.sweeper.n_trials?",
+    ),
     ("+colour=red", "hydra.sweeper.colour is not a key of the config; there are _target_,"),
     (
         "pruner.nmae=none",
-        "hydra.sweeper.pruner.nmae is not a key of the config; did you mean name?",
+        "hydra.sweeper.pruner.nmae is not a key of the config; did you mean hydra.sweeper.pruner.n",
     ),
     # not one of a few
     ("sampler=grid", "hydra.sweeper.sampler must be one of tpe, random, qmc but got 'grid'."),
@@ -196,20 +199,21 @@ BAD = [
     (
         "failures_in_a_row=3",
         "hydra.sweeper.failures_in_a_row is not a key of the config; "
-        "did you mean max_consecutive_failures?",
+        "did you mean hydra.sweeper.max_consecutive_failures?",
     ),
     (
         "target=0.9",
-        "hydra.sweeper.target is not a key of the config; did you mean target_value?",
+        "hydra.sweeper.target is not a key of the config; did you mean hydra.sweeper.target_value?",
     ),
     (
         "trials_per_worker=1",
         "hydra.sweeper.trials_per_worker is not a key of the config; "
-        "did you mean max_trials_per_worker?",
+        "did you mean hydra.sweeper.max_trials_per_worker?",
     ),
     (
         "pruner.warmup_epochs=1",
-        "hydra.sweeper.pruner.warmup_epochs is not a key of the config; did you mean min_resource?",
+        "hydra.sweeper.pruner.warmup_epochs is not a key of the config; "
+        "did you mean hydra.sweeper.pruner.min_resource?",
     ),
     # no value at all
     ("n_trials=???", "hydra.sweeper.n_trials must have a value but has none."),

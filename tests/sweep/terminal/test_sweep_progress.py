@@ -176,12 +176,14 @@ def test_a_terminal_shows_a_row_for_each_running_trial() -> None:
         progress.on_trial_start("m", 3, DESCRIPTION, 40, resumed_after=7)
         progress.on_trial_start("m", 4, DESCRIPTION, 40)
         rows = screen.live_rows()
-        assert re.search(r"m trial 3  [━╸╺]+  7/40 +0 s *\nm trial 4  ━+  0/40 +0 s", rows)
+        trial_3, trial_4 = rows.splitlines()[:2]
+        assert re.search(r"m trial 3  [━╸╺]+  7/40  in epoch 8 +0 s", trial_3)
+        assert re.search(r"m trial 4  ━+  0/40  in epoch 1 +0 s", trial_4)
         for epoch, value in [(8, 0.82), (9, 0.8), (10, float("nan")), (11, 0.81)]:
             progress.on_epoch("m", 3, epoch, value)
         screen.now += 75
         rows = screen.live_rows()
-        assert re.search(r"m trial 3  [━╸╺]+  11/40  81.00 %  best 82.00 %  1 min 15 s", rows)
+        assert re.search(r"m trial 3  [━╸╺]+  11/40  81.00 % +best 82.00 %  1 min 15 s", rows)
         progress.on_trial_end("m", 3, TrialStatus.pruned, 0.81)
         assert "trial 3" not in screen.live_rows()
 
@@ -250,7 +252,7 @@ def test_without_a_terminal_events_are_printed_as_plain_lines() -> None:
         screen.now += 1
         assert screen.written_by(lambda: progress.on_epoch("m", 0, 2, 0.7)) == (
             "m trial 0  2/10  70.00 %  best 80.00 %  30 s\n"
-            "m trial 1  4/10  30 s\n"
+            "m trial 1  4/10  in epoch 5  30 s\n"
             "m  0/8  0 complete, 0 pruned, 0 failed\n"
         )
         screen.now += 29
@@ -258,6 +260,18 @@ def test_without_a_terminal_events_are_printed_as_plain_lines() -> None:
         written = screen.written_by(lambda: progress.on_message("worker\r\n 1 \x1b[31mended\x07"))
         assert written == "worker   1  [31mended \n"
     assert re.fullmatch(r"[ -~\n]+", screen.file.getvalue())
+
+
+def test_without_a_terminal_a_long_first_epoch_is_a_line_at_times() -> None:
+    screen = Screen()
+    with screen.progress as progress:
+        screen.now += 60
+        assert screen.written_by(progress.on_poll) == ""  # workers start
+        progress.on_trial_start("m", 0, "baseline", 10)
+        screen.now += 30
+        line = "m trial 0  0/10  in epoch 1  30 s\nm  0/8  0 complete, 0 pruned, 0 failed\n"
+        assert screen.written_by(progress.on_poll) == line
+        assert screen.written_by(progress.on_poll) == ""
 
 
 def test_a_trial_that_starts_while_rows_are_drawn_waits_for_them() -> None:

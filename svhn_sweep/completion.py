@@ -1,0 +1,49 @@
+"""Completes what is this package's own on the command line; Hydra completes the keys of the config.
+
+Hydra's function for the shell, `svhn-sweep -sc install=bash`, asks `svhn-sweep -sc query=bash` with
+the line typed so far in `COMP_LINE`.
+"""
+
+from collections.abc import Sequence
+
+from svhn_sweep.arguments import OPTUNA, expand
+from svhn_sweep.sweep.plan import settings
+
+OPTIONS = {"ui": ["--port", "--host"], "sync": [], "predict": ["--model"]}
+FLAGS = ("-sc", "--shell-completion")
+
+
+def is_query(arguments: Sequence[str]) -> bool:
+    """Returns whether a shell asks for completions."""
+    asks = any(item.startswith("query=") for item in arguments)
+    return asks and any(item in FLAGS for item in arguments)
+
+
+def complete(line: str) -> tuple[list[str], str]:
+    """Completes the last word of a command line.
+
+    Args:
+        line: What is typed so far, the program's name included.
+
+    Returns:
+        The words that are no keys of the config, and the line for Hydra; it is empty where keys
+        of the config cannot stand.
+
+    Raises:
+        UserError: Something on the line is not allowed.
+    """
+    program, *words = line.split()
+    current = "" if line.endswith(" ") or not words else words.pop()
+    if words and words[0] in OPTIONS:
+        return _beginning(current, OPTIONS[words[0]]), ""
+    if current.startswith("-"):
+        return [], ""
+    is_sweep = not {"optuna", OPTUNA}.isdisjoint(words)
+    own = [f"{key}=" for key in settings.leaf_keys()] if is_sweep else ["optuna"]
+    commands = [] if words else list(OPTIONS)
+    for_hydra = expand(["-m", *words] if is_sweep else words)
+    return _beginning(current, [*own, *commands]), " ".join([program, *for_hydra, current])
+
+
+def _beginning(start: str, words: Sequence[str]) -> list[str]:
+    return [word for word in words if word.startswith(start)]
