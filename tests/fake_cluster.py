@@ -17,6 +17,7 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerEvent,
     WorkerReady,
 )
+from svhn_sweep.sweep.workers.timing import TimeRequest, TimeResult
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.trial_status import TrialStatus
 
@@ -136,6 +137,9 @@ class FakeCluster:
         return [worker for worker in workers if cast(FakeWorker, worker).events][:1]
 
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
+        raise AssertionError
+
+    def time_models(self, request: TimeRequest) -> TimeResult:
         raise AssertionError
 
     def close(self) -> None:
