@@ -8,7 +8,7 @@ from svhn_sweep.errors import SweepError
 from svhn_sweep.run_header import console
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.report import summary
-from svhn_sweep.sweep.report.inference_time import time_front
+from svhn_sweep.sweep.report.front_times import time_front
 from svhn_sweep.sweep.report.study_run import StudyRun
 from svhn_sweep.sweep.selection.champion import (
     Candidate,

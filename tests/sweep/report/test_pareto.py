@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 import optuna
 import pytest
 from optuna.trial import TrialState, create_trial
@@ -131,11 +132,8 @@ def test_labels_cover_neither_each_other_nor_a_point(n_trials: int) -> None:
     figure.draw_without_rendering()
     axes = figure.axes[0]
     boxes = [text.get_window_extent() for text in axes.texts]
-    points = [
-        axes.transData.transform(line.get_xydata()[0])
-        for line in axes.get_lines()
-        if len(line.get_xydata()) == 1
-    ]
+    lines = [np.asarray(line.get_xydata()) for line in axes.get_lines()]
+    points = [axes.transData.transform(line[0]) for line in lines if len(line) == 1]
     assert len(boxes) >= min(n_trials, 10)
     for index, box in enumerate(boxes):
         assert not any(box.overlaps(other) for other in boxes[:index])
