@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from svhn_sweep import data, environment
 from svhn_sweep.config.flatten import flatten
+from svhn_sweep.config.model_size import count_multiply_adds
 from svhn_sweep.config.schema import Config, source_name
 from svhn_sweep.data.splits import FitData, Images, Splits
 from svhn_sweep.native_output import redirect_native_output
@@ -153,7 +154,11 @@ def _log_inputs(
     params |= flatten(config.model, "model.")
     params |= flatten(config.training, "training.")
     params |= flatten(config.data, "data.")
-    params |= {"data.sha256": splits.sha256, "parameters": model.count_params()}
+    params |= {
+        "data.sha256": splits.sha256,
+        "parameters": model.count_params(),
+        "multiply_adds": count_multiply_adds(config.model),
+    }
     params |= {
         f"environment.{name}": value for name, value in environment.numeric_variables().items()
     }

@@ -1,10 +1,11 @@
 """A cluster without processes: what its workers do is given trial by trial."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 from svhn_sweep.config.schema import Precision
+from svhn_sweep.errors import SweepError
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.workers.protocol import (
     CPU,
@@ -17,6 +18,7 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerEvent,
     WorkerReady,
 )
+from svhn_sweep.sweep.workers.timing import TimeRequest, TimeResult
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.trial_status import TrialStatus
 
@@ -87,6 +89,8 @@ class FakeCluster:
         trained: The node of each trial that was started.
         updates: How often the scheduler asked for the slots.
         on_update: Is called before the slots are returned.
+        seconds: Of each pass of a trial's model; None for a cluster that cannot time models.
+        timed: The overrides of the models that were timed, by the number of their trial.
     """
 
     nodes: dict[str, int]
@@ -97,6 +101,8 @@ class FakeCluster:
     trained: list[str] = field(default_factory=list)
     updates: int = 0
     on_update: Callable[["FakeCluster"], None] = lambda cluster: None
+    seconds: Mapping[int, list[float]] | None = None
+    timed: list[dict[int, tuple[str, ...]]] = field(default_factory=list)
 
     def resolve_precision(self, precision: Precision) -> Precision:
         return precision
@@ -137,6 +143,12 @@ class FakeCluster:
 
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
         raise AssertionError
+
+    def time_models(self, request: TimeRequest) -> TimeResult:
+        self.timed.append(request.overrides)
+        if self.seconds is None:
+            raise SweepError("the models could not be timed: no luck.")
+        return TimeResult({number: self.seconds[number] for number in request.overrides})
 
     def close(self) -> None:
         pass

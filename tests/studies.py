@@ -141,7 +141,7 @@ def write(study: Study, number: int, *values: float) -> None:
         journal.start(
             name=f"trial {number}", experiment="svhn", store="sqlite:///mlflow.db", tags={}
         )
-        journal.log_params({"parameters": 1234})
+        journal.log_params({"parameters": 1234, "multiply_adds": 56789})
         for epoch, value in enumerate(values, start=1):
             journal.log_metrics({study.settings.metric: value, "epoch_seconds": 2.0}, step=epoch)
         journal.log_metrics({"val/macro_f1": 0.5})

@@ -167,6 +167,14 @@ def test_the_charts_are_curves_and_parallel_coordinates(links: dict[str, str], p
         expect(axes).to_contain_text(name)
 
 
+def test_accuracy_is_drawn_against_size_and_time(links: dict[str, str], page: Page) -> None:
+    page.goto(links["Accuracy"])
+    for name in ("parameters", "multiply_adds"):
+        expect(page.get_by_text(f"{name} vs. val/best_accuracy")).to_be_visible()
+    points = page.locator(".js-plotly-plot").first.locator(".scatterlayer .trace path.point")
+    expect(points).to_have_count(3)
+
+
 def test_the_confusion_matrices_stand_side_by_side(links: dict[str, str], page: Page) -> None:
     page.goto(links["Confusion"])
     assert_rendered(page, "img[src*='get-artifact'], img[src^='blob:']", 3)

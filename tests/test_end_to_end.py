@@ -84,6 +84,7 @@ def test_params_and_tags(finished: tuple[Folder, str], small_h5: Path) -> None:
     assert params["training.learning_rate"] == "0.001"
     assert params["seed"] == "42"
     assert int(params["parameters"]) > 0
+    assert int(params["multiply_adds"]) > 0
     assert int(params["training.threads"]) > 0
     assert len(params["data.sha256"]) == 64
     assert params["data.sha256"] == tags["data.sha256"]

@@ -8,6 +8,7 @@ from svhn_sweep.errors import SweepError
 from svhn_sweep.run_header import console
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.report import summary
+from svhn_sweep.sweep.report.front_times import time_front
 from svhn_sweep.sweep.report.study_run import StudyRun
 from svhn_sweep.sweep.selection.champion import (
     Candidate,
@@ -70,6 +71,8 @@ def finalize(context: SweepContext) -> None:
     ]
     candidates = [result.candidate for result in results]
     scheduler = context.scheduler
+    for study in context.studies:
+        time_front(study, scheduler.pool.cluster, tuple(scheduler.config_dirs))
     recommendation = None
     try:
         if context.settings.confirm is not None:

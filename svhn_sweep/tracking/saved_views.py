@@ -20,6 +20,7 @@ CONFUSION_MATRIX = "confusion_matrix"  # MLflow's key of the image that each tri
 # from the baseline's.
 BEST_VALUE_METRICS = {"val/accuracy": "val/best_accuracy", "val/loss": "val/lowest_loss"}
 DELTA_METRICS = {"val/accuracy": "delta_to_baseline", "val/loss": "loss_delta_to_baseline"}
+SECONDS = "seconds_per_1000_images"  # that a model takes to predict, on one core
 MAX_IMAGES = 10  # of more MLflow leaves out those that come last in the table, here the best
 CHART = "&compareRunsMode=CHART"
 # Without these MLflow opens its pages, and those of an experiment, in its GenAI mode.
@@ -68,6 +69,7 @@ def views(spec: ViewSpec) -> dict[str, tuple[str, ViewState]]:
             board,
         ),
         f"charts-{spec.study}": (f"Charts of {spec.study}", _charts(spec, trials)),
+        f"size-{spec.study}": (f"Accuracy and size of {spec.study}", _sizes(spec, trials)),
         f"matrices-{spec.study}": (
             f"Confusion matrices of {spec.study}",
             _matrices(spec, trials),
@@ -126,7 +128,8 @@ def _state(spec: ViewSpec, runs_filter: str) -> ViewState:
         *_metrics(objective, DELTA_METRICS[spec.metric]),
         *_params("model.name", *spec.columns),
         *_metrics("val/best_accuracy", "val/best_epoch"),  # the epoch of that accuracy
-        *_params("parameters"),
+        *_params("parameters", "multiply_adds"),
+        *_metrics(SECONDS),
         "tags.`study`",
     ]
     unique = list(dict.fromkeys(columns))
@@ -173,6 +176,19 @@ def _charts(spec: ViewSpec, runs_filter: str) -> ViewState:
     return _state(spec, runs_filter) | _sections(
         {"Learning curves": curves, "Hyperparameters": [parallel]}
     )
+
+
+def _sizes(spec: ViewSpec, runs_filter: str) -> ViewState:
+    """Returns charts of the complete trials' accuracy by size; loss in studies by loss."""
+    objective = BEST_VALUE_METRICS[spec.metric]
+    charts = [
+        _scatter("parameters", "PARAM", objective),
+        _scatter("multiply_adds", "PARAM", objective),
+        _scatter(SECONDS, "METRIC", objective),
+    ]
+    complete = f"{runs_filter} and tags.`trial.state` = 'complete'"
+    shown: ViewState = {"runsHiddenMode": "SHOW_ALL"}
+    return _state(spec, complete) | _sections({"Accuracy and size": charts}) | shown
 
 
 def _matrices(spec: ViewSpec, runs_filter: str) -> ViewState:
@@ -231,6 +247,11 @@ def _line(metric: str) -> ViewState:
         "yAxisKey": "metric",
     }
     return _chart("LINE", metric, {"metricKey": metric, "lineSmoothness": 0, "range": {}} | axes)
+
+
+def _scatter(x: str, kind: str, y: str) -> ViewState:
+    axes = {"xaxis": {"key": x, "type": kind}, "yaxis": {"key": y, "type": "METRIC"}}
+    return _chart("SCATTER", f"{y} by {x}", axes)
 
 
 def _chart(kind: str, name: str, settings: Mapping[str, object]) -> ViewState:

@@ -127,6 +127,7 @@ def test_every_trial_is_a_nested_run(swept: tuple[Folder, str, str]) -> None:
     children = [run for run in folder.runs() if run.info.run_id != study_run.info.run_id]
     assert {run.data.tags["mlflow.parentRunId"] for run in children} == {study_run.info.run_id}
     assert runs_of(folder, study)[0].info.run_name == "model1 · baseline"
+    assert 0 < runs_of(folder, study)[0].data.metrics["seconds_per_1000_images"] < 60
     for number, run in runs_of(folder, study).items():
         assert run.data.tags["role"] == ("trial" if number else "baseline")
         assert {

@@ -75,6 +75,8 @@ def test_the_leaderboard_has_trials_on_the_same_digits_and_what_differs_between_
         "params.`model.filters.conv4`",
         "metrics.`val/best_epoch`",
         "params.`parameters`",
+        "params.`multiply_adds`",
+        "metrics.`seconds_per_1000_images`",
         "tags.`study`",
     ]
 
@@ -83,7 +85,7 @@ def test_by_loss_the_delta_is_that_of_the_loss_and_the_best_epoch_follows_its_ac
     columns = state("leaderboard-01234567", "val/loss", maximize=False)["selectedColumns"]
     assert isinstance(columns, list)
     assert columns[1:3] == ["metrics.`val/lowest_loss`", "metrics.`loss_delta_to_baseline`"]
-    assert columns[-4:-2] == [
+    assert columns[-6:-4] == [
         "metrics.`val/best_accuracy`",
         "metrics.`val/best_epoch`",
     ]
@@ -141,6 +143,23 @@ def test_charts_are_learning_curves_and_parallel_coordinates() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("metric", "objective"),
+    [("val/accuracy", "val/best_accuracy"), ("val/loss", "val/lowest_loss")],
+)
+def test_sizes_are_scatter_charts_of_the_complete_trials(metric: str, objective: str) -> None:
+    sizes = state("size-model2-abc", metric, maximize=metric == "val/accuracy")
+    assert str(sizes["searchFilter"]).endswith(" and tags.`trial.state` = 'complete'")
+    assert sizes["runsHiddenMode"] == "SHOW_ALL"
+    charts = sizes["compareRunCharts"]
+    assert isinstance(charts, list)
+    assert [(chart["type"], chart["xaxis"]["key"], chart["yaxis"]["key"]) for chart in charts] == [
+        ("SCATTER", "parameters", objective),
+        ("SCATTER", "multiply_adds", objective),
+        ("SCATTER", "seconds_per_1000_images", objective),
+    ]
+
+
 def test_mlflow_gets_a_view_unchanged_and_below_its_size_limit(
     client: MlflowClient, run: Journal
 ) -> None:
@@ -177,6 +196,7 @@ def test_a_study_has_pages_once_it_is_uploaded(
     assert ui_links.pages(run.folder) == {
         "Leaderboard by val/accuracy, digits 01234567": page + leaderboard,
         "Charts of model2-abc": f"{page}charts-model2-abc&compareRunsMode=CHART",
+        "Accuracy and size of model2-abc": f"{page}size-model2-abc&compareRunsMode=CHART",
         "Confusion matrices of model2-abc": f"{page}matrices-model2-abc&compareRunsMode=CHART",
         "Study model2-abc": f"{runs}/{sent['run_id']}?workflowType=machine_learning",
     }

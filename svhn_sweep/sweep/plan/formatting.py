@@ -1,5 +1,7 @@
 """Formats parameters and metrics for tables and messages."""
 
+import math
+
 
 def format_metric(value: float | None, metric: str, sign: str = "") -> str:
     """Formats accuracies as 90.12%, other metrics as 0.9012, and None as "".
@@ -26,3 +28,17 @@ def format_param(key: str, value: object) -> str:
     """Formats learning rates as 1.23e-03, other floats with three digits."""
     form = ".2e" if key.endswith("learning_rate") else ".3g"
     return f"{value:{form}}" if isinstance(value, float) else str(value)
+
+
+def format_count(count: float) -> str:
+    """Formats a large count with a unit: 980.0 k, 4.2 M, 1.3 G."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count:.0f}"
+
+
+def format_seconds(seconds: float) -> str:
+    """Formats a short duration with two digits: 0.24 s, 0.031 s, 12 s."""
+    digits = max(0, 1 - math.floor(math.log10(max(seconds, 1e-4))))
+    return f"{seconds:.{digits}f} s"

@@ -35,6 +35,7 @@ from svhn_sweep.sweep.report.chart_axes import (
     value_limits,
 )
 from svhn_sweep.sweep.report.leaderboard import Row, make_rows, param_keys
+from svhn_sweep.sweep.report.pareto_figure import value_by_size
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
 
@@ -56,7 +57,7 @@ def save_all(
         The files.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    functions = (history, importances, parallel_coordinates, slices, learning_curves)
+    functions = (history, importances, parallel_coordinates, slices, learning_curves, value_by_size)
     figures = {function.__name__: function(study, metric) for function in functions}
     if confusions is not None:
         figures[confusion_difference.__name__] = confusion_difference(confusions)

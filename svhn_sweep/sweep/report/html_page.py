@@ -16,6 +16,8 @@ CAPTIONS = {
     "parallel_coordinates": "One line for each complete trial, through its "
     "hyperparameters to its value.",
     "slices": "The value against each hyperparameter. A trial is one point in every panel.",
+    "value_by_size": "The value against the size of the model and the work of one prediction. "
+    "On the line are the trials that no smaller one equals.",
     "confusion_difference": "Which digits the best config takes for which, "
     "against the baseline, on validation.",
     "race": "The confirmation on fresh seeds: each candidate's mean difference to the baseline and "

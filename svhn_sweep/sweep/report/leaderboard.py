@@ -12,7 +12,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.config.short_names import short_names
-from svhn_sweep.sweep.plan.formatting import format_metric, format_param
+from svhn_sweep.sweep.plan.formatting import (
+    format_count,
+    format_metric,
+    format_param,
+    format_seconds,
+)
+from svhn_sweep.sweep.study.inference_times import InferenceTimes
 from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
 from svhn_sweep.trial_status import TrialStatus
 
@@ -34,6 +40,8 @@ class Row:
         epochs: The last epoch with a value; 0 if there is none.
         seconds: Duration of the training; None if the trial has not recorded it.
         parameters: The number of the model's parameters; None if the trial has not recorded it.
+        multiply_adds: Of the prediction of one image; None if the trial has not recorded it.
+        seconds_per_1000_images: For predictions on one core; None unless it was measured.
         params: Hyperparameters by dotted key.
         reason: Why the trial ended this way; empty if there is nothing to explain.
     """
@@ -48,6 +56,8 @@ class Row:
     epochs: int
     seconds: float | None
     parameters: int | None
+    multiply_adds: int | None
+    seconds_per_1000_images: float | None
     params: dict[str, object]
     reason: str
 
@@ -60,7 +70,12 @@ def make_rows(study: optuna.Study) -> list[Row]:
     """
     sign = direction_sign(study)
     trials = study.get_trials(deepcopy=False)
-    unranked = [_row(trial, sign) for trial in trials if trial.state != TrialState.WAITING]
+    times = InferenceTimes.load(study).medians
+    unranked = [
+        replace(_row(trial, sign), seconds_per_1000_images=times.get(trial.number))
+        for trial in trials
+        if trial.state != TrialState.WAITING
+    ]
     unranked.sort(key=lambda row: _sort_key(row, sign))
     values = {row.number: row.value for row in unranked if row.state == TrialStatus.complete}
     ranks = {number: rank for rank, number in enumerate(values, start=1)}
@@ -99,11 +114,13 @@ def to_cells(rows: Sequence[Row], metric: str, *, effort: bool = True) -> list[l
     Args:
         rows: The trials, best first.
         metric: The name of the sweep's metric.
-        effort: Whether epochs, training time and parameters have columns.
+        effort: Whether epochs, training time, and the model's size and speed have columns.
     """
     fixed = ["rank", "trial", "state", metric, "vs baseline"]
     if effort:
-        fixed += ["best epoch", "epochs", "training time", "parameters"]
+        fixed += ["best epoch", "epochs", "training time", "parameters", "multiply-adds"]
+    timed = effort and any(row.seconds_per_1000_images is not None for row in rows)
+    fixed += ["1,000 images"] if timed else []
     names = short_names(param_keys(rows), fixed)
     reason = ["reason"] if any(row.reason for row in rows) else []
     lines = [[*fixed, *names.values(), *reason]]
@@ -120,9 +137,13 @@ def to_cells(rows: Sequence[Row], metric: str, *, effort: bool = True) -> list[l
             str(row.epochs),
             "" if row.seconds is None else f"{row.seconds:.0f} s",
             "" if row.parameters is None else f"{row.parameters:,}",
+            "" if row.multiply_adds is None else format_count(row.multiply_adds),
         ]
+        seconds = row.seconds_per_1000_images
+        speed = ["" if seconds is None else format_seconds(seconds)]
         params = [format_param(key, row.params[key]) if key in row.params else "" for key in names]
-        lines.append([*result, *(spent if effort else []), *params, *[row.reason for _ in reason]])
+        spent = [*(spent if effort else []), *(speed if timed else [])]
+        lines.append([*result, *spent, *params, *[row.reason for _ in reason]])
     return lines
 
 
@@ -181,6 +202,8 @@ def _row(trial: FrozenTrial, sign: int) -> Row:
         epochs=max(trial.intermediate_values, default=0),
         seconds=trial.user_attrs.get("seconds"),
         parameters=trial.user_attrs.get("parameters"),
+        multiply_adds=trial.user_attrs.get("multiply_adds"),
+        seconds_per_1000_images=None,
         params=dict(trial.params),
         reason=str(trial.user_attrs.get("reason") or ""),
     )

@@ -1,5 +1,6 @@
 """What MLflow holds of a study beside its report: tags, params, and metrics of the search."""
 
+from svhn_sweep.sweep.study.inference_times import InferenceTimes
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.trial_values import objective_value
 from svhn_sweep.tracking import saved_views
@@ -42,3 +43,10 @@ def metrics(study: Study) -> dict[str, float]:
     return {"n_trials": study.n_trials} | {
         key: objective_value(trial) for key, trial in values.items() if trial is not None
     }
+
+
+def timing(study: Study) -> dict[str, str]:
+    """Returns how the column `1,000 images` was measured; nothing before that."""
+    processor = InferenceTimes.load(study.optuna_study).processor
+    how = f"CPU time on one core of {processor}, median of several passes"
+    return {"1,000 images": how} if processor else {}

@@ -24,7 +24,9 @@ logger = logging.getLogger(__name__)
 
 MAX_DESCRIBED_TRIALS = 20
 CONFUSION_FIGURE = "confusion_difference.png"
-DESCRIBED_FIGURES = (race_report.FIGURE, CONFUSION_FIGURE, "history.png", "learning_curves.png")
+PARETO_FIGURE = "value_by_size.png"
+CURVE_FIGURES = ("history.png", "learning_curves.png")
+DESCRIBED_FIGURES = (race_report.FIGURE, CONFUSION_FIGURE, PARETO_FIGURE, *CURVE_FIGURES)
 DELTA_DECIMALS = 7  # of a difference of two float32
 SUMMARY = "findings.md"
 
@@ -242,6 +244,7 @@ class StudyRun:
                 + (f"; in the baseline {baseline[key]}" if key in baseline else "")
                 for key in plan.space
             },
+            **study_facts.timing(self.study),
             "written": f"{datetime.now():%Y-%m-%d %H:%M}",
         }
 

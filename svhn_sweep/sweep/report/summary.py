@@ -8,6 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
+from svhn_sweep.sweep.report.leaderboard import make_rows
+from svhn_sweep.sweep.report.pareto import size_sentence
 from svhn_sweep.sweep.report.verdict_sentences import confirmation_sentences, format_limits
 from svhn_sweep.sweep.selection.champion import BASELINE, BEST, Candidate, Recommendation
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
@@ -45,6 +47,8 @@ def summary_lines(
         sentences += [_test_result(recommendation), recommendation.registration]
     elif recommendation is not None and candidate is not None and candidate.has_model:
         sentences.append(_not_tested(candidate, recommendation.candidate))
+    rows = make_rows(study.optuna_study)
+    sentences.append(size_sentence(rows, study.settings.metric))
     if confusions is not None:
         sentences.append(confusions.sentence())
     return [sentence[0].upper() + sentence[1:] + "." for sentence in sentences if sentence]

@@ -17,6 +17,8 @@ from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
 from svhn_sweep.tracking import journal
 from svhn_sweep.trial_status import TrialStatus
 
+SIZES = {"parameters", "multiply_adds"}  # of a trial's model: params of its run
+
 
 @dataclass(frozen=True)
 class PendingTrial:
@@ -210,9 +212,9 @@ class Study:
         running.trial.set_user_attr("reason", reason)
         seconds = sum(metrics["epoch_seconds"] for metrics in history.values())
         running.trial.set_user_attr("seconds", seconds)
-        parameters = journal.params(self.plan.trial_dir(number)).get("parameters")
-        if parameters is not None:  # else it failed before its model was built
-            running.trial.set_user_attr("parameters", parameters)
+        logged = journal.params(self.plan.trial_dir(number))
+        for key in SIZES & logged.keys():  # none if it failed before its model was built
+            running.trial.set_user_attr(key, logged[key])
         if "val/best_accuracy" in summary_metrics:
             running.trial.set_user_attr("best_accuracy", summary_metrics["val/best_accuracy"])
         finished = self.optuna_study.tell(

@@ -30,6 +30,7 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerEvent,
     WorkerExited,
 )
+from svhn_sweep.sweep.workers.timing import TimeRequest, TimeResult
 
 EXTERNAL_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
 # A network this small leaves a GPU waiting for its process most of the time.
@@ -93,6 +94,14 @@ class LocalWorker(LimitedWorker):
         self._send(request)
         try:
             return cast(EvaluateResult | TrialEnded, self.connection.recv())
+        except (EOFError, OSError):
+            return self._exited()
+
+    def time_models(self, request: TimeRequest) -> TimeResult | TrialEnded | WorkerExited:
+        """Times models and waits for the result, or for why there is none."""
+        self._send(request)
+        try:
+            return cast(TimeResult | TrialEnded, self.connection.recv())
         except (EOFError, OSError):
             return self._exited()
 
@@ -215,6 +224,28 @@ class LocalMachine:
             worker.close(0)
         raise SweepError(
             f"the models could not be judged on test: {reason}; the same command tries again."
+        )
+
+    def time_models(self, request: TimeRequest) -> TimeResult:
+        """Times models on a CPU worker with one thread that still runs, or on a new one.
+
+        Raises:
+            SweepError: It failed, or its worker died.
+        """
+        on_cpu = self.devices[0] == CPU
+        idle = [
+            worker
+            for worker in self._workers
+            if on_cpu and worker.threads == 1 and worker.process.poll() is None
+        ]
+        if not idle:
+            idle.append(LocalWorker(CPU, self.log, self.settings.max_trials_per_worker))
+            self._workers.append(idle[0])
+        result = idle[0].time_models(request)
+        if isinstance(result, TimeResult):
+            return result
+        raise SweepError(
+            f"the models could not be timed: {result.reason}; the same command tries again."
         )
 
 

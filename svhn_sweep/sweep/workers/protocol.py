@@ -13,6 +13,7 @@ from typing import Protocol
 
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.workers.timing import TimeRequest, TimeResult
 from svhn_sweep.tracking.run_info import RunInfo
 from svhn_sweep.trial_status import TrialStatus
 
@@ -284,6 +285,13 @@ class Cluster(Protocol):
 
         Raises:
             SweepError: The models could not be evaluated.
+        """
+
+    def time_models(self, request: TimeRequest) -> TimeResult:
+        """Times models on one core of the driver's machine; no trial is trained afterwards.
+
+        Raises:
+            SweepError: The models could not be timed.
         """
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What a worker does, on this machine or on a node: trains trials and evaluates models on test."""
+"""What a worker does, on this machine or on a node: trains trials, evaluates and times models."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -23,6 +23,7 @@ from svhn_sweep.sweep.workers.protocol import (
     TrainRequest,
     TrialEnded,
 )
+from svhn_sweep.sweep.workers.timing import TimeRequest, TimeResult
 from svhn_sweep.trial import run_trial
 from svhn_sweep.trial_end import MACHINE_FAULTS
 from svhn_sweep.trial_status import TrialStatus
@@ -90,6 +91,23 @@ def evaluate_models(request: EvaluateRequest) -> EvaluateResult | TrialEnded:
                 for name, runs in request.models.items()
             }
         )
+    except Exception as error:  # noqa: BLE001  # the driver prints the reason
+        return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
+
+
+def time_models(request: TimeRequest) -> TimeResult | TrialEnded:
+    """Times models on one thread; every error is returned as a `TrialEnded`."""
+    from svhn_sweep.training.device import use_threads
+    from svhn_sweep.training.inference_time import inference_seconds
+    from svhn_sweep.training.model import build_model
+
+    def seconds(overrides: tuple[str, ...]) -> list[float]:
+        config = _compose(overrides, request.config_dirs)
+        return inference_seconds(build_model(config.model, config.training.precision, config.seed))
+
+    try:
+        use_threads(1)
+        return TimeResult({number: seconds(item) for number, item in request.overrides.items()})
     except Exception as error:  # noqa: BLE001  # the driver prints the reason
         return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
 

@@ -27,6 +27,8 @@ def row(number: int, status: str, reason: str = "") -> Row:
         epochs=3,
         seconds=12.3,
         parameters=69_674,
+        multiply_adds=4_213_000,
+        seconds_per_1000_images=0.12,
         params={"training.learning_rate": 1e-3},
         reason=reason,
     )

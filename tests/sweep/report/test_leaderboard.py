@@ -55,6 +55,7 @@ def study() -> optuna.Study:
             state="complete",
             seconds=61.5,
             parameters=69_674,
+            multiply_adds=4_213_000,
         ),
         trial(TrialState.FAIL, 0.99, state="failed", reason="<b>no</b> memory | at\nepoch 2"),
         trial(TrialState.FAIL, 0.9, math.nan, state="diverged", reason="the loss is nan"),
@@ -148,6 +149,7 @@ def test_csv_has_unrounded_numbers(study: optuna.Study) -> None:
     assert float(lines[0]["delta"]) == 0.9 - 0.8
     assert lines[2]["name"] == "baseline"
     assert (lines[2]["seconds"], lines[2]["parameters"]) == ("61.5", "69674")
+    assert (lines[2]["multiply_adds"], lines[2]["seconds_per_1000_images"]) == ("4213000", "")
     assert lines[2]["training.learning_rate"] == "0.001234"
     assert lines[6]["reason"] == "<b>no</b> memory | at\nepoch 2"
 
@@ -158,12 +160,12 @@ def test_markdown_is_a_table_with_the_baseline_in_bold(study: optuna.Study) -> N
     ).splitlines()
     assert header == (
         "| rank | trial | state | val/accuracy | vs baseline | best epoch | epochs | training time "
-        "| parameters | learning_rate | dropout | conv1 | reason |"
+        "| parameters | multiply-adds | learning_rate | dropout | conv1 | reason |"
     )
     assert set(rules) <= set("|-: ")
     assert (
         lines[0]
-        == "| 1 | trial 5 | complete | 90.00% | +10.00 | 1 | 2 |  |  | 1.23e-03 | 0.25 | 16 |  |"
+        == "| 1 | trial 5 | complete | 90.00% | +10.00 | 1 | 2 |  |  |  | 1.23e-03 | 0.25 | 16 |  |"
     )
     bold = [
         "3",
@@ -175,6 +177,7 @@ def test_markdown_is_a_table_with_the_baseline_in_bold(study: optuna.Study) -> N
         "2",
         "62 s",
         "69,674",
+        "4.2 M",
         "1.23e-03",
         "0.25",
         "16",

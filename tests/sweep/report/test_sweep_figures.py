@@ -24,7 +24,14 @@ SPACE: dict[str, BaseDistribution] = {
     "training.optimizer": CategoricalDistribution(["adam", "sgd"]),
     "training.seed": IntDistribution(3, 3),
 }
-NAMES = ["history", "importances", "parallel_coordinates", "slices", "learning_curves"]
+NAMES = [
+    "history",
+    "importances",
+    "parallel_coordinates",
+    "slices",
+    "learning_curves",
+    "value_by_size",
+]
 STATES = [TrialState.COMPLETE] * 3 + [TrialState.PRUNED, TrialState.FAIL]
 
 
@@ -54,6 +61,7 @@ def _trial(number: int, state: TrialState, value: float) -> FrozenTrial:
         },
         distributions=SPACE,
         intermediate_values={1: 0.5, 2: value},
+        user_attrs={"parameters": 1000 + number % 7, "multiply_adds": 10**6 + number % 5},
     )
 
 

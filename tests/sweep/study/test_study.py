@@ -485,6 +485,7 @@ def test_optuna_has_the_state_the_value_and_the_reason(
         "reason": "because",
         "seconds": 6.0,
         "parameters": 1234,
+        "multiply_adds": 56789,
     }
     assert trial.intermediate_values == {1: 0.5, 2: 0.7, 3: 0.6}
 

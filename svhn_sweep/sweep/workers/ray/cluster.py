@@ -33,6 +33,7 @@ from svhn_sweep.sweep.workers.protocol import CPU, EvaluateRequest, EvaluateResu
 from svhn_sweep.sweep.workers.ray.actor import TrialActor
 from svhn_sweep.sweep.workers.ray.nodes import RayNodes, check_reachable
 from svhn_sweep.sweep.workers.ray.worker import RayWorker, interrupted_by_ray, last_line
+from svhn_sweep.sweep.workers.timing import TimeRequest, TimeResult
 
 REFRESH_SECONDS = 1.0  # between two updates of the nodes
 SHUTDOWN_TIMEOUT_SECONDS = 10.0  # for leaving a cluster whose head may be gone
@@ -201,6 +202,15 @@ class RayCluster:
         # Ray would end this process if the head went away meanwhile.
         self._leave()
         return self._evaluator.evaluate(request)
+
+    def time_models(self, request: TimeRequest) -> TimeResult:
+        """Leaves the cluster and times models in a process of this machine.
+
+        Raises:
+            SweepError: The models could not be timed.
+        """
+        self._leave()
+        return self._evaluator.time_models(request)
 
     def close(self) -> None:
         """Leaves the cluster, which ends its actors."""
