@@ -6,10 +6,14 @@ from typing import cast
 
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.workers.protocol import (
-    CPU,
+from svhn_sweep.sweep.workers.evaluation_requests import (
+    EnsembleRequest,
+    EnsembleResult,
     EvaluateRequest,
     EvaluateResult,
+)
+from svhn_sweep.sweep.workers.protocol import (
+    CPU,
     Slot,
     TrainRequest,
     TrialEnded,
@@ -134,6 +138,9 @@ class FakeCluster:
 
     def wait(self, workers: Collection[Worker], timeout: float) -> list[Worker]:
         return [worker for worker in workers if cast(FakeWorker, worker).events][:1]
+
+    def select_ensemble(self, request: EnsembleRequest) -> EnsembleResult:
+        raise AssertionError
 
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
         raise AssertionError

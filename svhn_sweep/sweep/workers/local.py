@@ -17,12 +17,16 @@ from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError, SweepError
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
+from svhn_sweep.sweep.workers.evaluation_requests import (
+    EnsembleRequest,
+    EnsembleResult,
+    EvaluateRequest,
+    EvaluateResult,
+)
 from svhn_sweep.sweep.workers.limited_worker import LimitedWorker
 from svhn_sweep.sweep.workers.protocol import (
     CPU,
     STOP_TIMEOUT_SECONDS,
-    EvaluateRequest,
-    EvaluateResult,
     Slot,
     TrainRequest,
     TrialEnded,
@@ -88,11 +92,13 @@ class LocalWorker(LimitedWorker):
         except (EOFError, OSError):
             return self._exited()
 
-    def evaluate(self, request: EvaluateRequest) -> EvaluateResult | TrialEnded | WorkerExited:
-        """Evaluates models on test and waits for the result, or for why there is none."""
+    def evaluate(
+        self, request: EnsembleRequest | EvaluateRequest
+    ) -> EnsembleResult | EvaluateResult | TrialEnded | WorkerExited:
+        """Sends the request and waits for the result, or for why there is none."""
         self._send(request)
         try:
-            return cast(EvaluateResult | TrialEnded, self.connection.recv())
+            return cast(EnsembleResult | EvaluateResult | TrialEnded, self.connection.recv())
         except (EOFError, OSError):
             return self._exited()
 
@@ -196,26 +202,49 @@ class LocalMachine:
         for worker in self._workers:
             worker.close(STOP_TIMEOUT_SECONDS)
 
+    def select_ensemble(self, request: EnsembleRequest) -> EnsembleResult:
+        """Selects an ensemble on a worker that still runs, or on a new one.
+
+        Raises:
+            SweepError: The selection failed, or its worker died several times.
+        """
+        result = self._evaluate(request)
+        if isinstance(result, EnsembleResult):
+            return result
+        raise SweepError(
+            f"no ensemble could be selected: {result}; the same command tries again, and "
+            "hydra.sweeper.ensemble=null leaves it out."
+        )
+
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
         """Evaluates models on a worker that still runs, or on a new one.
 
         Raises:
             SweepError: The evaluation failed, or its worker died several times.
         """
+        result = self._evaluate(request)
+        if isinstance(result, EvaluateResult):
+            return result
+        raise SweepError(
+            f"the models could not be judged on test: {result}; the same command tries again."
+        )
+
+    def _evaluate(
+        self, request: EnsembleRequest | EvaluateRequest
+    ) -> EnsembleResult | EvaluateResult | str:
+        """Returns a worker's result, or why there is none."""
         reason = ""
         for _ in range(MAX_EVALUATIONS):
             idle = next((worker for worker in self._workers if worker.process.poll() is None), None)
             worker = idle or self.start(self.slots()[0])
             result = worker.evaluate(request)
-            if isinstance(result, EvaluateResult):
+            if isinstance(result, EnsembleResult | EvaluateResult):
                 return result
             reason = result.reason
             if not isinstance(result, WorkerExited):
                 break
             worker.close(0)
-        raise SweepError(
-            f"the models could not be judged on test: {reason}; the same command tries again."
-        )
+        return reason
 
 
 def _devices(settings: SweeperConfig) -> list[str]:

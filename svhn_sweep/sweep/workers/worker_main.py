@@ -17,10 +17,12 @@ from svhn_sweep import data
 from svhn_sweep.config.schema import Config
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import Terminated
-from svhn_sweep.sweep.workers.protocol import EpochDone, EvaluateRequest, TrainRequest
+from svhn_sweep.sweep.workers.ensemble_task import select_ensemble
+from svhn_sweep.sweep.workers.evaluation_requests import EnsembleRequest, EvaluateRequest
+from svhn_sweep.sweep.workers.protocol import EpochDone, TrainRequest
 from svhn_sweep.sweep.workers.tasks import evaluate_models, train_trial
 
-Inbox = queue.SimpleQueue[TrainRequest | EvaluateRequest | bool]
+Inbox = queue.SimpleQueue[TrainRequest | EnsembleRequest | EvaluateRequest | bool]
 
 
 def main() -> None:
@@ -53,6 +55,8 @@ def _handle_requests(connection: Connection, inbox: Inbox) -> None:
         request = inbox.get()
         if isinstance(request, EvaluateRequest):
             connection.send(evaluate_models(request))
+        elif isinstance(request, EnsembleRequest):
+            connection.send(select_ensemble(request))
         elif isinstance(request, TrainRequest):
             connection.send(train_trial(request, request.folder, _load_digits, should_stop))
 
