@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from svhn_sweep.data.splits import Labels
 from svhn_sweep.training.model import INPUT_SHAPE
 
-MAX_DRAWS = 20  # of models, with replacement: weights are multiples of 1/20 or larger
+MAX_DRAWS = 10  # of models, with replacement: as many as there are tenths of the mean
 MIN_PROBABILITY = 1e-7  # as in Keras' cross-entropy
 
 Indices = NDArray[np.int64]
