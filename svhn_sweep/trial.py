@@ -222,7 +222,10 @@ def _metrics_of(evaluation: "Evaluation") -> dict[str, float]:
     is_test = evaluation.split == "test"
     prefix = "test" if is_test else "val"
     metrics = {"test/accuracy": evaluation.accuracy} if is_test else {}
-    scores = {"macro_f1": evaluation.macro_f1}
+    scores = {
+        "macro_f1": evaluation.macro_f1,
+        "calibration_error": evaluation.calibration_error,
+    }
     scores |= {f"recall_{digit}": value for digit, value in enumerate(evaluation.recalls)}
     return metrics | {f"{prefix}/{name}": round(score, 4) for name, score in scores.items()}
 

@@ -7,10 +7,16 @@ from typing import cast
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import SweepError
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.workers.protocol import (
-    CPU,
+from svhn_sweep.sweep.workers.evaluation_requests import (
+    EnsembleRequest,
+    EnsembleResult,
     EvaluateRequest,
     EvaluateResult,
+    TimeRequest,
+    TimeResult,
+)
+from svhn_sweep.sweep.workers.protocol import (
+    CPU,
     Slot,
     TrainRequest,
     TrialEnded,
@@ -18,7 +24,6 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerEvent,
     WorkerReady,
 )
-from svhn_sweep.sweep.workers.timing import TimeRequest, TimeResult
 from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.trial_status import TrialStatus
 
@@ -140,6 +145,9 @@ class FakeCluster:
 
     def wait(self, workers: Collection[Worker], timeout: float) -> list[Worker]:
         return [worker for worker in workers if cast(FakeWorker, worker).events][:1]
+
+    def select_ensemble(self, request: EnsembleRequest) -> EnsembleResult:
+        raise AssertionError
 
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
         raise AssertionError

@@ -132,7 +132,9 @@ def sweeper(
     """Settings of a study; the metric follows from the direction."""
     metric = "val/accuracy" if direction == "maximize" else "val/loss"
     pruner = pruner or PrunerConfig("none", startup_trials=0, min_resource=0)
-    return SweeperConfig(metric=metric, sampler=sampler, pruner=pruner, target_value=target_value)
+    return SweeperConfig(
+        metric=metric, sampler=sampler, pruner=pruner, target_value=target_value, ensemble=None
+    )
 
 
 def write(study: Study, number: int, *values: float) -> None:

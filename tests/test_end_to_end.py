@@ -69,6 +69,8 @@ def test_curves_and_summary_metrics(finished: tuple[Folder, str]) -> None:
         "val/macro_f1",
         "test/accuracy",
         "test/macro_f1",
+        "val/calibration_error",
+        "test/calibration_error",
         *(f"{split}/recall_{digit}" for split in ("val", "test") for digit in range(10)),
     ):
         assert 0 <= metrics[key] <= 1

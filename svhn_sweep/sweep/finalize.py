@@ -77,10 +77,14 @@ def finalize(context: SweepContext) -> None:
     try:
         if context.settings.confirm is not None:
             recommendation = recommend(candidates, scheduler.pool.cluster, scheduler.config_dirs)
+        elif context.settings.ensemble is not None:
+            console.print("no ensemble: hydra.sweeper.confirm=null leaves out the test evaluation")
     except SweepError:
         _report_all(results, None)
         summary.print_table(context.studies, candidates)
         raise
+    if recommendation is not None and recommendation.ensemble is not None:
+        scheduler.uploader.watch(recommendation.ensemble.folder)
     summary_lines = _report_all(results, recommendation)
     summary.print_table(context.studies, candidates)
     summary.print_lines(context.studies, summary_lines)

@@ -14,6 +14,8 @@ from svhn_sweep.tracking.upload_state import UploadState
 ALIAS = "champion"
 MODEL = "svhn-digits"
 SYNTHETIC = f"{MODEL}-synthetic"  # for models that were trained on synthetic digits
+ENSEMBLE_MODEL = f"{MODEL}-ensemble"
+ENSEMBLE_SYNTHETIC = f"{ENSEMBLE_MODEL}-synthetic"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,8 @@ CHART = "&compareRunsMode=CHART"
 MODE = "workflowType=machine_learning"
 EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 LEADERBOARD = "leaderboard-"
-TRIALS = "tags.role != 'sweep' and tags.role != 'confirmation'"
+NO_TRIALS = ("sweep", "confirmation", "ensemble")  # roles of runs that are no trials
+TRIALS = " and ".join(f"tags.role != '{role}'" for role in NO_TRIALS)
 
 ViewState = dict[str, object]
 

@@ -23,6 +23,7 @@ from svhn_sweep.training.model import INPUT_SHAPE
 
 DIGITS = list(range(10))
 BATCH_SIZE = 128  # images
+CALIBRATION_BINS = 15
 
 Predict = Callable[[Images], NDArray[np.float32]]
 
@@ -72,6 +73,20 @@ class Evaluation:
             self.labels, self.predictions, labels=DIGITS, average=None, zero_division=0
         )
         return [float(score) for score in scores]
+
+    @property
+    def calibration_error(self) -> float:
+        """The expected calibration error, 0..1: how far confidence and accuracy are apart.
+
+        The images are divided into 15 bins of equal width by their highest probability. The error
+        is the mean over the bins of |accuracy - mean confidence|, weighted by their images (Guo
+        et al., On Calibration of Modern Neural Networks, 2017, equation 3).
+        """
+        confidence = self.probabilities.max(axis=1).astype(np.float64)
+        right = self.predictions == self.labels
+        bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+        gaps = np.bincount(bins, weights=right - confidence)
+        return float(np.abs(gaps).sum() / len(self.labels))
 
     @property
     def confusion(self) -> NDArray[np.int64]:

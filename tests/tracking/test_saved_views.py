@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings(
 )  # SQLAlchemy sessions of MLflow's store
 
 SHA256 = "0123456789abcdef" * 4
-NO_TRIALS = "tags.role != 'sweep' and tags.role != 'confirmation'"
+NO_TRIALS = "tags.role != 'sweep' and tags.role != 'confirmation' and tags.role != 'ensemble'"
 PARAMS = ("training.learning_rate", "model.dropout")
 
 

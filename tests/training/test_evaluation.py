@@ -26,6 +26,27 @@ def test_metrics_equal_those_computed_by_hand(evaluation: Evaluation) -> None:
     assert evaluation.confusion[2, 0] == 1  # row: true, column: predicted
 
 
+@pytest.mark.parametrize(
+    ("rows", "error"),
+    [
+        ([(1.0, True), (1.0, True)], 0.0),
+        ([(1.0, True), (1.0, False)], 0.5),
+        ([(0.98, True), (0.95, False)], 0.465),  # one bin: |1/2 - 0.965|
+        ([(0.9, True), (0.5, False), (0.5, True), (0.5, False)], 0.15),  # (0.1 + 3 * |1/3-1/2|) / 4
+    ],
+)
+def test_the_calibration_error_is_the_mean_gap_of_the_bins(
+    rows: list[tuple[float, bool]], error: float
+) -> None:
+    probabilities = np.zeros((len(rows), 10), np.float32)
+    for row, (confidence, right) in zip(probabilities, rows, strict=True):
+        row[:] = (1 - confidence) / 9
+        row[0 if right else 1] = confidence
+    labels = np.zeros(len(rows), np.uint8)
+    evaluation = Evaluation("test", probabilities, labels)
+    assert evaluation.calibration_error == pytest.approx(error, abs=1e-6)
+
+
 def test_it_is_written_as_text_and_json(evaluation: Evaluation, tmp_path: Path) -> None:
     paths = evaluation.write(tmp_path)
     assert paths == [

@@ -111,6 +111,8 @@ class SweeperConfig:
         cluster: The Ray cluster that trains; None means this machine.
         confirm: The confirmation of the best config; None skips it, the test evaluation and
             the registration.
+        ensemble: The most different models in the ensemble of a search's trials; None means no
+            ensemble.
         dry_run: Whether the plan is only shown.
     """
 
@@ -133,6 +135,7 @@ class SweeperConfig:
     max_consecutive_failures: int = number(at_least=1, at_most=1_000_000)
     cluster: str | None = constrained(ClusterAddress())
     confirm: ConfirmConfig | None = field(default_factory=ConfirmConfig)
+    ensemble: int | None = number(at_least=2, at_most=50)
     dry_run: bool = MISSING
 
     @property

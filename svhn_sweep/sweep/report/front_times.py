@@ -9,8 +9,8 @@ from svhn_sweep.sweep.report.leaderboard import make_rows
 from svhn_sweep.sweep.report.pareto import multiply_adds, parameters, pareto_front
 from svhn_sweep.sweep.study.inference_times import InferenceTimes
 from svhn_sweep.sweep.study.study import Study
+from svhn_sweep.sweep.workers.evaluation_requests import TimeRequest
 from svhn_sweep.sweep.workers.protocol import Cluster
-from svhn_sweep.sweep.workers.timing import TimeRequest
 from svhn_sweep.tracking import saved_views
 from svhn_sweep.tracking.journal import JOURNAL, Journal
 

@@ -8,6 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
+from svhn_sweep.sweep.report.ensemble_summary import (
+    calibration_and_ensemble_metrics,
+    ensemble_result,
+)
 from svhn_sweep.sweep.report.leaderboard import make_rows
 from svhn_sweep.sweep.report.pareto import size_sentence
 from svhn_sweep.sweep.report.verdict_sentences import confirmation_sentences, format_limits
@@ -45,6 +49,7 @@ def summary_lines(
         sentences += confirmation_sentences(study, candidate)
     if recommendation is not None and recommendation.candidate is candidate:
         sentences += [_test_result(recommendation), recommendation.registration]
+        sentences.append(ensemble_result(recommendation))
     elif recommendation is not None and candidate is not None and candidate.has_model:
         sentences.append(_not_tested(candidate, recommendation.candidate))
     rows = make_rows(study.optuna_study)
@@ -82,7 +87,7 @@ def headline(
 def study_metrics(
     candidate: Candidate | None, recommendation: Recommendation | None
 ) -> dict[str, float]:
-    """Returns the confirmed difference, its interval, and mean test accuracies.
+    """Returns the confirmed difference, its interval, mean test scores, and the ensemble's scores.
 
     Args:
         candidate: What a study recommends; None if that is nothing, or not selected yet.
@@ -90,8 +95,9 @@ def study_metrics(
             is this candidate.
 
     Returns:
-        Some of `confirmed/difference`, `confirmed/low`, `confirmed/high`, `test/best_accuracy` and
-        `test/baseline_accuracy`; accuracies in 0..1.
+        Some of `confirmed/difference`, `confirmed/low`, `confirmed/high`, `test/best_accuracy`,
+        `test/baseline_accuracy`, `test/ensemble_accuracy` (accuracies in 0..1) and of
+        `calibration_and_ensemble_metrics`.
     """
     metrics: dict[str, float] = {}
     if candidate is not None and (verdict := candidate.verdict) is not None:
@@ -103,6 +109,7 @@ def study_metrics(
             f"test/{config}_accuracy": mean(accuracies)
             for config, accuracies in recommendation.test_accuracies.items()
         }
+        metrics |= calibration_and_ensemble_metrics(recommendation)
     return metrics
 
 

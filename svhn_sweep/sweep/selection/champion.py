@@ -1,7 +1,7 @@
 """Selects the champion on validation, evaluates it and its baseline on test, and registers it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import mean
 
@@ -10,10 +10,14 @@ from optuna.trial import TrialState
 from svhn_sweep.config.schema import source_name
 from svhn_sweep.run_header import console
 from svhn_sweep.sweep.selection.confirmation import WINNER, ConfirmationStudy
+from svhn_sweep.sweep.selection.ensemble import Ensemble, find_ensemble
+from svhn_sweep.sweep.selection.ensemble_run import ENSEMBLE, record_ensemble, register_ensemble
+from svhn_sweep.sweep.selection.evaluation_record import EvaluationRecord
 from svhn_sweep.sweep.selection.race import Race, VerdictOutcome
 from svhn_sweep.sweep.selection.verdict import Verdict
 from svhn_sweep.sweep.study.study import Study
-from svhn_sweep.sweep.workers.protocol import Cluster, EvaluateRequest
+from svhn_sweep.sweep.workers.evaluation_requests import EvaluateRequest
+from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.tracking import journal, tracking_uri
 
 BASELINE, BEST = "baseline", "best"  # the two configs that are compared
@@ -76,21 +80,26 @@ class Candidate:
         """Returns the seed whose run did best on validation, among the runs of one config."""
         return max(self.runs[config], key=lambda seed: _accuracy(self.runs[config][seed]))
 
-    def evaluate_request(self, config_dirs: Sequence[str]) -> EvaluateRequest:
+    def evaluate_request(
+        self, config_dirs: Sequence[str], extra: Mapping[str, Path]
+    ) -> EvaluateRequest:
         """Returns the request to evaluate all models of both configs on test.
 
         Args:
             config_dirs: The user's own config folders.
+            extra: Folders of further runs with a saved model, by a name for each.
 
         Returns:
             The request, which names the run of each config's best seed to be plotted.
         """
         plan = self.study.plan
+        best_seeds = {config: runs[self.best_seed(config)] for config, runs in self.runs.items()}
         return EvaluateRequest(
             overrides=tuple(plan.overrides({}, self.study.threads)),
             config_dirs=tuple(config_dirs),
-            models={config: tuple(runs.values()) for config, runs in self.runs.items()},
-            plotted={config: runs[self.best_seed(config)] for config, runs in self.runs.items()},
+            models={config: tuple(runs.values()) for config, runs in self.runs.items()}
+            | {name: (folder,) for name, folder in extra.items()},
+            plotted=best_seeds | dict(extra),
             folder=plan.parent_run_dir,
         )
 
@@ -101,11 +110,14 @@ class Recommendation:
 
     Attributes:
         candidate: The candidate.
-        test_accuracies: Test accuracies in 0..1 by config, one for each seed.
+        test_accuracies: Test accuracies in 0..1 by config, one for each seed, and by `ENSEMBLE`.
         test_reads: How often the study read the test split: once for each choice of models.
         registration: What MLflow's registry did with the model, as a sentence.
         champion: The champion in a few words, for example `baseline, version 1`; empty if the
             registry is unreachable.
+        calibration_errors: Expected calibration errors on test in 0..1, as `test_accuracies`.
+        ensemble: The ensemble of the candidate's search; None if there is none.
+        ensemble_registration: What MLflow's registry did with it, as a sentence.
     """
 
     candidate: Candidate
@@ -113,29 +125,9 @@ class Recommendation:
     test_reads: int
     registration: str
     champion: str = ""
-
-
-@dataclass(frozen=True)
-class EvaluationRecord:
-    """Remembers test accuracies in a study's user attribute, so that no model is evaluated twice.
-
-    Attributes:
-        accuracies: Accuracies by config, for each choice of models: their runs' folders, relative
-            to the study's and joined by spaces.
-    """
-
-    ATTRIBUTE = "test"
-
-    accuracies: dict[str, dict[str, list[float]]]
-
-    @classmethod
-    def load(cls, study: Study) -> "EvaluationRecord":
-        """Reads the record of a study; it is empty if nothing was evaluated."""
-        return cls(study.optuna_study.user_attrs.get(cls.ATTRIBUTE, {}))
-
-    def save(self, study: Study) -> None:
-        """Writes the record to the study."""
-        study.optuna_study.set_user_attr(self.ATTRIBUTE, self.accuracies)
+    calibration_errors: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    ensemble: Ensemble | None = None
+    ensemble_registration: str = ""
 
 
 def select_candidate(study: Study, confirmation: ConfirmationStudy | None) -> Candidate | None:
@@ -192,9 +184,18 @@ def recommend(
     if not with_model:
         return None
     champion = max(with_model, key=lambda candidate: candidate.validation_accuracy)
-    accuracies, reads = _evaluate(champion, cluster, config_dirs)
+    ensemble = find_ensemble(champion.study, cluster, config_dirs)
+    extra = {ENSEMBLE: ensemble.folder} if ensemble is not None and ensemble.has_model else {}
+    accuracies, errors, reads = _evaluate(champion, extra, cluster, config_dirs)
     registration = _register(champion, mean(accuracies[champion.recommended_config]))
-    return Recommendation(champion, accuracies, reads, *registration)
+    ensemble_registration = ""
+    if ensemble is not None and ensemble.has_model:
+        (accuracy,) = accuracies[ENSEMBLE]
+        record_ensemble(ensemble, accuracy, *errors[ENSEMBLE])
+        ensemble_registration = register_ensemble(ensemble, accuracy)
+    return Recommendation(
+        champion, accuracies, reads, *registration, errors, ensemble, ensemble_registration
+    )
 
 
 def _confirmation_runs(
@@ -212,19 +213,22 @@ def _confirmation_runs(
 
 
 def _evaluate(
-    champion: Candidate, cluster: Cluster, config_dirs: Sequence[str]
-) -> tuple[dict[str, list[float]], int]:
-    """Returns test accuracies by config, and how often the study read the test split so far."""
+    champion: Candidate, extra: Mapping[str, Path], cluster: Cluster, config_dirs: Sequence[str]
+) -> tuple[dict[str, list[float]], dict[str, list[float]], int]:
+    """Returns test accuracies and calibration errors by config, and how often test was read."""
     study = champion.study
     record = EvaluationRecord.load(study)
     runs = [run for by_seed in champion.runs.values() for run in by_seed.values()]
+    runs += extra.values()
     key = " ".join(str(run.relative_to(study.plan.folder)) for run in runs)
     if key not in record.accuracies:
         models = "1 model" if len(runs) == 1 else f"{len(runs)} models"
         console.print(f"{study.plan.name}: evaluating {models} on test")
-        record.accuracies[key] = cluster.evaluate(champion.evaluate_request(config_dirs)).accuracies
+        result = cluster.evaluate(champion.evaluate_request(config_dirs, extra))
+        record.accuracies[key] = result.accuracies
+        record.calibration_errors[key] = result.calibration_errors
         record.save(study)
-    return record.accuracies[key], len(record.accuracies)
+    return record.accuracies[key], record.calibration_errors.get(key, {}), len(record.accuracies)
 
 
 def _register(champion: Candidate, test_accuracy: float) -> tuple[str, str]:

@@ -14,15 +14,24 @@ from typing import cast
 
 from svhn_sweep import machine
 from svhn_sweep.config.schema import Precision
-from svhn_sweep.errors import ConfigError, SweepError
+from svhn_sweep.errors import SweepError
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
+from svhn_sweep.sweep.workers.evaluation_requests import (
+    EnsembleRequest,
+    EnsembleResult,
+    EvaluateRequest,
+    EvaluateResult,
+    ModelsRequest,
+    ModelsResult,
+    TimeRequest,
+    TimeResult,
+)
 from svhn_sweep.sweep.workers.limited_worker import LimitedWorker
+from svhn_sweep.sweep.workers.local_devices import count_workers, local_devices
 from svhn_sweep.sweep.workers.protocol import (
     CPU,
     STOP_TIMEOUT_SECONDS,
-    EvaluateRequest,
-    EvaluateResult,
     Slot,
     TrainRequest,
     TrialEnded,
@@ -30,11 +39,8 @@ from svhn_sweep.sweep.workers.protocol import (
     WorkerEvent,
     WorkerExited,
 )
-from svhn_sweep.sweep.workers.timing import TimeRequest, TimeResult
 
 EXTERNAL_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
-# A network this small leaves a GPU waiting for its process most of the time.
-MAX_WORKERS_PER_GPU = 4
 MAX_EVALUATIONS = 3  # attempts if the worker dies
 
 
@@ -89,19 +95,11 @@ class LocalWorker(LimitedWorker):
         except (EOFError, OSError):
             return self._exited()
 
-    def evaluate(self, request: EvaluateRequest) -> EvaluateResult | TrialEnded | WorkerExited:
-        """Evaluates models on test and waits for the result, or for why there is none."""
+    def evaluate(self, request: ModelsRequest) -> ModelsResult | TrialEnded | WorkerExited:
+        """Sends the request and waits for the result, or for why there is none."""
         self._send(request)
         try:
-            return cast(EvaluateResult | TrialEnded, self.connection.recv())
-        except (EOFError, OSError):
-            return self._exited()
-
-    def time_models(self, request: TimeRequest) -> TimeResult | TrialEnded | WorkerExited:
-        """Times models and waits for the result, or for why there is none."""
-        self._send(request)
-        try:
-            return cast(TimeResult | TrialEnded, self.connection.recv())
+            return cast(ModelsResult | TrialEnded, self.connection.recv())
         except (EOFError, OSError):
             return self._exited()
 
@@ -151,9 +149,9 @@ class LocalMachine:
         """
         self.settings = settings
         self.log = log
-        devices = _devices(settings)
+        devices = local_devices(settings)
         cores = machine.cores()
-        n_workers = _n_workers(settings, devices, cores)
+        n_workers = count_workers(settings, devices, cores)
         self.devices = tuple(devices[index % len(devices)] for index in range(n_workers))
         self.threads = max(1, cores // n_workers)
         self._workers: list[LocalWorker] = []
@@ -205,26 +203,47 @@ class LocalMachine:
         for worker in self._workers:
             worker.close(STOP_TIMEOUT_SECONDS)
 
+    def select_ensemble(self, request: EnsembleRequest) -> EnsembleResult:
+        """Selects an ensemble on a worker that still runs, or on a new one.
+
+        Raises:
+            SweepError: The selection failed, or its worker died several times.
+        """
+        result = self._evaluate(request)
+        if isinstance(result, EnsembleResult):
+            return result
+        raise SweepError(
+            f"no ensemble could be selected: {result}; the same command tries again, and "
+            "hydra.sweeper.ensemble=null leaves it out."
+        )
+
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
         """Evaluates models on a worker that still runs, or on a new one.
 
         Raises:
             SweepError: The evaluation failed, or its worker died several times.
         """
+        result = self._evaluate(request)
+        if isinstance(result, EvaluateResult):
+            return result
+        raise SweepError(
+            f"the models could not be judged on test: {result}; the same command tries again."
+        )
+
+    def _evaluate(self, request: ModelsRequest) -> ModelsResult | str:
+        """Returns a worker's result, or why there is none."""
         reason = ""
         for _ in range(MAX_EVALUATIONS):
             idle = next((worker for worker in self._workers if worker.process.poll() is None), None)
             worker = idle or self.start(self.slots()[0])
             result = worker.evaluate(request)
-            if isinstance(result, EvaluateResult):
+            if isinstance(result, ModelsResult):
                 return result
             reason = result.reason
             if not isinstance(result, WorkerExited):
                 break
             worker.close(0)
-        raise SweepError(
-            f"the models could not be judged on test: {reason}; the same command tries again."
-        )
+        return reason
 
     def time_models(self, request: TimeRequest) -> TimeResult:
         """Times models on a CPU worker with one thread that still runs, or on a new one.
@@ -241,50 +260,13 @@ class LocalMachine:
         if not idle:
             idle.append(LocalWorker(CPU, self.log, self.settings.max_trials_per_worker))
             self._workers.append(idle[0])
-        result = idle[0].time_models(request)
+        result = idle[0].evaluate(request)
         if isinstance(result, TimeResult):
             return result
+        assert isinstance(result, TrialEnded | WorkerExited)
         raise SweepError(
             f"the models could not be timed: {result.reason}; the same command tries again."
         )
-
-
-def _devices(settings: SweeperConfig) -> list[str]:
-    """The devices to use, each once: `cpu` or GPUs."""
-    gpus = machine.visible_gpus()
-    devices = settings.devices or gpus or [CPU]
-    if CPU in devices and len(devices) > 1:
-        raise ConfigError(
-            f"hydra.sweeper.devices must be [cpu] or GPUs but got [{','.join(devices)}]."
-        )
-    # Without nvidia-smi `gpus` is empty, and names other than indices are not known to it.
-    if gpus and any(device.isdecimal() and device not in gpus for device in devices):
-        raise ConfigError(
-            f"hydra.sweeper.devices must be among the GPUs {', '.join(gpus)} "
-            f"but got [{','.join(devices)}]."
-        )
-    return devices
-
-
-def _n_workers(settings: SweeperConfig, devices: Sequence[str], cores: int) -> int:
-    if settings.workers != "auto":
-        return int(settings.workers)
-    if devices == [CPU]:
-        return cores
-    return len(devices) * workers_per_gpu(settings, cores // len(devices))
-
-
-def workers_per_gpu(settings: SweeperConfig, cores_per_gpu: int) -> int:
-    """Returns how many workers share each GPU.
-
-    Args:
-        settings: The sweep's settings. `workers_per_gpu=auto` is one worker per core, at most 4,
-            since each worker needs a core to feed the GPU.
-        cores_per_gpu: The CPU cores that there are for each GPU.
-    """
-    if settings.workers_per_gpu != "auto":
-        return int(settings.workers_per_gpu)
-    return max(1, min(MAX_WORKERS_PER_GPU, cores_per_gpu))
 
 
 def worker_environment() -> dict[str, str]:

@@ -13,7 +13,14 @@ from typing import Protocol
 
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.workers.timing import TimeRequest, TimeResult
+from svhn_sweep.sweep.workers.evaluation_requests import (
+    EnsembleRequest,
+    EnsembleResult,
+    EvaluateRequest,
+    EvaluateResult,
+    TimeRequest,
+    TimeResult,
+)
 from svhn_sweep.tracking.run_info import RunInfo
 from svhn_sweep.trial_status import TrialStatus
 
@@ -39,36 +46,6 @@ class TrainRequest:
     folder: Path
     run_info: RunInfo
     data_sha256: str
-
-
-@dataclass(frozen=True)
-class EvaluateRequest:
-    """Asks a worker to evaluate saved models on the test split.
-
-    Attributes:
-        overrides: Hydra overrides of a config that names the data.
-        config_dirs: The user's own config folders.
-        models: Folders of the runs that saved a model, by the name of the config they share.
-        plotted: For each name the run whose reports and confusion matrix are written.
-        folder: Receives `test/NAME/` with these files.
-    """
-
-    overrides: tuple[str, ...]
-    config_dirs: tuple[str, ...]
-    models: dict[str, tuple[Path, ...]]
-    plotted: dict[str, Path]
-    folder: Path
-
-
-@dataclass(frozen=True)
-class EvaluateResult:
-    """Answers an `EvaluateRequest`.
-
-    Attributes:
-        accuracies: Test accuracies in 0..1 by the request's names, in the order of its folders.
-    """
-
-    accuracies: dict[str, list[float]]
 
 
 @dataclass(frozen=True)
@@ -276,6 +253,15 @@ class Cluster(Protocol):
 
         Raises:
             SweepInterruptedError: The cluster is gone.
+        """
+
+    def select_ensemble(self, request: EnsembleRequest) -> EnsembleResult:
+        """Selects an ensemble in a process of the driver's machine and waits for the result.
+
+        No trial is trained meanwhile or afterwards. The test split is not read.
+
+        Raises:
+            SweepError: It could not be selected.
         """
 
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult:

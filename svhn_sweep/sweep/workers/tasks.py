@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hydra import initialize_config_dir
 
@@ -15,18 +16,19 @@ from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import DataError, OutOfMemoryError
 from svhn_sweep.sweep.plan import settings
 from svhn_sweep.sweep.plan.settings import LOG_FORMAT
-from svhn_sweep.sweep.workers.protocol import (
+from svhn_sweep.sweep.workers.evaluation_requests import (
     EvaluateRequest,
     EvaluateResult,
-    NodeFault,
-    OutOfMemory,
-    TrainRequest,
-    TrialEnded,
+    TimeRequest,
+    TimeResult,
 )
-from svhn_sweep.sweep.workers.timing import TimeRequest, TimeResult
+from svhn_sweep.sweep.workers.protocol import NodeFault, OutOfMemory, TrainRequest, TrialEnded
 from svhn_sweep.trial import run_trial
 from svhn_sweep.trial_end import MACHINE_FAULTS
 from svhn_sweep.trial_status import TrialStatus
+
+if TYPE_CHECKING:  # it imports TensorFlow
+    from svhn_sweep.training.evaluation import Evaluation
 
 
 def train_trial(
@@ -50,7 +52,7 @@ def train_trial(
         The last of the trial's events.
     """
     try:
-        config = _compose(
+        config = compose(
             request.overrides, request.config_dirs if config_dirs is None else config_dirs
         )
     except Exception as error:  # noqa: BLE001  # Hydra's and OmegaConf's, of the most various types
@@ -84,15 +86,17 @@ def _load(config: Config, sha256: str, load_digits: Callable[[Config], Splits]) 
 def evaluate_models(request: EvaluateRequest) -> EvaluateResult | TrialEnded:
     """Evaluates models on test; every error is returned as a `TrialEnded`."""
     try:
-        splits = data.load(_compose(request.overrides, request.config_dirs).data, test=True)
-        return EvaluateResult(
-            {
-                name: [_evaluate_model(request, name, run, splits) for run in runs]
-                for name, runs in request.models.items()
-            }
-        )
+        splits = data.load(compose(request.overrides, request.config_dirs).data, test=True)
+        evaluations = {
+            name: [_evaluate_model(request, name, run, splits) for run in runs]
+            for name, runs in request.models.items()
+        }
     except Exception as error:  # noqa: BLE001  # the driver prints the reason
         return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
+    return EvaluateResult(
+        {name: [item.accuracy for item in items] for name, items in evaluations.items()},
+        {name: [item.calibration_error for item in items] for name, items in evaluations.items()},
+    )
 
 
 def time_models(request: TimeRequest) -> TimeResult | TrialEnded:
@@ -102,7 +106,7 @@ def time_models(request: TimeRequest) -> TimeResult | TrialEnded:
     from svhn_sweep.training.model import build_model
 
     def seconds(overrides: tuple[str, ...]) -> list[float]:
-        config = _compose(overrides, request.config_dirs)
+        config = compose(overrides, request.config_dirs)
         return inference_seconds(build_model(config.model, config.training.precision, config.seed))
 
     try:
@@ -112,8 +116,8 @@ def time_models(request: TimeRequest) -> TimeResult | TrialEnded:
         return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
 
 
-def _evaluate_model(request: EvaluateRequest, name: str, run: Path, splits: Splits) -> float:
-    """The test accuracy of a run's model; writes the reports if the run is to be plotted."""
+def _evaluate_model(request: EvaluateRequest, name: str, run: Path, splits: Splits) -> "Evaluation":
+    """The evaluation of a run's model; writes the reports if the run is to be plotted."""
     from svhn_sweep.tracking.saved_model import load_model
     from svhn_sweep.training import figures
     from svhn_sweep.training.evaluation import evaluate, predictor
@@ -133,11 +137,16 @@ def _evaluate_model(request: EvaluateRequest, name: str, run: Path, splits: Spli
         )
         heatmap = figures.confusion_heatmap(evaluation, title)
         heatmap.savefig(folder / "confusion_matrix" / "test.png")
-    return evaluation.accuracy
+    return evaluation
 
 
-def _compose(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> Config:
-    """The config of these overrides, as the command line composes it."""
+def compose(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> Config:
+    """Returns the config of these overrides, as the command line composes it.
+
+    Args:
+        overrides: Hydra overrides.
+        config_dirs: The user's own config folders.
+    """
     register_schema()
     settings.register()  # a user's file may choose the sweeper, which a trial has no use for
     paths = ",".join(override_value(f"file://{folder}") for folder in config_dirs)

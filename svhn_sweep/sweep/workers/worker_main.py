@@ -17,15 +17,16 @@ from svhn_sweep import data
 from svhn_sweep.config.schema import Config
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.errors import Terminated
-from svhn_sweep.sweep.workers.protocol import (
-    EpochDone,
+from svhn_sweep.sweep.workers.ensemble_task import select_ensemble
+from svhn_sweep.sweep.workers.evaluation_requests import (
+    EnsembleRequest,
     EvaluateRequest,
-    TrainRequest,
+    TimeRequest,
 )
+from svhn_sweep.sweep.workers.protocol import EpochDone, TrainRequest
 from svhn_sweep.sweep.workers.tasks import evaluate_models, time_models, train_trial
-from svhn_sweep.sweep.workers.timing import TimeRequest
 
-Inbox = queue.SimpleQueue[TrainRequest | EvaluateRequest | TimeRequest | bool]
+Inbox = queue.SimpleQueue[TrainRequest | EnsembleRequest | EvaluateRequest | TimeRequest | bool]
 
 
 def main() -> None:
@@ -60,6 +61,8 @@ def _handle_requests(connection: Connection, inbox: Inbox) -> None:
             connection.send(evaluate_models(request))
         elif isinstance(request, TimeRequest):
             connection.send(time_models(request))
+        elif isinstance(request, EnsembleRequest):
+            connection.send(select_ensemble(request))
         elif isinstance(request, TrainRequest):
             connection.send(train_trial(request, request.folder, _load_digits, should_stop))
 

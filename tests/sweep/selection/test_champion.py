@@ -12,12 +12,12 @@ from svhn_sweep.sweep.selection.champion import (
     BASELINE,
     BEST,
     Candidate,
-    EvaluationRecord,
     recommend,
     select_candidate,
 )
 from svhn_sweep.sweep.selection.confirmation import ConfirmationStudy, plan_confirmation
 from svhn_sweep.sweep.selection.confusion_differences import load_confusion_matrices
+from svhn_sweep.sweep.selection.evaluation_record import EvaluationRecord
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.tracking import registry

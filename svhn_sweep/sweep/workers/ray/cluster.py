@@ -28,12 +28,19 @@ from svhn_sweep.errors import ConfigError, SweepInterruptedError
 from svhn_sweep.native_output import redirect_native_output
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
+from svhn_sweep.sweep.workers.evaluation_requests import (
+    EnsembleRequest,
+    EnsembleResult,
+    EvaluateRequest,
+    EvaluateResult,
+    TimeRequest,
+    TimeResult,
+)
 from svhn_sweep.sweep.workers.local import LocalMachine, worker_environment
-from svhn_sweep.sweep.workers.protocol import CPU, EvaluateRequest, EvaluateResult, Slot, Worker
+from svhn_sweep.sweep.workers.protocol import CPU, Slot, Worker
 from svhn_sweep.sweep.workers.ray.actor import TrialActor
 from svhn_sweep.sweep.workers.ray.nodes import RayNodes, check_reachable
 from svhn_sweep.sweep.workers.ray.worker import RayWorker, interrupted_by_ray, last_line
-from svhn_sweep.sweep.workers.timing import TimeRequest, TimeResult
 
 REFRESH_SECONDS = 1.0  # between two updates of the nodes
 SHUTDOWN_TIMEOUT_SECONDS = 10.0  # for leaving a cluster whose head may be gone
@@ -193,13 +200,21 @@ class RayCluster:
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         return [waiting[reference] for reference in ready]
 
+    def select_ensemble(self, request: EnsembleRequest) -> EnsembleResult:
+        """Leaves the cluster and selects an ensemble in a process of this machine.
+
+        Raises:
+            SweepError: It could not be selected.
+        """
+        self._leave()
+        return self._evaluator.select_ensemble(request)
+
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
         """Leaves the cluster and evaluates models in a process of this machine.
 
         Raises:
             SweepError: The models could not be evaluated.
         """
-        # Ray would end this process if the head went away meanwhile.
         self._leave()
         return self._evaluator.evaluate(request)
 
@@ -222,6 +237,7 @@ class RayCluster:
         self._refreshed = 0.0
 
     def _leave(self) -> None:
+        """Leaves the cluster: Ray would end this process if the head went away later."""
         thread = threading.Thread(target=ray.shutdown, daemon=True)
         thread.start()
         thread.join(SHUTDOWN_TIMEOUT_SECONDS)

@@ -14,7 +14,7 @@ from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError, SweepInterruptedError
 from svhn_sweep.run_header import console
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.workers.local import workers_per_gpu
+from svhn_sweep.sweep.workers.local_devices import workers_per_gpu
 from svhn_sweep.sweep.workers.protocol import CPU, Slot
 from svhn_sweep.sweep.workers.ray import node_facts
 from svhn_sweep.sweep.workers.ray.worker import last_line

@@ -1,0 +1,94 @@
+"""What a worker does for an ensemble: selects it, judges it, and saves its model."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from svhn_sweep import data
+from svhn_sweep.config.schema import Config
+from svhn_sweep.data.splits import Images, Labels
+from svhn_sweep.sweep.workers.evaluation_requests import (
+    EnsembleRequest,
+    EnsembleResult,
+    ensemble_folder,
+)
+from svhn_sweep.sweep.workers.protocol import TrialEnded
+from svhn_sweep.sweep.workers.tasks import compose
+from svhn_sweep.trial_status import TrialStatus
+
+if TYPE_CHECKING:  # these import TensorFlow
+    from svhn_sweep.training.evaluation import Evaluation
+
+
+def select_ensemble(request: EnsembleRequest) -> EnsembleResult | TrialEnded:
+    """Selects and judges an ensemble; every error is returned as a `TrialEnded`.
+
+    An ensemble of at least two different models is saved below the request's folder, in
+    `ensemble_folder(members)`.
+    """
+    try:
+        return _select_ensemble(request, compose(request.overrides, request.config_dirs))
+    except Exception as error:  # noqa: BLE001  # the driver prints the reason
+        return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
+
+
+def _select_ensemble(request: EnsembleRequest, config: Config) -> EnsembleResult:
+    from svhn_sweep.tracking.saved_model import load_model, save_model
+    from svhn_sweep.training.ensemble import build_ensemble, split_halves
+    from svhn_sweep.training.evaluation import evaluate, predictor
+
+    splits = data.load(config.data, test=False)
+    images, labels = data.split_validation(splits, config.training.validation_split).validation
+    selecting, judging = split_halves(labels, request.seed)
+    members = _members(request, images[selecting], labels[selecting])
+    models = {trial: load_model(request.candidates[trial] / "model") for trial in members}
+    ensemble = build_ensemble(
+        {f"trial_{trial}": model for trial, model in models.items()},
+        {f"trial_{trial}": count for trial, count in members.items()},
+    )
+    best, run = next(iter(request.candidates.items()))
+    judged, judged_best = (
+        evaluate(predictor(model), images[judging], labels[judging], "validation")
+        for model in (ensemble, load_model(run / "model"))
+    )
+    if len(members) > 1:
+        folder = request.folder / ensemble_folder(members)
+        title = f"ensemble on the half of validation that did not select it, {splits.path.name}"
+        _write_reports(judged, folder, title)
+        save_model(ensemble, folder / "model")
+    right = judged.predictions == judged.labels
+    best_right = judged_best.predictions == judged.labels
+    return EnsembleResult(
+        best=best,
+        members=members,
+        parameters=ensemble.count_params(),
+        images=len(right),
+        accuracy=judged.accuracy,
+        best_accuracy=judged_best.accuracy,
+        ensemble_only=int(np.sum(right & ~best_right)),
+        best_only=int(np.sum(best_right & ~right)),
+        macro_f1=judged.macro_f1,
+        calibration_error=judged.calibration_error,
+    )
+
+
+def _members(request: EnsembleRequest, images: Images, labels: Labels) -> dict[int, int]:
+    """How often the model of each selected trial counts; these images select."""
+    from svhn_sweep.tracking.saved_model import load_model
+    from svhn_sweep.training.ensemble import select_members
+    from svhn_sweep.training.evaluation import predictor
+
+    runs = request.candidates.values()
+    # One model at a time is in memory.
+    probabilities = np.stack([predictor(load_model(run / "model"))(images) for run in runs])
+    counts = select_members(probabilities, labels, request.limit)
+    return {trial: int(n) for trial, n in zip(request.candidates, counts, strict=True) if n > 0}
+
+
+def _write_reports(evaluation: "Evaluation", folder: Path, title: str) -> None:
+    from svhn_sweep.training import figures
+
+    evaluation.write(folder)
+    heatmap = figures.confusion_heatmap(evaluation, f"{title}\naccuracy {evaluation.accuracy:.2%}")
+    heatmap.savefig(folder / "confusion_matrix" / f"{evaluation.split}.png")
