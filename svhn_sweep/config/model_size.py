@@ -1,10 +1,38 @@
-"""Counts the parameters of a model before it is built."""
+"""Lists the weights of a model before it is built."""
+
+import math
 
 from svhn_sweep.config.schema import ModelConfig
 
 IMAGE_SIZE = 32  # pixels
 CLASSES = 10
-KERNEL = 3 * 3
+KERNEL_SIZE = 3
+HEAD = "digits"  # the last layer
+
+Shape = tuple[int, ...]
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, list[Shape]]:
+    """Returns the shapes of each layer's weights of the model that `build_model` builds.
+
+    Returns:
+        By the layer's name, in the order of the layers; layers without weights are left out.
+    """
+    shapes: dict[str, list[Shape]] = {}
+    channels = 1
+    size = IMAGE_SIZE
+    names = sorted(config.filters, key=lambda name: int(name.removeprefix("conv")))
+    for number, name in enumerate(names, start=1):
+        filters = config.filters[name]
+        shapes[name] = [(KERNEL_SIZE, KERNEL_SIZE, channels, filters), (filters,)]
+        channels = filters
+        if number % 2 == 0:  # a pair ends
+            size //= 2
+            if config.batch_norm:  # scale, offset, mean and variance
+                shapes[f"batch_norm{number // 2}"] = [(filters,)] * 4
+    shapes["dense"] = [(size * size * channels, config.dense_units), (config.dense_units,)]
+    shapes[HEAD] = [(config.dense_units, CLASSES), (CLASSES,)]
+    return shapes
 
 
 def count_parameters(config: ModelConfig) -> int:
@@ -12,16 +40,4 @@ def count_parameters(config: ModelConfig) -> int:
 
     Those of batch normalization that are not trained count too, as in Keras' `count_params`.
     """
-    channels = 1
-    size = IMAGE_SIZE
-    count = 0
-    names = sorted(config.filters, key=lambda name: int(name.removeprefix("conv")))
-    for number, name in enumerate(names, start=1):
-        filters = config.filters[name]
-        count += (KERNEL * channels + 1) * filters
-        channels = filters
-        if number % 2 == 0:  # a pair ends
-            size //= 2
-            count += 4 * filters if config.batch_norm else 0
-    count += (size * size * channels + 1) * config.dense_units
-    return count + (config.dense_units + 1) * CLASSES
+    return sum(math.prod(shape) for shapes in weight_shapes(config).values() for shape in shapes)

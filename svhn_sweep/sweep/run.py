@@ -11,12 +11,13 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from optuna.storages import RDBStorage
 
-from svhn_sweep import data
+from svhn_sweep import data, transfer
 from svhn_sweep.config.overrides import (
     resolve_override,
     run_mode,
     sets_data_path,
     shell_command,
+    to_override,
     typed_overrides,
     user_config_dirs,
 )
@@ -27,7 +28,7 @@ from svhn_sweep.run_header import console, print_validation_warning
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.finalize import finalize, report_search
 from svhn_sweep.sweep.plan.hydra_checks import check_hydra
-from svhn_sweep.sweep.plan.make_plans import Resolve, make_plans
+from svhn_sweep.sweep.plan.make_plans import Resolve, Resolved, make_plans
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import LOG_FORMAT, SweeperConfig, to_sweeper_config
 from svhn_sweep.sweep.report import summary
@@ -49,6 +50,7 @@ from svhn_sweep.tracking.run_folders import (
     RUN_FOLDERS,
     WORKERS_LOG,
 )
+from svhn_sweep.tracking.source_run import KEY
 from svhn_sweep.trial_status import TrialStatus
 
 logger = logging.getLogger(__name__)
@@ -113,7 +115,7 @@ def _open_cluster(settings: SweeperConfig) -> Cluster:
 
 
 def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -> Resolve:
-    """Returns a function that resolves the data source and the precision of a config.
+    """Returns a function that resolves data source, precision and initial weights of a config.
 
     Args:
         arguments: The user's overrides.
@@ -122,7 +124,7 @@ def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -
     """
     warned: set[str] = set()
 
-    def resolve(config: Config) -> tuple[Config, str]:
+    def resolve(config: Config) -> Resolved:
         source = data.resolve(config.data, path_given=sets_data_path(arguments))
         splits = data.load(source, test=False)
         fit_data = data.split_validation(splits, config.training.validation_split)
@@ -134,7 +136,9 @@ def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -
         training = replace(
             config.training, precision=cluster.resolve_precision(config.training.precision)
         )
-        return replace(config, data=source, training=training), splits.sha256
+        weights = transfer.resolve(config, splits)
+        config = transfer.with_address(replace(config, data=source, training=training), weights)
+        return Resolved(config, splits.sha256, weights)
 
     return resolve
 
@@ -170,10 +174,13 @@ def _open_studies(
     plans: Sequence[Plan], settings: SweeperConfig, storage: RDBStorage, threads: int
 ) -> list[Study]:
     with study_storage.interrupted_by_database():
-        return [
+        studies = [
             Study(plan, settings, storage, plan.config.training.threads or threads)
             for plan in plans
         ]
+    for plan in plans:
+        plan.keep_weights()
+    return studies
 
 
 def _search_and_finalize(
@@ -191,7 +198,8 @@ def _search_and_finalize(
         names = [str(folder.relative_to(MULTIRUN)) for folder in folders]
         (MULTIRUN / NEWEST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         scheduler = Scheduler(settings, cluster, config_dirs, uploader)
-        with _study_runs(studies, _resume_command(composed), config_dirs) as study_runs:
+        command = _resume_command(composed, [study.plan for study in studies])
+        with _study_runs(studies, command, config_dirs) as study_runs:
             context = SweepContext(study_runs, scheduler, storage)
             try:
                 if _search(context):
@@ -276,8 +284,8 @@ def _end_after_error(study_runs: Sequence[StudyRun], error: BaseException, comma
             logger.exception("no leaderboard")
 
 
-def _resume_command(composed: DictConfig) -> str:
-    """Returns the command that continues this sweep."""
+def _resume_command(composed: DictConfig, plans: Sequence[Plan]) -> str:
+    """Returns the command that continues this sweep, also when an alias has moved meanwhile."""
     hydra = composed.hydra
     hydra_overrides = [
         override
@@ -288,4 +296,8 @@ def _resume_command(composed: DictConfig) -> str:
         resolve_override(override, composed)
         for override in (*typed_overrides(hydra.overrides.task), *hydra_overrides)
     ]
+    addresses = {plan.config.training.initial_weights for plan in plans}
+    if len(addresses) == 1 and (address := addresses.pop()) is not None:
+        overrides = [item for item in overrides if not item.lstrip("+").startswith(f"{KEY}=")]
+        overrides.append(to_override(KEY, address))
     return shell_command(["-m", "optuna", *overrides], user_config_dirs(hydra))

@@ -29,7 +29,7 @@ from svhn_sweep.config.schema import (
 )
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan import settings
-from svhn_sweep.sweep.plan.make_plans import make_plans
+from svhn_sweep.sweep.plan.make_plans import Resolved, make_plans
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig
@@ -55,7 +55,7 @@ def planned() -> Iterator[MakePlans]:
         return make_plans(
             changed,
             arguments,
-            lambda config: (replace(config, data=SvhnConfig("/digits.h5")), sha256),
+            lambda config: Resolved(replace(config, data=SvhnConfig("/digits.h5")), sha256),
             OmegaConf.create(),
         )
 
