@@ -240,7 +240,7 @@ def _check_sizes(plan: Plan) -> None:
     if plan.initial_weights is None:
         return
     size = plan.parameters({})
-    values = plan.enqueued_trials[0]
+    values = dict(flatten(plan.config.model, "model."))
     changing = [
         key
         for key, distribution in plan.space.items()
