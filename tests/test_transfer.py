@@ -17,7 +17,7 @@ from svhn_sweep.data import Splits, hdf5
 from svhn_sweep.errors import ConfigError, FailedError
 from svhn_sweep.files import file_digest
 from svhn_sweep.tracking import registry, uploader
-from svhn_sweep.tracking.journal import Journal
+from svhn_sweep.tracking.journal import Journal, Scalar
 from svhn_sweep.tracking.saved_model import save_model
 from svhn_sweep.training.initial_weights import InitialWeights
 from svhn_sweep.trial_status import TrialStatus
@@ -66,10 +66,8 @@ def ended_run(
     with Journal(folder) as journal:
         journal.start(name="source", experiment="svhn", store="", tags={})
         journal.log_dataset(name=trained_on.name, digest=sha256, source=str(trained_on))
-        journal.log_params(
-            {"data.sha256": sha256, "training.validation_split": 0.2}
-            | {key.replace("__", "."): value for key, value in params.items()}
-        )
+        values: dict[str, Scalar] = {"data.sha256": sha256, "training.validation_split": 0.2}
+        journal.log_params(values | {key.replace("__", "."): each for key, each in params.items()})
         if model is not None:
             shutil.copytree(model, folder / "model")
             journal.log_model("model")

@@ -173,12 +173,10 @@ def _lock_studies(plans: Sequence[Plan], storage: RDBStorage) -> Iterator[None]:
 def _open_studies(
     plans: Sequence[Plan], settings: SweeperConfig, storage: RDBStorage, threads: int
 ) -> list[Study]:
-    with study_storage.interrupted_by_database():
-        studies = [
-            Study(plan, settings, storage, plan.config.training.threads or threads)
-            for plan in plans
-        ]
+    studies = []
     for plan in plans:
+        with study_storage.interrupted_by_database():
+            studies.append(Study(plan, settings, storage, plan.config.training.threads or threads))
         plan.keep_weights()
     return studies
 
@@ -198,8 +196,7 @@ def _search_and_finalize(
         names = [str(folder.relative_to(MULTIRUN)) for folder in folders]
         (MULTIRUN / NEWEST).write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
         scheduler = Scheduler(settings, cluster, config_dirs, uploader)
-        command = _resume_command(composed, [study.plan for study in studies])
-        with _study_runs(studies, command, config_dirs) as study_runs:
+        with _study_runs(studies, _resume_command(composed, studies), config_dirs) as study_runs:
             context = SweepContext(study_runs, scheduler, storage)
             try:
                 if _search(context):
@@ -284,7 +281,7 @@ def _end_after_error(study_runs: Sequence[StudyRun], error: BaseException, comma
             logger.exception("no leaderboard")
 
 
-def _resume_command(composed: DictConfig, plans: Sequence[Plan]) -> str:
+def _resume_command(composed: DictConfig, studies: Sequence[Study]) -> str:
     """Returns the command that continues this sweep, also when an alias has moved meanwhile."""
     hydra = composed.hydra
     hydra_overrides = [
@@ -292,12 +289,11 @@ def _resume_command(composed: DictConfig, plans: Sequence[Plan]) -> str:
         for override in typed_overrides(hydra.overrides.hydra)
         if not override.startswith(("hydra.mode=", "hydra/sweeper="))
     ]
+    addresses = {study.plan.config.training.initial_weights for study in studies}
+    pinned = [to_override(KEY, item) for item in addresses if item and len(addresses) == 1]
     overrides = [
         resolve_override(override, composed)
         for override in (*typed_overrides(hydra.overrides.task), *hydra_overrides)
+        if not (pinned and override.startswith(f"{KEY}="))
     ]
-    addresses = {plan.config.training.initial_weights for plan in plans}
-    if len(addresses) == 1 and (address := addresses.pop()) is not None:
-        overrides = [item for item in overrides if not item.lstrip("+").startswith(f"{KEY}=")]
-        overrides.append(to_override(KEY, address))
-    return shell_command(["-m", "optuna", *overrides], user_config_dirs(hydra))
+    return shell_command(["-m", "optuna", *overrides, *pinned], user_config_dirs(hydra))

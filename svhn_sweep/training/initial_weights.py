@@ -7,6 +7,7 @@ imported, and a sweep's driver needs no TensorFlow.
 import hashlib
 import io
 import json
+import logging
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from svhn_sweep.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     import keras
+
+logger = logging.getLogger(__name__)
 
 Arrays = list[NDArray[np.float32]]
 
@@ -92,8 +95,10 @@ def take_over(model: "keras.Sequential", weights: InitialWeights, config: ModelC
     Raises:
         ConfigError, DataError: As `fitting_weights`; no weight is changed then.
     """
-    for name, arrays in fitting_weights(weights, config).items():
+    fitting = fitting_weights(weights, config)
+    for name, arrays in fitting.items():
         model.get_layer(name).set_weights(arrays)
+    logger.info("initial weights of %s in %s", weights.address, ", ".join(fitting))
 
 
 def freeze(model: "keras.Sequential", count: int) -> None:
