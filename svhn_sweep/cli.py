@@ -198,7 +198,7 @@ def _redacted_config(arguments: Sequence[str]) -> Iterator[None]:
 def _train(composed: DictConfig) -> None:
     """Trains the model of a single run or of one job of a multirun."""
     config = to_config(composed)
-    from svhn_sweep import data, run_header
+    from svhn_sweep import data, run_header, transfer
     from svhn_sweep.config.overrides import (
         pin_interpolations,
         pin_overrides,
@@ -220,6 +220,8 @@ def _train(composed: DictConfig) -> None:
     folder = Path(job.runtime.output_dir)
     output_folders.check_new_run("hydra.run.dir", folder)  # another process may have been faster
     splits = data.load(config.data, test=bool(config.evaluation.test))
+    initial_weights = transfer.resolve(config, splits)
+    config = transfer.with_address(config, initial_weights)
     experiment = experiment_name(config)
     run_header.print_header(config, splits, experiment)
     overrides = pin_overrides(pin_interpolations(typed, composed), config)
@@ -232,7 +234,9 @@ def _train(composed: DictConfig) -> None:
     )
     try:
         with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
-            outcome = run_trial(config, splits, folder, command, run_info)
+            outcome = run_trial(
+                config, splits, folder, command, run_info, initial_weights=initial_weights
+            )
     except (KeyboardInterrupt, Terminated):
         run_header.print_interrupted(folder)
         raise

@@ -1,6 +1,7 @@
 """Writes files atomically and locks them, so that processes that share them see whole files."""
 
 import fcntl
+import hashlib
 import os
 import time
 import uuid
@@ -74,6 +75,12 @@ def create_atomically(path: Path, create: Callable[[Path], object]) -> None:
         create(temporary)
         with suppress(FileExistsError):  # another process was faster
             path.hardlink_to(temporary)
+
+
+def file_digest(path: Path) -> str:
+    """Returns the hexadecimal SHA-256 of a file, as `sha256sum` prints it."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -145,11 +145,12 @@ def _check_job(composed: DictConfig, folder_key: str) -> tuple[Config, Path]:
 
 
 def _check_digits(configs: Sequence[Config], overrides: Sequence[str], *, test: bool) -> None:
-    """Loads the digits of each data source, which the run then need not read again.
+    """Loads the digits of each data source and checks the initial weights.
 
-    Without this a run would find them missing after Hydra has created its folder.
+    The run need not read the digits again. Without this it would find them missing after Hydra has
+    created its folder.
     """
-    from svhn_sweep import data
+    from svhn_sweep import data, transfer
 
     checked = []
     for config in configs:
@@ -158,6 +159,8 @@ def _check_digits(configs: Sequence[Config], overrides: Sequence[str], *, test: 
         if (source, split) not in checked:
             checked.append((source, split))
             data.split_validation(data.load(source, test=test), split)
+        if config.training.initial_weights is not None:
+            transfer.resolve(config, data.load(source, test=test))
 
 
 def _value_count(override: Override) -> int:

@@ -18,6 +18,7 @@ from svhn_sweep.provenance import code_tags
 from svhn_sweep.tracking import markdown, saved_views
 from svhn_sweep.tracking.journal import Journal, Scalar
 from svhn_sweep.tracking.run_info import RunInfo
+from svhn_sweep.training.initial_weights import InitialWeights, freeze, take_over
 from svhn_sweep.trial_end import CHECKPOINT, end_run, record_errors
 from svhn_sweep.trial_status import TrialStatus
 
@@ -53,6 +54,7 @@ def run_trial(
     command: str,
     run_info: RunInfo,
     should_stop: "ShouldStop | None" = None,
+    initial_weights: InitialWeights | None = None,
 ) -> TrialOutcome:
     """Trains and evaluates a model and records everything about it in a folder.
 
@@ -64,6 +66,7 @@ def run_trial(
         run_info: The run's name and tags.
         should_stop: Is called after each epoch; True ends the fit as pruned. If it is given, the
             trial is one of a sweep: an interrupted trial in the folder is resumed.
+        initial_weights: Those that the config names; None for random ones.
 
     Raises:
         DataError: There are too few digits to split; nothing is recorded then.
@@ -77,7 +80,9 @@ def run_trial(
             record_errors(journal, resumable=should_stop is not None),
             redirect_native_output(folder / "trial.log"),
         ):
-            return _train_and_evaluate(config, splits, fit_data, journal, command, should_stop)
+            return _train_and_evaluate(
+                config, splits, fit_data, journal, command, should_stop, initial_weights
+            )
 
 
 def experiment_name(config: Config) -> str:
@@ -93,17 +98,17 @@ def _train_and_evaluate(
     journal: Journal,
     command: str,
     should_stop: "ShouldStop | None",
+    initial_weights: InitialWeights | None,
 ) -> TrialOutcome:
     from svhn_sweep.training import figures
     from svhn_sweep.training.device import use_deterministic_operations, use_threads
     from svhn_sweep.training.fit import fit
-    from svhn_sweep.training.model import build_model
 
     training = config.training
     use_threads(training.threads)
     use_deterministic_operations()
-    model = build_model(config.model, training.precision, config.seed)
-    _log_inputs(config, splits, model, journal, command)
+    model = _build_model(config, initial_weights)
+    _log_inputs(config, splits, model, journal, command, initial_weights)
     if should_stop is None:
         key, name, state = saved_views.single_runs()
         journal.set_view(key, name, json.dumps(state))
@@ -138,8 +143,23 @@ def _train_and_evaluate(
     return TrialOutcome(result.status, metrics)
 
 
+def _build_model(config: Config, initial_weights: InitialWeights | None) -> "keras.Sequential":
+    from svhn_sweep.training.model import build_model
+
+    model = build_model(config.model, config.training.precision, config.seed)
+    if initial_weights is not None:
+        take_over(model, initial_weights, config.model)
+    freeze(model, config.training.freeze)
+    return model
+
+
 def _log_inputs(
-    config: Config, splits: Splits, model: "keras.Model", journal: Journal, command: str
+    config: Config,
+    splits: Splits,
+    model: "keras.Model",
+    journal: Journal,
+    command: str,
+    initial_weights: InitialWeights | None,
 ) -> None:
     """Records everything that is fixed before training, and so how to reproduce the run."""
     from svhn_sweep.training.device import current_device
@@ -159,6 +179,7 @@ def _log_inputs(
         "parameters": model.count_params(),
         "multiply_adds": count_multiply_adds(config.model),
     }
+    params |= initial_weights.params if initial_weights is not None else {}
     params |= {
         f"environment.{name}": value for name, value in environment.numeric_variables().items()
     }

@@ -80,6 +80,7 @@ class Studies:
             n_trials=n_trials,
             fingerprint=fingerprint,
             data_sha256="sha256",
+            initial_weights=None,
             max_parameters=None,
         )
 

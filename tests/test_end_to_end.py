@@ -19,6 +19,8 @@ from folder import Folder
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from svhn_sweep.files import file_digest
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # MLflow's SQLite connections
@@ -75,6 +77,41 @@ def test_curves_and_summary_metrics(finished: tuple[Folder, str]) -> None:
     ):
         assert 0 <= metrics[key] <= 1
         assert len(folder.history(run, key)) == 1
+
+
+def test_a_run_begins_with_the_weights_of_another(
+    finished: tuple[Folder, str], small_h5: Path, tmp_path: Path
+) -> None:
+    folder, _ = finished
+    (source,) = folder.runs()
+    begun = Folder(tmp_path, dict(folder.environment))
+    for name in ("mlflow.db", "mlruns"):
+        (tmp_path / name).symlink_to(folder.path / name)
+    result = begun.run(
+        *TINY2,
+        "training.epochs=1",
+        *("data=svhn", f"data.path={small_h5}"),
+        *(f"training.initial_weights=runs:/{source.info.run_id}/model", "training.freeze=2"),
+        "tracking.experiment=begun",
+    )
+    assert result.returncode == 0, result.stderr
+    (run,) = begun.runs("begun")
+    params = run.data.params
+    (file,) = folder.path.glob("outputs/*/*/model/data/model.keras")
+    assert params["training.initial_weights"] == f"runs:/{source.info.run_id}"
+    assert params["training.freeze"] == "2"
+    assert params["initial_weights.sha256"] == file_digest(file)
+    assert params["initial_weights.data_sha256"] == source.data.params["data.sha256"]
+    (folder_of_run,) = tmp_path.glob("outputs/*/*")
+    assert f"training.initial_weights=runs:/{source.info.run_id} " in (
+        (folder_of_run / "command.txt").read_text().replace("\n", " ")
+    )
+    (begun_file,) = folder_of_run.glob("model/data/model.keras")
+    old, new = (keras.models.load_model(path) for path in (file, begun_file))
+    for name in ("conv1", "conv2", "batch_norm1", "conv3", "conv4", "dense"):
+        before, after = (model.get_layer(name).get_weights() for model in (old, new))
+        equal = all(map(np.array_equal, before, after))
+        assert equal == (name in ("conv1", "conv2", "batch_norm1"))
 
 
 def test_params_and_tags(finished: tuple[Folder, str], small_h5: Path) -> None:

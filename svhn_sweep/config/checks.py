@@ -22,6 +22,20 @@ def check_filters(filters: dict[str, int]) -> None:
         )
 
 
+def check_freeze(freeze: int, filters: dict[str, int], initial_weights: str | None) -> None:
+    """Raises a ConfigError unless there are so many convolutions, and weights to keep in them."""
+    if freeze > len(filters):
+        raise ConfigError(
+            f"training.freeze must be at most {len(filters)}, the number of convolutions, "
+            f"but got {freeze}."
+        )
+    if freeze > 0 and initial_weights is None:
+        raise ConfigError(
+            "training.freeze must be 0 without training.initial_weights, since random weights "
+            f"would stay random, but got {freeze}."
+        )
+
+
 def check_tags(tags: dict[str, str]) -> None:
     """Raises a ConfigError for a tag that the user cannot set."""
     rule = Identifier()

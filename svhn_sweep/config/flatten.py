@@ -7,8 +7,8 @@ from dataclasses import Field, fields, is_dataclass
 def flatten(section: object, prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
     """Yields the dotted keys and values of a dataclass.
 
-    Settings that change nothing are left out: all but `enabled` of a part with `enabled=false`, and
-    a part that another setting leaves unused (`used_if` in the field's metadata).
+    Settings that change nothing are left out: all but `enabled` of a part with `enabled=false`, a
+    part that another setting leaves unused (`used_if` in the field's metadata), and None.
 
     Args:
         section: An instance of a dataclass.
@@ -24,7 +24,7 @@ def flatten(section: object, prefix: str = "") -> Iterator[tuple[str, str | int 
             yield from flatten(value, f"{key}.")
         elif isinstance(value, dict):
             yield from ((f"{key}.{name}", entry) for name, entry in value.items())
-        else:
+        elif value is not None:
             yield key, value
 
 

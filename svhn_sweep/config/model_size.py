@@ -1,21 +1,38 @@
-"""Counts the parameters and the multiply-adds of a model before it is built."""
+"""Lists the weights of a model before it is built, and counts its multiply-adds."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
 
 from svhn_sweep.config.schema import ModelConfig
 
 IMAGE_SIZE = 32  # pixels
 CLASSES = 10
-KERNEL = 3 * 3
+KERNEL_SIZE = 3
+HEAD = "digits"  # the last layer
+
+Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True)
-class _Convolution:
-    channels: int  # of its input
-    filters: int
-    size: int  # of its input and output, in pixels
-    ends_pair: bool
+def weight_shapes(config: ModelConfig) -> dict[str, list[Shape]]:
+    """Returns the shapes of each layer's weights of the model that `build_model` builds.
+
+    Returns:
+        By the layer's name, in the order of the layers; layers without weights are left out.
+    """
+    shapes: dict[str, list[Shape]] = {}
+    channels = 1
+    size = IMAGE_SIZE
+    names = sorted(config.filters, key=lambda name: int(name.removeprefix("conv")))
+    for number, name in enumerate(names, start=1):
+        filters = config.filters[name]
+        shapes[name] = [(KERNEL_SIZE, KERNEL_SIZE, channels, filters), (filters,)]
+        channels = filters
+        if number % 2 == 0:  # a pair ends
+            size //= 2
+            if config.batch_norm:  # scale, offset, mean and variance
+                shapes[f"batch_norm{number // 2}"] = [(filters,)] * 4
+    shapes["dense"] = [(size * size * channels, config.dense_units), (config.dense_units,)]
+    shapes[HEAD] = [(config.dense_units, CLASSES), (CLASSES,)]
+    return shapes
 
 
 def count_parameters(config: ModelConfig) -> int:
@@ -23,13 +40,7 @@ def count_parameters(config: ModelConfig) -> int:
 
     Those of batch normalization that are not trained count too, as in Keras' `count_params`.
     """
-    count = 0
-    for layer in _convolutions(config):
-        count += (KERNEL * layer.channels + 1) * layer.filters
-        if layer.ends_pair and config.batch_norm:
-            count += 4 * layer.filters
-    count += (_flat_size(config) + 1) * config.dense_units
-    return count + (config.dense_units + 1) * CLASSES
+    return sum(math.prod(shape) for shapes in weight_shapes(config).values() for shape in shapes)
 
 
 def count_multiply_adds(config: ModelConfig) -> int:
@@ -38,22 +49,11 @@ def count_multiply_adds(config: ModelConfig) -> int:
     Each comes with an addition. Those of convolutions and dense layers count, as is the custom;
     biases, batch normalization, activations and pools take less than a hundredth of them.
     """
-    count = sum(
-        KERNEL * layer.channels * layer.filters * layer.size**2 for layer in _convolutions(config)
-    )
-    return count + _flat_size(config) * config.dense_units + config.dense_units * CLASSES
-
-
-def _convolutions(config: ModelConfig) -> Iterator[_Convolution]:
-    channels = 1
-    names = sorted(config.filters, key=lambda name: int(name.removeprefix("conv")))
-    for index, name in enumerate(names):
-        filters = config.filters[name]
-        yield _Convolution(channels, filters, IMAGE_SIZE >> index // 2, index % 2 == 1)
-        channels = filters
-
-
-def _flat_size(config: ModelConfig) -> int:
-    """The inputs of the hidden dense layer."""
-    *_, last = _convolutions(config)
-    return (last.size // 2) ** 2 * last.filters
+    count = 0
+    for name, (kernel, *_) in weight_shapes(config).items():
+        if name in config.filters:
+            pools_before = (int(name.removeprefix("conv")) - 1) // 2
+            count += math.prod(kernel) * (IMAGE_SIZE >> pools_before) ** 2
+        elif name in ("dense", HEAD):
+            count += math.prod(kernel)
+    return count

@@ -21,7 +21,9 @@ Value = str | int | float | bool | None
 PLAIN_STRING = re.compile(
     r"(?!(null|true|false|inf|nan)$)[a-z_/][\w./:+-]*", re.ASCII | re.IGNORECASE
 )
-RESOLVED_KEYS = re.compile(r"[+~]*(data[.=]|evaluation\.test=|training\.(threads|precision)=)")
+RESOLVED_KEYS = re.compile(
+    r"[+~]*(data[.=]|evaluation\.test=|training\.(threads=|precision=|initial_weights=(?!null$)))"
+)
 DATA_PATH = re.compile(r"[+~]*data\.path=")
 MAX_RUN_NAME = 200  # characters; a run's name has 250 at most in MLflow
 # Overrides that change a baseline; float32 is the precision that it has anyway.
@@ -66,7 +68,8 @@ def to_override(key: str, value: Value) -> str:
 def pin_overrides(overrides: Sequence[str], config: Config) -> list[str]:
     """Replaces what is resolved at run time by its result, so that a run can be reproduced.
 
-    The data source, the precision, the number of threads and `evaluation.test` may be left open.
+    The data source, the precision, the number of threads and `evaluation.test` may be left open,
+    and the initial weights may be those that have an alias now.
 
     Args:
         overrides: The user's overrides.
@@ -83,6 +86,11 @@ def pin_overrides(overrides: Sequence[str], config: Config) -> list[str]:
         to_override("training.precision", training.precision.value),
         to_override("training.threads", training.threads),
         to_override("evaluation.test", config.evaluation.test),
+        *(
+            to_override("training.initial_weights", address)
+            for address in [training.initial_weights]
+            if address is not None
+        ),
     ]
 
 

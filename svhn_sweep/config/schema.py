@@ -9,7 +9,7 @@ from hydra import compose
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
-from svhn_sweep.config.checks import check_filters, check_tags
+from svhn_sweep.config.checks import check_filters, check_freeze, check_tags
 from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.rules import Line, check_values, identifier, number
 
@@ -114,6 +114,9 @@ class TrainingConfig:
         precision: The dtype policy of the layers.
         threads: TensorFlow's, on CPU; None means one for each core.
         augmentation: Random changes of the training images.
+        initial_weights: The model whose weights the training begins with, in MLflow or a file; None
+            means random ones.
+        freeze: Convolutions, from the input, that keep the initial weights.
     """
 
     epochs: int = number(at_least=1, at_most=1_000_000)
@@ -131,6 +134,8 @@ class TrainingConfig:
     precision: Precision = MISSING
     threads: int | None = number(at_least=1, at_most=1024)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    initial_weights: str | None = field(default=MISSING, metadata={"rule": Line(1000)})
+    freeze: int = number(at_least=0, at_most=10)
 
 
 @dataclass
@@ -302,4 +307,6 @@ def to_config(composed: DictConfig) -> Config:
     check_values(config)
     check_filters(config.model.filters)
     check_tags(config.tracking.tags)
+    training = config.training
+    check_freeze(training.freeze, config.model.filters, training.initial_weights)
     return config

@@ -1,6 +1,5 @@
 """Reads and writes the HDF5 layout of the digits: X_train, y_train, X_test, y_test."""
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from svhn_sweep.data.splits import Images, Labels, Splits
 from svhn_sweep.errors import DataError, OutOfMemoryError
-from svhn_sweep.files import unique_temporary
+from svhn_sweep.files import file_digest, unique_temporary
 from svhn_sweep.machine import available_memory
 
 MAX_DIGITS = 2_000_000  # SVHN has a third of that; more in a split means a damaged file
@@ -34,9 +33,24 @@ def read(path: Path, source: str, *, test: bool) -> Splits:
     with _open(path) as file:
         x_train, y_train = _split(file, "train")
         x_test, y_test = _split(file, "test") if test else (None, None)
-    with path.open("rb") as raw:
-        sha256 = hashlib.file_digest(raw, "sha256").hexdigest()
-    return Splits(x_train, y_train, x_test, y_test, source, path, sha256)
+    return Splits(x_train, y_train, x_test, y_test, source, path, file_digest(path))
+
+
+def read_images(path: Path, split: str) -> Images:
+    """Reads and checks the images of a split, train or test.
+
+    Raises:
+        DataError: The file is missing or damaged, or has no such images.
+        OutOfMemoryError: The machine has too little memory for them.
+    """
+    with _open(path) as file:
+        return _images(_datasets(file, split)[0])
+
+
+def has_test(path: Path) -> bool:
+    """Returns whether a file has a test split."""
+    with _open(path) as file:
+        return "X_test" in file
 
 
 def check_test(path: Path) -> None:

@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from optuna.storages import RDBStorage
 
-from svhn_sweep import data
+from svhn_sweep import data, transfer
 from svhn_sweep.config.overrides import (
     run_mode,
     sets_data_path,
@@ -24,7 +24,7 @@ from svhn_sweep.run_header import console, print_validation_warning
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.finalize import finalize, report_search
 from svhn_sweep.sweep.plan.hydra_checks import check_hydra
-from svhn_sweep.sweep.plan.make_plans import Resolve, make_plans
+from svhn_sweep.sweep.plan.make_plans import Resolve, Resolved, make_plans
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.resume_command import resume_command
 from svhn_sweep.sweep.plan.settings import LOG_FORMAT, SweeperConfig, to_sweeper_config
@@ -111,7 +111,7 @@ def _open_cluster(settings: SweeperConfig) -> Cluster:
 
 
 def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -> Resolve:
-    """Returns a function that resolves the data source and the precision of a config.
+    """Returns a function that resolves data source, precision and initial weights of a config.
 
     Args:
         arguments: The user's overrides.
@@ -120,7 +120,7 @@ def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -
     """
     warned: set[str] = set()
 
-    def resolve(config: Config) -> tuple[Config, str]:
+    def resolve(config: Config) -> Resolved:
         source = data.resolve(config.data, path_given=sets_data_path(arguments))
         splits = data.load(source, test=False)
         fit_data = data.split_validation(splits, config.training.validation_split)
@@ -132,7 +132,9 @@ def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -
         training = replace(
             config.training, precision=cluster.resolve_precision(config.training.precision)
         )
-        return replace(config, data=source, training=training), splits.sha256
+        weights = transfer.resolve(config, splits)
+        config = transfer.with_address(replace(config, data=source, training=training), weights)
+        return Resolved(config, splits.sha256, weights)
 
     return resolve
 
@@ -167,11 +169,12 @@ def _lock_studies(plans: Sequence[Plan], storage: RDBStorage) -> Iterator[None]:
 def _open_studies(
     plans: Sequence[Plan], settings: SweeperConfig, storage: RDBStorage, threads: int
 ) -> list[Study]:
-    with study_storage.interrupted_by_database():
-        return [
-            Study(plan, settings, storage, plan.config.training.threads or threads)
-            for plan in plans
-        ]
+    studies = []
+    for plan in plans:
+        with study_storage.interrupted_by_database():
+            studies.append(Study(plan, settings, storage, plan.config.training.threads or threads))
+        plan.keep_weights()
+    return studies
 
 
 def _search_and_finalize(

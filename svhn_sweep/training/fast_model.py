@@ -51,7 +51,7 @@ class FastModel(keras.Model):
         return values
 
     def measure_statistics(self, pixels: tf.Tensor) -> None:
-        """Sets the statistics of the batch normalizations to those of images.
+        """Sets the statistics of the batch normalizations, unless frozen, to those of images.
 
         An average of weights has other statistics than the weights that it is an average of.
 
@@ -61,9 +61,10 @@ class FastModel(keras.Model):
         values = pixels
         for layer in _pool_first(self.notebook_model.layers):
             if isinstance(layer, layers.BatchNormalization):
-                mean, variance = tf.nn.moments(tf.cast(values, tf.float32), axes=[0, 1, 2])
-                layer.moving_mean.assign(mean)
-                layer.moving_variance.assign(variance)
+                if layer.trainable:
+                    mean, variance = tf.nn.moments(tf.cast(values, tf.float32), axes=[0, 1, 2])
+                    layer.moving_mean.assign(mean)
+                    layer.moving_variance.assign(variance)
                 values = _normalize(layer, values, training=False)
             else:
                 values = layer(values, training=False)
@@ -117,7 +118,7 @@ def _normalize(layer: layers.BatchNormalization, values: tf.Tensor, *, training:
         "offset": layer.beta.value,
         "epsilon": layer.epsilon,
     }
-    if not training:
+    if not (training and layer.trainable):
         return tf.raw_ops.FusedBatchNormV3(
             **arguments,
             mean=layer.moving_mean.value,

@@ -71,6 +71,16 @@ BAD_OVERRIDES = [
         "training.augmentation.zoom=1",
         "training.augmentation.zoom must be at least 0 and less than 1 but got 1.0.",
     ),
+    ("training.freeze=-1", "training.freeze must be at least 0 and at most 10 but got -1."),
+    (
+        "training.freeze=5",
+        "training.freeze must be at most 4, the number of convolutions, but got 5.",
+    ),
+    (
+        "training.freeze=1",
+        "training.freeze must be 0 without training.initial_weights, since random weights would "
+        "stay random, but got 1.",
+    ),
     ("seed=-1", "seed must be at least 0 and at most 4294967295 but got -1."),
     ("seed=4294967296", "seed must be at least 0 and at most 4294967295 but got 4294967296."),
     (

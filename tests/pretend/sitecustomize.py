@@ -37,6 +37,7 @@ if any(
         journal: Journal,
         command: str,
         should_stop: trial.ShouldStop,
+        initial_weights: object,
     ) -> trial.TrialOutcome:
         """Writes a curve that depends on the params alone; resumes after the last epoch."""
         journal.log_params(dict(flatten(config.training, "training.")))

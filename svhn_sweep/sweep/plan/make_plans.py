@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 
@@ -30,7 +30,9 @@ from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.search_space import SearchSpace
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.tracking.run_folders import MULTIRUN
+from svhn_sweep.training.initial_weights import InitialWeights
 
+INITIAL_WEIGHTS = "training.initial_weights"
 FIXED_IN_A_STUDY = [
     "data",
     "evaluation",
@@ -41,12 +43,28 @@ FIXED_IN_A_STUDY = [
     "training.threads",
     "training.validation_split",
     "training.restore_best_weights",
+    INITIAL_WEIGHTS,
 ]
 # What a sweep sets unless the user overrides it.
 SWEEP_DEFAULTS = {"training.restore_best_weights": "true", "training.precision": "auto"}
 
-# Resolves what a config leaves open; also returns the SHA-256 of the data file.
-Resolve = Callable[[Config], tuple[Config, str]]
+
+@dataclass(frozen=True)
+class Resolved:
+    """A config with nothing left open.
+
+    Attributes:
+        config: The config.
+        data_sha256: The SHA-256 of the data file.
+        initial_weights: Those that the config names; None means random ones.
+    """
+
+    config: Config
+    data_sha256: str
+    initial_weights: InitialWeights | None = None
+
+
+Resolve = Callable[[Config], Resolved]
 
 
 def make_plans(
@@ -110,7 +128,8 @@ def _make_plan(
     explored = {key for key, item in overrides.items() if item.is_sweep_override()}
     fixed = pin_interpolations(fixed, baseline, {*explored, *map(str, baseline.search_space)})
     OmegaConf.copy_cache(from_config=baseline, to_config=composed)
-    config, data_sha256 = resolve(to_config(baseline))
+    resolved = resolve(to_config(baseline))
+    config = resolved.config
     if config.evaluation.test:
         raise ConfigError(
             "evaluation.test must not be true in a sweep, which selects on validation alone."
@@ -123,8 +142,8 @@ def _make_plan(
         {key: condition for key, sweep in from_conf.items() if (condition := condition_of(sweep))},
         partial(_baseline_value, baseline, fixed),
     )
-    _check_bounds(fixed, space)
-    fingerprint = _fingerprint(settings, config, space, data_sha256)
+    _check_bounds(to_config(baseline), fixed, space)
+    fingerprint = _fingerprint(settings, replace(resolved, config=config), space)
     name = _study_name(settings.study_name, model, fingerprint, single_model=single_model)
     plan = Plan(
         name=name,
@@ -135,10 +154,12 @@ def _make_plan(
         enqueued_trials=[baseline_params],
         n_trials=settings.n_trials,
         fingerprint=fingerprint,
-        data_sha256=data_sha256,
+        data_sha256=resolved.data_sha256,
+        initial_weights=resolved.initial_weights,
         max_parameters=settings.max_parameters,
     )
     _check_max_parameters(plan)
+    _check_sizes(plan)
     return plan
 
 
@@ -192,7 +213,7 @@ def _baseline_value(baseline: DictConfig, fixed: Sequence[str], key: str) -> Val
     return str(choices[key])
 
 
-def _check_bounds(fixed: Sequence[str], space: SearchSpace) -> None:
+def _check_bounds(baseline: Config, fixed: Sequence[str], space: SearchSpace) -> None:
     """Checks the bounds of each range, and every choice, against the schema.
 
     To compose few configs, each of them has the n-th value of all keys at once.
@@ -206,7 +227,9 @@ def _check_bounds(fixed: Sequence[str], space: SearchSpace) -> None:
                 f"{key} must have a value of its own in the files of a group that is explored, but "
                 "each trial would resolve an interpolation anew."
             )
-        to_config(composed)
+        config = to_config(composed)
+        if config.training.initial_weights != baseline.training.initial_weights:
+            raise ConfigError(f"{INITIAL_WEIGHTS} must be the same for all trials of a study.")
 
 
 def _check_max_parameters(plan: Plan) -> None:
@@ -219,23 +242,47 @@ def _check_max_parameters(plan: Plan) -> None:
         )
 
 
+def _check_sizes(plan: Plan) -> None:
+    """Checks that no explored key changes the shapes of initial weights."""
+    if plan.initial_weights is None:
+        return
+    size = plan.parameters({})
+    values = dict(flatten(plan.config.model, "model."))
+    changing = [
+        key
+        for key, distribution in plan.space.items()
+        if any(plan.parameters({key: value}) != size for value in bounds(distribution))
+    ]
+    if changing:
+        fixed = " ".join(to_override(key, values[key]) for key in changing)
+        raise ConfigError(
+            f"{', '.join(changing)} must not be explored with {INITIAL_WEIGHTS}, whose layers have "
+            f"one size; fix {'them' if len(changing) > 1 else 'it'}: {fixed}"
+        )
+
+
 def _study_name(study_name: str | None, model: str, fingerprint: str, *, single_model: bool) -> str:
     if study_name is None:
         return f"{model}-{fingerprint[:8]}"
     return study_name if single_model else f"{study_name}-{model}"
 
 
-def _fingerprint(settings: SweeperConfig, config: Config, space: SearchSpace, sha256: str) -> str:
+def _fingerprint(settings: SweeperConfig, resolved: Resolved, space: SearchSpace) -> str:
+    config = resolved.config
+    baseline = {
+        **dict(flatten(config.model, "model.")),
+        **dict(flatten(config.training, "training.")),
+    }
     facts: dict[str, object] = {
-        "baseline": {
-            **dict(flatten(config.model, "model.")),
-            **dict(flatten(config.training, "training.")),
-        },
+        # the weights count, not where they lie
+        "baseline": {key: value for key, value in baseline.items() if key != INITIAL_WEIGHTS},
         "seed": config.seed,
         "space": {key: repr(distribution) for key, distribution in space.items()},
-        "data": sha256,
+        "data": resolved.data_sha256,
         "objective": [settings.metric, settings.direction],
     }
+    if resolved.initial_weights is not None:
+        facts["initial_weights"] = resolved.initial_weights.sha256
     if space.conditions:
         facts["conditions"] = {key: str(on) for key, on in space.conditions.items()}
     if settings.max_parameters is not None:

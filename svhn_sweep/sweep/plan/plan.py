@@ -10,9 +10,11 @@ from svhn_sweep.config.model_size import count_parameters
 from svhn_sweep.config.overrides import pin_overrides, to_override
 from svhn_sweep.config.schema import Config, compose_config
 from svhn_sweep.config.short_names import short_names
+from svhn_sweep.files import write_atomically
 from svhn_sweep.sweep.plan.distributions import bounds, snap_to_step
 from svhn_sweep.sweep.plan.formatting import format_param
 from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
+from svhn_sweep.training.initial_weights import InitialWeights
 
 MODEL = "model."
 FILTERS = "model.filters."
@@ -33,6 +35,7 @@ class Plan:
         n_trials: The number of trials at the end; None if a race decides.
         fingerprint: A hash of everything that makes trials comparable.
         data_sha256: The SHA-256 of the data file.
+        initial_weights: What all trials begin with; None means random weights.
         max_parameters: The most parameters of a trial's model, the baseline's apart; None means no
             limit.
         role: The value of the MLflow tag `role` of all trials but the baseline.
@@ -47,6 +50,7 @@ class Plan:
     n_trials: int | None
     fingerprint: str
     data_sha256: str
+    initial_weights: InitialWeights | None
     max_parameters: int | None
 
     role = "trial"
@@ -55,6 +59,19 @@ class Plan:
     def parent_run_dir(self) -> Path:
         """The folder of the MLflow run that is the parent of the trials' runs."""
         return self.folder
+
+    @property
+    def kept_weights(self) -> InitialWeights | None:
+        """The copy of the initial weights in the study's folder, which `keep_weights` writes."""
+        if self.initial_weights is None:
+            return None
+        return replace(self.initial_weights, file=self.parent_run_dir / "initial_weights.keras")
+
+    def keep_weights(self) -> None:
+        """Copies the initial weights into the study's folder, which must exist."""
+        if self.initial_weights is not None and self.kept_weights is not None:
+            content = self.initial_weights.file.read_bytes()
+            write_atomically(self.kept_weights.file, content)
 
     def trial_dir(self, number: int) -> Path:
         """Returns the folder of a trial, which is the same in all its attempts."""

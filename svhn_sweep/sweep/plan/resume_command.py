@@ -8,10 +8,12 @@ from svhn_sweep.config.overrides import (
     key_of,
     resolve_override,
     shell_command,
+    to_override,
     typed_overrides,
     unstable_keys,
     user_config_dirs,
 )
+from svhn_sweep.sweep.plan.make_plans import INITIAL_WEIGHTS
 from svhn_sweep.sweep.plan.plan import Plan
 
 
@@ -19,7 +21,8 @@ def resume_command(composed: DictConfig, plans: Sequence[Plan]) -> str:
     """Returns the command that continues a sweep.
 
     It holds what interpolations of the time, the environment and Hydra's config stand for, also
-    those in a file of the user's: other values would be other studies.
+    those in a file of the user's, and the run or version that an alias of initial weights stands
+    for: other values would be other studies.
 
     Args:
         composed: Hydra's config of the sweep.
@@ -42,4 +45,8 @@ def resume_command(composed: DictConfig, plans: Sequence[Plan]) -> str:
         for override in plans[0].fixed
         if key_of(override) in in_files and all(override in plan.fixed for plan in plans)
     ]
+    addresses = {plan.config.training.initial_weights for plan in plans}
+    if addresses != {None} and len(addresses) == 1:
+        typed = [override for override in typed if key_of(override) != INITIAL_WEIGHTS]
+        pinned.append(to_override(INITIAL_WEIGHTS, addresses.pop()))
     return shell_command(["-m", "optuna", *typed, *pinned], user_config_dirs(hydra))

@@ -22,6 +22,7 @@ from svhn_sweep.sweep.workers.evaluation_requests import (
     TimeResult,
 )
 from svhn_sweep.tracking.run_info import RunInfo
+from svhn_sweep.training.initial_weights import InitialWeights
 from svhn_sweep.trial_status import TrialStatus
 
 CPU = "cpu"
@@ -39,6 +40,7 @@ class TrainRequest:
             interrupted trial are in it.
         run_info: Name, experiment and tags of the trial's MLflow run.
         data_sha256: Hexadecimal SHA-256 that the data file must have.
+        initial_weights: Those that the config names, in a file on the driver's machine; or None.
     """
 
     overrides: tuple[str, ...]
@@ -46,6 +48,7 @@ class TrainRequest:
     folder: Path
     run_info: RunInfo
     data_sha256: str
+    initial_weights: InitialWeights | None = None
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,7 @@ class Scheduler:
             folder=folder,
             run_info=run_info(plan, pending),
             data_sha256=plan.data_sha256,
+            initial_weights=plan.kept_weights,
         )
         state.busy_since = time.monotonic()
         state.worker.train(request, study.threads)

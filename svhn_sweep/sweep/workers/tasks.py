@@ -62,7 +62,15 @@ def train_trial(
         splits = _load(config, request.data_sha256, load_digits)
         command = shell_command(request.overrides, request.config_dirs)
         with _log_to(folder / "trial.log"):
-            outcome = run_trial(config, splits, folder, command, request.run_info, should_stop)
+            outcome = run_trial(
+                config,
+                splits,
+                folder,
+                command,
+                request.run_info,
+                should_stop,
+                request.initial_weights,
+            )
     except (OutOfMemoryError, MemoryError) as error:
         return OutOfMemory(str(error) or "MemoryError")
     except DataError as error:

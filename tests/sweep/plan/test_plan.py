@@ -30,13 +30,15 @@ from svhn_sweep.config.schema import (
 )
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan import settings
-from svhn_sweep.sweep.plan.make_plans import make_plans
+from svhn_sweep.sweep.plan.make_plans import Resolved, make_plans
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.resume_command import resume_command
 from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig
 from svhn_sweep.sweep.study.sampling import make_sampler, sampler_maker, suggest_params
 from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
+from svhn_sweep.training.initial_weights import InitialWeights
+from svhn_sweep.transfer import with_address
 
 MakePlans = Callable[..., list[Plan]]
 
@@ -45,6 +47,8 @@ FIXED = ("model.filters.conv1=16", "model.filters.conv2=32", "training.learning_
 SMALL = ("model=model1", *FIXED)
 BATCH_SIZE = "training.batch_size=7"
 DROPOUT = FloatDistribution(0, 0.6)
+WEIGHTS = InitialWeights("runs:/abc", Path("copy.keras"), "a" * 64)
+CHAMPION = "training.initial_weights=models:/svhn-digits@champion"
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +57,21 @@ def planned() -> Iterator[MakePlans]:
     register_schema()
     settings.register()
 
-    def from_typed(*arguments: str, sha256: str = "digits", **changes: object) -> list[Plan]:
+    def from_typed(
+        *arguments: str,
+        sha256: str = "digits",
+        weights: InitialWeights | None = None,
+        **changes: object,
+    ) -> list[Plan]:
         changed: SweeperConfig = replace(defaults, **changes)  # type: ignore[arg-type]
         return make_plans(
             changed,
             arguments,
-            lambda config: (replace(config, data=SvhnConfig("/digits.h5")), sha256),
+            lambda config: Resolved(
+                with_address(replace(config, data=SvhnConfig("/digits.h5")), weights),
+                sha256,
+                weights,
+            ),
             OmegaConf.create(),
         )
 
@@ -550,6 +563,65 @@ def test_the_run_name_and_description_of_a_trial(small: Plan) -> None:
     )
 
 
+# initial weights
+
+
+def test_trials_name_the_weights_that_the_driver_resolved(planned: MakePlans) -> None:
+    (plan,) = planned(*SMALL, CHAMPION, "training.freeze=range(0,3)", weights=WEIGHTS)
+    assert plan.space["training.freeze"] == IntDistribution(0, 2)
+    assert plan.enqueued_trials == [{"training.freeze": 0, "model.dropout": 0.0}]
+    overrides = plan.overrides({"training.freeze": 2}, 1)
+    assert [item for item in overrides if "initial_weights" in item] == [
+        "training.initial_weights=runs:/abc"
+    ]
+    assert compose_config(overrides).training.freeze == 2
+    kept = plan.folder / "initial_weights.keras"
+    assert plan.kept_weights == replace(WEIGHTS, file=kept)
+
+
+def test_a_study_is_named_by_the_content_of_its_weights(planned: MakePlans, small: Plan) -> None:
+    def name(weights: InitialWeights) -> str:
+        (plan,) = planned(*SMALL, CHAMPION, weights=weights)
+        return plan.name
+
+    elsewhere = replace(WEIGHTS, address="/copy.keras", origin={"initial_weights.model": "a/1"})
+    names = [name(WEIGHTS), name(elsewhere), name(replace(WEIGHTS, sha256="b" * 64)), small.name]
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        (
+            [CHAMPION],
+            "model.filters.conv1, model.filters.conv2 must not be explored with "
+            "training.initial_weights, whose layers have one size; fix them: "
+            "model.filters.conv1=16 model.filters.conv2=32",
+        ),
+        (
+            [CHAMPION, *FIXED, "model.dense_units=32,64"],
+            "model.dense_units must not be explored with training.initial_weights, whose layers "
+            "have one size; fix it: model.dense_units=32",
+        ),
+        (
+            [CHAMPION, *FIXED, "training.freeze=range(0,5)"],
+            "training.freeze must be at most 2, the number of convolutions, but got 4.",
+        ),
+        (
+            [f"{CHAMPION},runs:/abc", *FIXED],
+            "training.initial_weights must be the same for all trials of a study but got",
+        ),
+    ],
+)
+def test_what_does_not_go_with_initial_weights(
+    planned: MakePlans, typed: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        planned("model=model1", *typed, weights=WEIGHTS)
+    assert explain(caught.value).startswith(message)
+
+
 # what is refused
 
 BAD = [
@@ -623,6 +695,11 @@ BAD = [
     (
         "training.batch_size=range(0,65,32)",
         "training.batch_size must be at least 1 and at most 1000000 but got 0.",
+    ),
+    (
+        "training.freeze=range(0,3)",
+        "training.freeze must be 0 without training.initial_weights, since random weights would "
+        "stay random, but got 2.",
     ),
     ("seed=42,43", "seed must be the same for all trials of a study but got seed=42,43."),
     (

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 # Before svhn_sweep.data imports Matplotlib: a notebook that started Ray has set its own backend.
@@ -63,6 +64,7 @@ class TrialActor:
         request: TrainRequest,
         state: FolderState,
         config_files: Mapping[str, Mapping[str, bytes]],
+        weights: bytes,
         digits: Splits,
     ) -> Reply:
         """Begins or resumes a trial and waits for its first event.
@@ -71,6 +73,7 @@ class TrialActor:
             request: The trial; its folders are on the driver's machine.
             state: The files of the trial's folder.
             config_files: For each of the request's config folders its files: content by path.
+            weights: The content of the request's initial weights; empty if there are none.
             digits: The trial's digits: read-only arrays that all workers of the node share.
 
         Returns:
@@ -81,6 +84,7 @@ class TrialActor:
         folder.mkdir(parents=True)
         self._copy = FolderCopy(folder, state)
         config_dirs = _write_configs(self._scratch, config_files)
+        request = _with_weights(request, self._scratch / "initial_weights.keras", weights)
 
         def should_stop(epoch: int, metrics: dict[str, float]) -> bool:
             self._events.put(EpochDone(epoch, metrics))
@@ -116,6 +120,14 @@ def _create_scratch() -> Path:
     scratch = parent / f"{SCRATCH_PREFIX}{os.getpid()}"
     scratch.mkdir(exist_ok=True)
     return scratch
+
+
+def _with_weights(request: TrainRequest, file: Path, content: bytes) -> TrainRequest:
+    """Writes the initial weights to this node; the request returned names that file."""
+    if request.initial_weights is None:
+        return request
+    file.write_bytes(content)
+    return replace(request, initial_weights=replace(request.initial_weights, file=file))
 
 
 def _write_configs(

@@ -65,9 +65,10 @@ class RayWorker(LimitedWorker):
             self._folder = TrialFolder(request.folder, request.run_info)
             state = self._folder.state()
             config_files = {folder: _yaml_files(Path(folder)) for folder in request.config_dirs}
+            weights = request.initial_weights.file.read_bytes() if request.initial_weights else b""
         with interrupted_by_ray():
             self.next_reply = self.actor.train.remote(
-                request, state, config_files, self.digits[request.data_sha256]
+                request, state, config_files, weights, self.digits[request.data_sha256]
             )
 
     def answer(self, *, stop: bool) -> None:

@@ -5,11 +5,13 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import keras
 import pytest
 from folder import Folder
 from ray_nodes import ray_nodes
 from ray_sweeps import DRY_RUN, PRETENDING, Cluster, assert_whole, finish, tags_of, wait_for_nodes
 
+from svhn_sweep.files import file_digest
 from svhn_sweep.tracking import journal
 
 pytest.importorskip("ray")
@@ -27,11 +29,16 @@ def test_nodes_without_the_drivers_files_train_bit_identical_trials(
 ) -> None:
     """A sweep with a confirmation equals (`==`) one without Ray.
 
-    The nodes see neither the driver's folder nor its data or the user's configs.
+    The nodes see neither the driver's folder nor its data, the user's configs or the weights that
+    the trials begin with.
     """
+    weights = folder.path / "source.keras"
+    save_model(weights)
     search_space = folder.path / "own" / "search_space"
     search_space.mkdir(parents=True)
-    (search_space / "few.yaml").write_text("training.learning_rate: choice(1e-3,2e-3,4e-3)\n")
+    (search_space / "few.yaml").write_text(
+        "training.learning_rate: choice(1e-3,2e-3,4e-3)\ntraining.freeze: choice(0,1,2)\n"
+    )
     arguments = (
         *(
             f"--config-dir={search_space.parent}",
@@ -41,7 +48,9 @@ def test_nodes_without_the_drivers_files_train_bit_identical_trials(
             "model=model1",
             "training.epochs=1",
         ),
-        *("data=svhn", f"data.path={small_h5}", "model.filters.conv1=2", "training.threads=1"),
+        *("data=svhn", f"data.path={small_h5}", "training.threads=1"),
+        *("model.filters.conv1=2", "model.filters.conv2=2"),
+        f"training.initial_weights={weights}",
         *(
             "hydra.sweeper.n_trials=2",
             "hydra.sweeper.confirm.seeds=2",
@@ -68,7 +77,20 @@ def test_nodes_without_the_drivers_files_train_bit_identical_trials(
     for trial_folder in trial_folders:
         assert metrics(on_ray / trial_folder) == metrics(local / trial_folder)
         assert files(on_ray / trial_folder) == files(local / trial_folder)
+        recorded = journal.params(on_ray / trial_folder)["initial_weights.sha256"]
+        assert recorded == file_digest(weights)
     assert {run.info.status for run in folder.runs()} == {"FINISHED"}
+
+
+def save_model(path: Path) -> None:
+    layers = [
+        keras.Input((32, 32, 1)),
+        *(keras.layers.Conv2D(2, 3, padding="same") for _ in range(2)),
+        keras.layers.MaxPooling2D(2),
+        keras.layers.Flatten(),
+        *(keras.layers.Dense(units) for units in (32, 10)),
+    ]
+    keras.Sequential(layers).save(path)
 
 
 def relative_trial_folders(multirun: Path) -> list[Path]:
