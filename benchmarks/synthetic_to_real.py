@@ -13,7 +13,8 @@ from hydra import initialize_config_dir
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from svhn_sweep.config.schema import SyntheticConfig, compose_config, conf_dir, register_schema
+from svhn_sweep.config.data_sources import SyntheticConfig
+from svhn_sweep.config.schema import compose_config, conf_dir, register_schema
 from svhn_sweep.data import Images, Labels, Splits, hdf5, load, split_validation
 from svhn_sweep.training.evaluation import evaluate, predictor
 from svhn_sweep.training.fit import fit

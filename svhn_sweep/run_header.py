@@ -6,7 +6,8 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from svhn_sweep.config.schema import Config, SyntheticConfig
+from svhn_sweep.config.data_sources import SyntheticConfig
+from svhn_sweep.config.schema import Config
 from svhn_sweep.data import Splits, describe_imbalance, split_validation
 from svhn_sweep.tracking import upload_state
 from svhn_sweep.tracking.ui_links import links

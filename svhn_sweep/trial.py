@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from omegaconf import OmegaConf
 
 from svhn_sweep import data, environment
+from svhn_sweep.config.data_sources import source_name
 from svhn_sweep.config.flatten import flatten
 from svhn_sweep.config.model_size import count_multiply_adds
-from svhn_sweep.config.schema import Config, source_name
+from svhn_sweep.config.schema import Config
 from svhn_sweep.data.splits import FitData, Images, Splits
 from svhn_sweep.native_output import redirect_native_output
 from svhn_sweep.provenance import code_tags

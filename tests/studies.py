@@ -16,14 +16,8 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from sqlalchemy import event
 
-from svhn_sweep.config.schema import (
-    Config,
-    ModelConfig,
-    Precision,
-    SvhnConfig,
-    TrackingConfig,
-    TrainingConfig,
-)
+from svhn_sweep.config.data_sources import SvhnConfig
+from svhn_sweep.config.schema import Config, ModelConfig, Precision, TrackingConfig, TrainingConfig
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, PrunerConfig, SweeperConfig

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svhn_sweep.config.schema import Config, SvhnConfig
+from svhn_sweep.config.data_sources import SvhnConfig
+from svhn_sweep.config.schema import Config
 from svhn_sweep.data import Splits
 from svhn_sweep.run_header import print_header
 

@@ -10,8 +10,9 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from svhn_sweep import environment
+from svhn_sweep.config.data_sources import source_name
 from svhn_sweep.config.flatten import flatten
-from svhn_sweep.config.schema import Config, conf_dir, source_name
+from svhn_sweep.config.schema import Config, conf_dir
 from svhn_sweep.config.short_names import short_names
 from svhn_sweep.files import expand_user
 

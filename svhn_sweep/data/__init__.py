@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from svhn_sweep.config.schema import (
+from svhn_sweep.config.data_sources import (
     AutoConfig,
     DataConfig,
     StanfordConfig,

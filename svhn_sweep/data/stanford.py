@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io import loadmat
 
-from svhn_sweep.config.schema import StanfordConfig
+from svhn_sweep.config.data_sources import StanfordConfig
 from svhn_sweep.data import hdf5
 from svhn_sweep.data.download import fetch
 from svhn_sweep.data.splits import Images, Labels

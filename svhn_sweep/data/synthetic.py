@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 from scipy import ndimage
 
-from svhn_sweep.config.schema import SyntheticConfig
+from svhn_sweep.config.data_sources import SyntheticConfig
 from svhn_sweep.data import hdf5
 from svhn_sweep.data.splits import Images, Labels
 

@@ -10,6 +10,7 @@ from hydra.conf import HydraConf
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from svhn_sweep.config.data_sources import DataConfig, StanfordConfig, SvhnConfig, SyntheticConfig
 from svhn_sweep.config.overrides import (
     Value,
     expand_home,
@@ -24,15 +25,7 @@ from svhn_sweep.config.overrides import (
     shell_command,
     user_config_dirs,
 )
-from svhn_sweep.config.schema import (
-    Config,
-    DataConfig,
-    EvaluationConfig,
-    StanfordConfig,
-    SvhnConfig,
-    SyntheticConfig,
-    conf_dir,
-)
+from svhn_sweep.config.schema import Config, EvaluationConfig, conf_dir
 
 ComposeConfig = Callable[..., Config]
 

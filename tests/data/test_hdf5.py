@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from svhn_sweep import data
-from svhn_sweep.config.schema import SvhnConfig
+from svhn_sweep.config.data_sources import SvhnConfig
 from svhn_sweep.data import hdf5
 from svhn_sweep.errors import DataError, OutOfMemoryError
 

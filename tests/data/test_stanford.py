@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from svhn_sweep.config.schema import StanfordConfig
+from svhn_sweep.config.data_sources import StanfordConfig
 from svhn_sweep.data import download, load, stanford
 from svhn_sweep.errors import DataError
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from svhn_sweep.config.schema import AutoConfig, SvhnConfig, SyntheticConfig
+from svhn_sweep.config.data_sources import AutoConfig, SvhnConfig, SyntheticConfig
 from svhn_sweep.data import load, resolve
 from svhn_sweep.data.synthetic import generate
 

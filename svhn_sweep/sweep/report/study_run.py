@@ -5,9 +5,9 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
+from svhn_sweep.config.data_sources import source_name
 from svhn_sweep.config.flatten import flatten
 from svhn_sweep.config.overrides import shell_command
-from svhn_sweep.config.schema import source_name
 from svhn_sweep.files import write_atomically
 from svhn_sweep.provenance import code_tags
 from svhn_sweep.sweep.plan.formatting import format_difference

@@ -7,7 +7,7 @@ from statistics import mean
 
 from optuna.trial import TrialState
 
-from svhn_sweep.config.schema import source_name
+from svhn_sweep.config.data_sources import source_name
 from svhn_sweep.run_header import console
 from svhn_sweep.sweep.selection.confirmation import WINNER, ConfirmationStudy
 from svhn_sweep.sweep.selection.ensemble import Ensemble, find_ensemble

@@ -8,7 +8,7 @@ from optuna.distributions import IntDistribution
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from svhn_sweep.config.schema import MAX_SEED
+from svhn_sweep.config.data_sources import MAX_SEED
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, SweeperConfig

@@ -2,7 +2,7 @@
 
 import shutil
 
-from svhn_sweep.config.schema import source_name
+from svhn_sweep.config.data_sources import source_name
 from svhn_sweep.provenance import code_tags
 from svhn_sweep.sweep.selection.ensemble import Ensemble, relative_parent
 from svhn_sweep.sweep.selection.race import VerdictOutcome

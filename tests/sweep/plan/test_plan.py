@@ -17,17 +17,12 @@ from optuna.distributions import (
 )
 from studies import Studies
 
+from svhn_sweep.config.data_sources import SvhnConfig
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.flatten import flatten
 from svhn_sweep.config.model_size import count_parameters
 from svhn_sweep.config.overrides import Value
-from svhn_sweep.config.schema import (
-    Config,
-    SvhnConfig,
-    compose_config,
-    conf_dir,
-    register_schema,
-)
+from svhn_sweep.config.schema import Config, compose_config, conf_dir, register_schema
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan import settings
 from svhn_sweep.sweep.plan.make_plans import Resolved, make_plans

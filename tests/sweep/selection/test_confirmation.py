@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 from scipy import stats
 from studies import BASELINE, Studies, compare, fixed_seeds, sweeper, train, write
 
-from svhn_sweep.config.schema import MAX_SEED
+from svhn_sweep.config.data_sources import MAX_SEED
 from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import ConfirmConfig
 from svhn_sweep.sweep.selection.confirmation import (
