@@ -39,7 +39,8 @@ def parse_ui(arguments: Sequence[str]) -> argparse.Namespace:
         "--host",
         default=LOOPBACK,
         help="the address that it listens on; default: %(default)s, for this machine alone. With "
-        "0.0.0.0 whoever reaches the machine can read, change and delete the runs.",
+        "0.0.0.0 whoever reaches the machine can read, change and delete the runs. MLflow answers "
+        "to private IP addresses, or to those in MLFLOW_SERVER_ALLOWED_HOSTS=NAME:PORT,...",
     )
     return parser.parse_intermixed_args(arguments)
 

@@ -66,7 +66,7 @@ def test_the_ui_listens_on_localhost_unless_an_option_names_another_host(
     )
     try:
         listening = f"{address}:{port:04X}"
-        for _ in range(600):
+        for _ in range(1800):
             if f":{port:04X} 00000000:0000 0A" in (table := Path("/proc/net/tcp").read_text()):
                 break
             time.sleep(0.1)

@@ -65,7 +65,7 @@ def test_the_runs_of_a_confirmation_have_no_baseline_and_no_best() -> None:
     screen.run_trial(0, value=0.7, description="baseline, seed 43")
     written = screen.run_trial(1, value=0.8, description="trial 7, seed 43")
     assert written == "m run 1  complete  val/accuracy 80.00 %  trial 7, seed 43  1 min\n"
-    counts = "m  2/8  2 complete, 0 pruned, 0 failed  about 3 min left\n"
+    counts = "m  2/8  2 complete, 0 pruned, 0 failed  at most 3 min left\n"
     assert screen.written_by(screen.progress.__exit__) == counts
 
 
