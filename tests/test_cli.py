@@ -63,7 +63,7 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
         ),
         (
             ["trian"],
-            "'trian' is neither a command nor an override; write optuna, ui, sync, predict or key",
+            "'trian' is neither a command nor an override; write optuna, ui, sync, predict, audit or key",
         ),
         (
             ["-m", "optune"],

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -35,6 +35,7 @@ class Plan:
         data_sha256: The SHA-256 of the data file.
         max_parameters: The most parameters of a trial's model, the baseline's apart; None means no
             limit.
+        data_copies: How many images are in two of its splits; empty if none is.
         role: The value of the MLflow tag `role` of all trials but the baseline.
     """
 
@@ -48,6 +49,7 @@ class Plan:
     fingerprint: str
     data_sha256: str
     max_parameters: int | None
+    data_copies: str = field(default="", kw_only=True)
 
     role = "trial"
 
