@@ -3,6 +3,7 @@
 Candidates are pairs whose 7x7 thumbnails correlate; each is compared at full resolution.
 """
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain, product
@@ -149,7 +150,7 @@ class _Comparison:
         one, other = self._pixels[first], self._pixels[second]
         pair = _window(one, *shift), _window(other, 0, 0)
         unclipped = (np.minimum(*pair) > BLACK) & (np.maximum(*pair) < WHITE)
-        details = _window(_details(one), *shift), _window(_details(other), 0, 0)
+        details = [_details(window) for window in pair]
         similarities = _correlations(*pair, unclipped)
         copies = similarities >= MIN_SIMILARITY
         copies &= _correlations(*details, unclipped) >= MIN_DETAIL
@@ -179,12 +180,12 @@ def _thumbnails(pixels: Floats, down: float, right: float) -> Floats:
 def _means(windows: Floats) -> Floats:
     side = WINDOW // THUMBNAIL
     tiles = windows.reshape(len(windows), THUMBNAIL, side, THUMBNAIL, side)
-    return np.asarray(tiles.mean(axis=(2, 4)).reshape(len(windows), -1))
+    return np.asarray(tiles.mean(axis=(2, 4)).reshape(len(windows), THUMBNAIL**2))
 
 
 def _unit(images: Floats) -> Floats:
     """Each image as a row without its mean, of length 1; plain ones become 0."""
-    rows = images.reshape(len(images), -1)
+    rows = images.reshape(len(images), math.prod(images.shape[1:]))
     centred = rows - rows.mean(axis=1, keepdims=True)
     return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1))
 
