@@ -460,7 +460,10 @@ def refused(
             ["predict"],
             "predict: the following arguments are required: IMAGE; see python -m svhn_sw",
         ),
-        (["audit", "a.h5", "--all"], "audit: unrecognized arguments: --all; see python -m svhn_swe"),
+        (
+            ["audit", "a.h5", "--all"],
+            "audit: unrecognized arguments: --all; see python -m svhn_swe",
+        ),
         (["audit", "a.h5", "b.h5"], "svhn_sweep: audit takes one file but got a.h5, b.h5."),
         (
             ["predict", "a.png", "--modle=x"],
