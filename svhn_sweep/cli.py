@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from svhn_sweep import __version__, completion, environment, output_folders, standard_streams
 from svhn_sweep.arguments import asks_for_sweep_help, for_hydra, shows_config
-from svhn_sweep.commands.options import parse_predict, parse_sync, parse_ui
+from svhn_sweep.commands.options import parse_audit, parse_predict, parse_sync, parse_ui
 from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.overrides import typed_overrides
@@ -133,6 +133,11 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
             from svhn_sweep.commands.predict import predict
 
             predict(parsed.images, parsed.model)
+        case ["audit", *options]:
+            parsed = parse_audit(options)
+            from svhn_sweep.commands.audit import audit
+
+            audit(parsed.arguments)
         case _ if completion.is_query(arguments):
             _complete(arguments)
         case _ if asks_for_sweep_help(arguments):
@@ -223,14 +228,16 @@ def _train(composed: DictConfig) -> None:
     initial_weights = transfer.resolve(config, splits)
     config = transfer.with_address(config, initial_weights)
     experiment = experiment_name(config)
-    run_header.print_header(config, splits, experiment)
+    copies = data.describe_copies(splits, config.training.validation_split)
+    run_header.print_header(config, splits, experiment, copies)
+    role = run_role(typed, job.runtime.choices)
     overrides = pin_overrides(pin_interpolations(typed, composed), config)
     command = shell_command([*overrides, *run_mode(job)], user_config_dirs(job))
     run_info = RunInfo(
         run_name(typed, config),
         experiment,
         tracking_uri.address(),
-        {**config.tracking.tags, "role": run_role(typed, job.runtime.choices)},
+        {**config.tracking.tags, **data.copies_tag(copies), "role": role},
     )
     try:
         with BackgroundUploader([folder], RUN_FOLDERS) as uploader:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from svhn_sweep.arguments import OPTUNA, expand
 from svhn_sweep.sweep.plan import settings
 
-OPTIONS = {"ui": ["--port", "--host"], "sync": [], "predict": ["--model"]}
+OPTIONS = {"ui": ["--port", "--host"], "sync": [], "predict": ["--model"], "audit": []}
 FLAGS = ("-sc", "--shell-completion")
 
 

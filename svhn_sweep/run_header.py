@@ -16,13 +16,14 @@ from svhn_sweep.trial import TrialOutcome
 console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
-def print_header(config: Config, splits: Splits, experiment: str) -> None:
+def print_header(config: Config, splits: Splits, experiment: str, copies: str = "") -> None:
     """Prints the model and the number of digits.
 
     Args:
         config: Its data source is resolved.
         splits: The digits.
         experiment: The name of the MLflow experiment.
+        copies: What `describe_copies` returns.
 
     Raises:
         DataError: There are too few digits to split.
@@ -31,6 +32,7 @@ def print_header(config: Config, splits: Splits, experiment: str) -> None:
     print_validation_warning(
         describe_imbalance(split_validation(splits, config.training.validation_split))
     )
+    print_copies(copies)
     test = f" and {len(splits.x_test):,} to test" if splits.x_test is not None else ""
     digits = f"{len(splits.x_train):,} digits to train and validate{test}"
     console.print(f"{config.model.name}: {digits}; starting TensorFlow, some 10 to 30 s")
@@ -61,6 +63,16 @@ def print_validation_warning(imbalance: str) -> None:
             "trained on: accuracies on it say little.\n"
             "Shuffle X_train and y_train together in the file, or take more digits.",
         )
+
+
+def print_copies(copies: str) -> None:
+    """Prints in one line how many images are in two splits; nothing if none is.
+
+    Args:
+        copies: What `describe_copies` returns.
+    """
+    if copies:
+        console.print(f"COPIES: {copies}; see python -m svhn_sweep audit", style="yellow")
 
 
 def _print_warning(title: str, text: str) -> None:

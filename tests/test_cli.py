@@ -63,7 +63,8 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
         ),
         (
             ["trian"],
-            "'trian' is neither a command nor an override; write optuna, ui, sync, predict or key",
+            "'trian' is neither a command nor an override; "
+            "write optuna, ui, sync, predict, audit or key",
         ),
         (
             ["-m", "optune"],
@@ -248,6 +249,7 @@ def test_a_misspelt_key_inside_a_yaml_file_is_named(svhn_sweep: Command, tmp_pat
         ["ui", "--help"],
         ["predict", "--help"],
         ["sync", "--help"],
+        ["audit", "--help"],
         ["--cfg", "job"],
         ["--info", "defaults"],
         ["model.dropout=2"],
@@ -285,6 +287,7 @@ def test_help_lists_the_commands(svhn_sweep: Command) -> None:
         (["--version"], ["svhn_sweep 0."]),
         (["ui", "--help"], ["--port PORT", "variable MLFLOW_PORT", "--host HOST"]),
         (["predict", "-h"], ["IMAGE [IMAGE ...]", "models:/svhn-digits@champion"]),
+        (["audit", "--help"], ["FILE or KEY=VALUE", "nothing is removed"]),
         (["sync", "--help"], ["[FOLDER ...]", "default: outputs and"]),
         (["optuna", "--help"], ["  sampler=tpe  (one of tpe, random, qmc)\n"]),
         (
@@ -458,6 +461,11 @@ def refused(
             ["predict"],
             "predict: the following arguments are required: IMAGE; see python -m svhn_sw",
         ),
+        (
+            ["audit", "a.h5", "--all"],
+            "audit: unrecognized arguments: --all; see python -m svhn_swe",
+        ),
+        (["audit", "a.h5", "b.h5"], "svhn_sweep: audit takes one file but got a.h5, b.h5."),
         (
             ["predict", "a.png", "--modle=x"],
             "predict: unrecognized arguments: --modle=x; see python",

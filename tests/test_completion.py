@@ -22,7 +22,7 @@ done
 @pytest.mark.parametrize(
     ("line", "own", "for_hydra"),
     [
-        ("svhn-sweep ", "optuna ui sync predict", "svhn-sweep "),
+        ("svhn-sweep ", "optuna ui sync predict audit", "svhn-sweep "),
         ("svhn-sweep mod", "", "svhn-sweep mod"),
         ("svhn-sweep model=model1 o", "optuna", "svhn-sweep model=model1 o"),
         ("svhn-sweep pre", "predict", "svhn-sweep pre"),

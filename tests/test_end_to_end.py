@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -135,6 +136,7 @@ def test_params_and_tags(finished: tuple[Folder, str], small_h5: Path) -> None:
         "precision": "float32",
     }
     assert expected.items() <= tags.items()
+    assert "data.copies" not in tags
     assert tags["device"].startswith(("CPU: ", "GPU: "))
     assert "python -m svhn_sweep" in tags["mlflow.note.content"]
     (dataset,) = run.inputs.dataset_inputs
@@ -142,6 +144,27 @@ def test_params_and_tags(finished: tuple[Folder, str], small_h5: Path) -> None:
         small_h5.name,
         params["data.sha256"][:36],
     )
+
+
+def test_copies_between_the_splits_are_one_line_before_training_and_a_tag(
+    folder: Folder, small_h5: Path
+) -> None:
+    path = folder.path / "copies.h5"
+    shutil.copy(small_h5, path)
+    with h5py.File(path, "a") as file:
+        file["X_train"][250] = file["X_train"][3]
+        file["y_train"][250] = (file["y_train"][3] + 1) % 10
+    data = ("data=svhn", "data.path=copies.h5", "evaluation.test=false")
+    result = folder.run(*TINY, *data, "training.epochs=1", "tracking.log_model=false")
+    assert result.returncode == 0, result.stderr
+    copies = (
+        "1 of 60 validation images are exact copies of images in the training part "
+        "(1 with another label)"
+    )
+    line = f"COPIES: {copies}; see python -m svhn_sweep audit\n"
+    assert line in result.stdout.partition("starting TensorFlow")[0]
+    (run,) = folder.runs()
+    assert run.data.tags["data.copies"] == copies
 
 
 def test_artifacts(finished: tuple[Folder, str]) -> None:

@@ -1,1 +1,1 @@
-"""The commands besides training and sweeping: ui, sync and predict."""
+"""The commands besides training and sweeping: ui, sync, predict and audit."""

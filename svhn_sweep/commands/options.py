@@ -1,4 +1,4 @@
-"""The options of ui, sync and predict, whose modules are imported when the options are right."""
+"""The options of ui, sync, predict and audit, whose modules are imported after the check."""
 
 import argparse
 from collections.abc import Sequence
@@ -78,5 +78,26 @@ def parse_predict(arguments: Sequence[str]) -> argparse.Namespace:
         help="a run's folder, such as outputs/DATE/TIME, or an address of MLflow's: "
         "runs:/RUN_ID/model, models:/NAME/VERSION or models:/NAME@ALIAS; default: the champion "
         "that a sweep has registered, models:/svhn-digits@champion",
+    )
+    return parser.parse_intermixed_args(arguments)
+
+
+def parse_audit(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns `arguments`, a list of strings.
+
+    Raises:
+        UserError: The arguments are no options of audit.
+    """
+    parser = _Parser(
+        "audit",
+        "Finds copies and near copies among the digits, within and between training, validation "
+        "and test, and draws them; nothing is removed.",
+    )
+    parser.add_argument(
+        "arguments",
+        nargs="*",
+        metavar="FILE or KEY=VALUE",
+        help="a data file, or overrides of the config as for a run, such as data=stanford or "
+        "training.validation_split=0.1; default: the digits of a run without overrides",
     )
     return parser.parse_intermixed_args(arguments)

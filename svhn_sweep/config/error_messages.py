@@ -21,7 +21,7 @@ FROM_MODEL = ("training", "search_space/filters")
 FUNCTIONS = ("choice", "range", "interval", "glob", "tag", "int", "float", "str", "bool")
 SWEEP = re.compile(rf"[^=]*=\s*({'|'.join(FUNCTIONS)})\(")
 ABBREVIATIONS = {"lr": "learning_rate", "bs": "batch_size"}
-COMMANDS = ("optuna", "ui", "sync", "predict")
+COMMANDS = ("optuna", "ui", "sync", "predict", "audit")
 RENAMED_KEYS = {
     "training.reduce_on_plateau.enabled": "training.schedule=plateau",
     "hydra.sweeper.failures_in_a_row": "max_consecutive_failures",

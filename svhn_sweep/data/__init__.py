@@ -10,8 +10,9 @@ from svhn_sweep.config.data_sources import (
     StanfordConfig,
     SvhnConfig,
     SyntheticConfig,
+    source_name,
 )
-from svhn_sweep.data import hdf5, stanford, synthetic
+from svhn_sweep.data import copies, hdf5, stanford, synthetic
 from svhn_sweep.data.hdf5 import check_test
 from svhn_sweep.data.splits import (
     FitData,
@@ -30,8 +31,11 @@ __all__ = [
     "Labels",
     "Splits",
     "check_test",
+    "copies_tag",
+    "describe_copies",
     "describe_imbalance",
     "load",
+    "locate",
     "release",
     "resolve",
     "split_validation",
@@ -74,14 +78,44 @@ def load(config: DataConfig, *, test: bool) -> Splits:
             stored.
         OutOfMemoryError: The machine has too little memory for the digits.
     """
+    return _read(locate(config), source_name(config), test=test)
+
+
+def locate(config: DataConfig) -> Path:
+    """Returns the file of a resolved config; generates or downloads it first if necessary.
+
+    Raises:
+        DataError: A download failed, or the digits cannot be stored.
+    """
     try:
         match config:
             case SvhnConfig():
-                return _read(Path(config.path), "svhn", test=test)
+                return Path(config.path)
             case StanfordConfig():
-                return _read(stanford.build(config), "stanford", test=test)
+                return stanford.build(config)
             case SyntheticConfig():
-                return _read(synthetic.build(config), "synthetic", test=test)
+                return synthetic.build(config)
     except OSError as error:
         raise DataError(f"the digits cannot be stored: {error}.") from error
     raise TypeError(f"{type(config).__name__} is not a resolved data source")
+
+
+def describe_copies(splits: Splits, fraction: float) -> str:
+    """Returns how many validation, test and X_val images are copies; empty if there are none.
+
+    Args:
+        splits: The digits; the splits that they lack are read from their file.
+        fraction: The fraction of the training split that is used for validation.
+    """
+    return copies.describe_copies(_read_digests(splits.path, splits.sha256), fraction)
+
+
+def copies_tag(copies: str) -> dict[str, str]:
+    """Returns the tag of a run for what `describe_copies` returns; none if it is empty."""
+    return {"data.copies": copies} if copies else {}
+
+
+@lru_cache(maxsize=1)
+def _read_digests(path: Path, sha256: str) -> dict[str, tuple[copies.Digests, Labels]]:
+    """The digests of a file; a file that has changed since has another `sha256`."""
+    return hdf5.read_digests(path)

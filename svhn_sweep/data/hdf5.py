@@ -1,18 +1,21 @@
-"""Reads and writes the HDF5 layout of the digits: X_train, y_train, X_test, y_test."""
+"""Reads and writes the HDF5 layout of the digits: X_train, y_train, X_test, y_test, and X_val."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from svhn_sweep.data.copies import Digests, digest_images
 from svhn_sweep.data.splits import Images, Labels, Splits
 from svhn_sweep.errors import DataError, OutOfMemoryError
 from svhn_sweep.files import file_digest, unique_temporary
 from svhn_sweep.machine import available_memory
 
+SPLITS = ("train", "val", "test")
+BLOCK = 4096  # images that are read at a time to be digested, 16 MiB of float32
 MAX_DIGITS = 2_000_000  # SVHN has a third of that; more in a split means a damaged file
 MAX_ROUNDING_ERROR = 1e-3  # grey levels beyond 0..255: a conversion to grey may round to 255.00002
 READ_ERRORS = (OSError, KeyError, RuntimeError, TypeError, ValueError)  # h5py's, for a damaged file
@@ -51,6 +54,45 @@ def has_test(path: Path) -> bool:
     """Returns whether a file has a test split."""
     with _open(path) as file:
         return "X_test" in file
+
+
+def read_all(path: Path) -> dict[str, tuple[Images, Labels]]:
+    """Reads and checks all splits that a file has.
+
+    Args:
+        path: As for `read`.
+
+    Returns:
+        Images and labels of train, and of val and test if the file has them.
+
+    Raises:
+        DataError: As for `read`.
+        OutOfMemoryError: As for `read`.
+    """
+    with _open(path) as file:
+        return {split: _split(file, split) for split in SPLITS if _has(file, split)}
+
+
+def read_digests(path: Path) -> dict[str, tuple[Digests, Labels]]:
+    """Reads a number for each image, equal for equal images, and the labels.
+
+    Grey levels are rounded, so that images are equal whatever type they are stored in. The images
+    are not kept in memory.
+
+    Args:
+        path: As for `read`.
+
+    Returns:
+        Digests, uint64 [N], and labels, [N], by split. A split that is missing or malformed is left
+        out: a run does not use it, or refuses it.
+    """
+    digests = {}
+    with _open(path) as file:
+        for split in SPLITS:
+            with suppress(DataError):
+                images, labels = _datasets(file, split)
+                digests[split] = _digests(images), _labels(labels)
+    return digests
 
 
 def check_test(path: Path) -> None:
@@ -94,6 +136,16 @@ def _open(path: Path) -> Iterator[h5py.File]:
         ) from None
     except READ_ERRORS as error:
         raise DataError(f"{path} cannot be read as HDF5: {error}.") from error
+
+
+def _has(file: h5py.File, split: str) -> bool:
+    return split == "train" or f"X_{split}" in file or f"y_{split}" in file
+
+
+def _digests(dataset: h5py.Dataset) -> Digests:
+    return np.concatenate(
+        [digest_images(dataset[start : start + BLOCK]) for start in range(0, len(dataset), BLOCK)]
+    )
 
 
 def _split(file: h5py.File, split: str) -> tuple[Images, Labels]:

@@ -63,7 +63,7 @@ def split_validation(splits: Splits, fraction: float) -> FitData:
         DataError: One of the parts would be empty.
     """
     count = len(splits.x_train)
-    cut = math.floor(count * (1 - fraction))
+    cut = count_to_train(count, fraction)
     if not 0 < cut < count:
         raise DataError(
             f"{splits.path}: X_train must be enough for training and validation "
@@ -74,6 +74,11 @@ def split_validation(splits: Splits, fraction: float) -> FitData:
         train=(splits.x_train[:cut], splits.y_train[:cut]),
         validation=(splits.x_train[cut:], splits.y_train[cut:]),
     )
+
+
+def count_to_train(count: int, fraction: float) -> int:
+    """Returns how many of so many images are not used for validation; see `split_validation`."""
+    return math.floor(count * (1 - fraction))
 
 
 def describe_imbalance(fit_data: FitData) -> str:

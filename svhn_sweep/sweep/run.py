@@ -23,6 +23,7 @@ from svhn_sweep.output_folders import check_folder
 from svhn_sweep.run_header import console, print_validation_warning
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.finalize import finalize, report_search
+from svhn_sweep.sweep.plan.data_copies import count_copies
 from svhn_sweep.sweep.plan.hydra_checks import check_hydra
 from svhn_sweep.sweep.plan.make_plans import Resolve, Resolved, make_plans
 from svhn_sweep.sweep.plan.plan import Plan
@@ -71,7 +72,9 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
     database = study_storage.storage_url(settings.storage)
     with closing(_open_cluster(settings)) as cluster:
         resolve = _resolver(arguments, cluster, needs_test=settings.confirm is not None)
-        plans = make_plans(settings, [*arguments, *run_mode(hydra)], resolve, composed)
+        plans = count_copies(
+            make_plans(settings, [*arguments, *run_mode(hydra)], resolve, composed)
+        )
         _check_folders(plans)
         plan_tables.print_plan(plans, settings, cluster)
         if settings.dry_run:

@@ -490,6 +490,7 @@ def test_a_dry_run_prints_the_commands_of_trials(folder: Folder, small_h5: Path)
         )
     )
     assert result.returncode == 0, result.stderr
+    assert "COPIES" not in result.stdout
     assert {path.name for path in folder.path.iterdir()} == {"mlflow.db"}  # which was there before
     assert folder.runs() == []
     commands = [
@@ -507,7 +508,7 @@ def test_a_dry_run_prints_the_commands_of_trials(folder: Folder, small_h5: Path)
         assert OmegaConf.select(config, key) == float(typed[key])
 
 
-def test_a_validation_unlike_the_digits_trained_on_is_warned_of_once(
+def test_a_validation_unlike_the_digits_trained_on_and_copies_are_warned_of_once(
     folder: Folder, small_h5: Path
 ) -> None:
     with h5py.File(small_h5) as file, h5py.File(folder.path / "sorted.h5", "w") as by_label:
@@ -515,11 +516,17 @@ def test_a_validation_unlike_the_digits_trained_on_is_warned_of_once(
             order = np.argsort(file[f"y_{split}"][:])
             for name in (f"X_{split}", f"y_{split}"):
                 by_label[name] = file[name][:][order]
+        by_label["X_test"][3] = by_label["X_train"][0]
     result = folder.run(
         "-m", "optuna", "data=svhn", "data.path=sorted.h5", "hydra.sweeper.dry_run=true"
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("Validation, the end of X_train, has no 0, 1, 2") == 1
+    line = (
+        "COPIES: 1 of 100 test images are exact copies of images in X_train; "
+        "see python -m svhn_sweep audit\n"
+    )
+    assert result.stdout.count(line) == 1
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -38,6 +38,7 @@ class Plan:
         initial_weights: What all trials begin with; None means random weights.
         max_parameters: The most parameters of a trial's model, the baseline's apart; None means no
             limit.
+        data_copies: How many images are in two of its splits; empty if none is.
         role: The value of the MLflow tag `role` of all trials but the baseline.
     """
 
@@ -52,6 +53,7 @@ class Plan:
     data_sha256: str
     initial_weights: InitialWeights | None
     max_parameters: int | None
+    data_copies: str = field(default="", kw_only=True)
 
     role = "trial"
 

@@ -1,5 +1,6 @@
 """What MLflow holds of a study beside its report: tags, params, and metrics of the search."""
 
+from svhn_sweep.data import copies_tag
 from svhn_sweep.sweep.study.inference_times import InferenceTimes
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.trial_values import objective_value
@@ -16,6 +17,7 @@ def tags(study: Study) -> dict[str, Scalar]:
         "role": "sweep",
         "study": plan.name,
         "data.sha256": plan.data_sha256,
+        **copies_tag(plan.data_copies),
         "trial.state": TrialStatus.running.value,
         "sampler": study.settings.sampler,
         "pruner": study.settings.pruner.name,

@@ -198,6 +198,7 @@ def plan_confirmation(study: Study, confirm: ConfirmConfig) -> ConfirmationPlan 
         fingerprint=search.fingerprint,
         data_sha256=search.data_sha256,
         initial_weights=search.initial_weights,
+        data_copies=search.data_copies,
         max_parameters=None,
         candidates=_candidates(study, complete, confirm),
         rules=RaceRules(seeds, confirm.seeds is not None, confirm.margin, study.settings.maximize),

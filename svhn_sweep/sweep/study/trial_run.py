@@ -2,6 +2,7 @@
 
 import os
 
+from svhn_sweep.data import copies_tag
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.study.study import PendingTrial
 from svhn_sweep.tracking import tracking_uri
@@ -19,6 +20,7 @@ def run_info(plan: Plan, pending: PendingTrial) -> RunInfo:
         store=tracking_uri.address(),
         tags={
             **plan.config.tracking.tags,
+            **copies_tag(plan.data_copies),
             "role": role,
             "study": plan.name,
             "trial.number": number,

@@ -27,6 +27,8 @@ def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster)
         cluster: Trains the trials.
     """
     run_header.print_synthetic_warning(plans[0].config, experiment_name(plans[0].config))
+    for copies in dict.fromkeys(plan.data_copies for plan in plans):
+        run_header.print_copies(copies)
     for plan in plans:
         n_configs = plan.n_configs
         space = f"{n_configs:,} configurations" if n_configs else "a continuous space"

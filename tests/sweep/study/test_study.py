@@ -2,6 +2,7 @@
 
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import optuna
@@ -14,6 +15,7 @@ from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import PrunerConfig
+from svhn_sweep.sweep.report import study_facts
 from svhn_sweep.sweep.study.sampling import make_pruner
 from svhn_sweep.sweep.study.study import PendingTrial, Study
 from svhn_sweep.sweep.study.trial_run import run_info
@@ -691,6 +693,12 @@ def test_the_folder_and_the_run_of_a_trial(studies: Studies) -> None:
     }
     assert (study.plan.trial_dir(1) / runs[1].parent).resolve() == study.plan.folder.resolve()
     assert study.plan.trial_dir(12).name == "trial-0012"
+
+
+def test_copies_among_the_digits_are_a_tag_of_each_trial(studies: Studies) -> None:
+    study = studies.open(replace(studies.plan(), data_copies="3 of 60"))
+    assert run_info(study.plan, ask(study)).tags["data.copies"] == "3 of 60"
+    assert study_facts.tags(study)["data.copies"] == "3 of 60"
 
 
 def test_the_params_in_optuna_have_the_types_of_the_config(studies: Studies) -> None:
