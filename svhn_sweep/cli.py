@@ -5,12 +5,12 @@ import re
 import signal
 import sys
 import traceback
-from dataclasses import replace
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import hydra
-from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -21,18 +21,14 @@ from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.overrides import expand_home, typed_overrides
 from svhn_sweep.config.own_files import check_own_files
-from svhn_sweep.config.schema import (
-    CONFIG_NAME,
-    Config,
-    EvaluationConfig,
-    conf_dir,
-    register_schema,
-    to_config,
-)
+from svhn_sweep.config.schema import CONFIG_NAME, conf_dir, register_schema
 from svhn_sweep.errors import FailedError, RefusedError, Terminated, UserError
 from svhn_sweep.sweep.plan import settings
 from svhn_sweep.tracking import tracking_uri
 from svhn_sweep.tracking.tracking_uri import SECRET_PARAM
+
+if TYPE_CHECKING:
+    from svhn_sweep.grid.run import GridRun
 
 # -m starts a sweep; with the others, which Hydra refuses beside -m, it only prints something.
 FLAGS_THAT_ALLOW_OPTUNA = {
@@ -208,16 +204,24 @@ def _add_tags(arguments: list[str]) -> list[str]:
 def _run_hydra(show_traceback: bool) -> int:
     """Composes and trains with Hydra; an error in one job of a multirun does not stop others."""
     exit_codes = [0]
+    grids: list[GridRun] = []
 
     def task(composed: DictConfig) -> None:
+        from svhn_sweep import hydra_job
+
         job = HydraConfig.get()
-        name = (
-            f"{' '.join(typed_overrides(job.overrides.task))}: "
-            if job.mode == RunMode.MULTIRUN
-            else ""
-        )
+        name = ""
+        if job.mode == RunMode.MULTIRUN:
+            name = f"{' '.join(typed_overrides(job.overrides.task))}: "
+            if not grids:
+                from svhn_sweep.grid.run import GridRun
+
+                grids.append(stack.enter_context(GridRun(Path(job.sweep.dir))))
         try:
-            _train(composed)
+            if grids:
+                hydra_job.train_in_grid(composed, grids[0])
+            else:
+                hydra_job.train(composed)
         # Not raised: Hydra would print lines of its own.
         except Exception as error:  # noqa: BLE001
             exit_codes.append(_print_error(error, show_traceback, name))
@@ -226,73 +230,7 @@ def _run_hydra(show_traceback: bool) -> int:
     settings.register()
     run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)
     overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument[0] != "-"]
-    with composition_errors(overrides):
+    with ExitStack() as stack, composition_errors(overrides):
         run()
+    exit_codes += [1 for grid in grids if not grid.is_complete]
     return max(exit_codes)
-
-
-def _train(composed: DictConfig) -> None:
-    """Trains the model of a single run or of one job of a multirun."""
-    config = to_config(composed)
-    from svhn_sweep import data, run_header
-    from svhn_sweep.config.overrides import (
-        pin_interpolations,
-        pin_overrides,
-        run_mode,
-        run_name,
-        run_role,
-        shell_command,
-        user_config_dirs,
-    )
-    from svhn_sweep.tracking.background_uploader import BackgroundUploader
-    from svhn_sweep.tracking.run_folders import RUN_FOLDERS
-    from svhn_sweep.tracking.run_info import RunInfo
-    from svhn_sweep.trial import experiment_name, run_trial
-    from svhn_sweep.trial_status import TrialStatus
-
-    job = HydraConfig.get()
-    typed = typed_overrides(job.overrides.task)
-    config = _resolve(config, job)
-    folder = Path(job.runtime.output_dir)
-    output_folders.check_new_run("hydra.run.dir", folder)  # another process may have been faster
-    splits = data.load(config.data, test=bool(config.evaluation.test))
-    experiment = experiment_name(config)
-    run_header.print_header(config, splits, experiment)
-    overrides = pin_overrides(pin_interpolations(typed, composed), config)
-    command = shell_command([*overrides, *run_mode(job)], user_config_dirs(job))
-    run_info = RunInfo(
-        run_name(typed, config),
-        experiment,
-        tracking_uri.address(),
-        {**config.tracking.tags, "role": run_role(typed, job.runtime.choices)},
-    )
-    with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
-        outcome = run_trial(config, splits, folder, command, run_info)
-    if outcome.status == TrialStatus.diverged:
-        raise FailedError(
-            "training diverged: the loss is not finite at "
-            f"training.learning_rate={config.training.learning_rate:g}; "
-            f"try a smaller one. The run is kept in {folder}."
-        )
-    run_header.print_summary(outcome, folder, uploader.sent)
-
-
-def _resolve(config: Config, job: HydraConf) -> Config:
-    """Replaces what the config leaves open by what it means on this machine and for this job."""
-    from svhn_sweep import data, machine
-    from svhn_sweep.config.overrides import sets_data_path
-
-    test = config.evaluation.test
-    if test is None:  # jobs of a multirun are compared, and must not look at the test split
-        test = job.mode == RunMode.RUN
-    training = config.training
-    precision = machine.resolve_precision(training.precision, machine.visible_gpus())
-    threads = training.threads or machine.cores()
-    return replace(
-        config,
-        data=data.resolve(
-            config.data, path_given=sets_data_path(typed_overrides(job.overrides.task))
-        ),
-        training=replace(training, precision=precision, threads=threads),
-        evaluation=EvaluationConfig(test),
-    )
