@@ -120,6 +120,8 @@ class GridRun:
             else:
                 self._interrupt(error)
         finally:
+            if not self._journal.ended:
+                self._journal.end(TrialStatus.interrupted, "the comparison was not written")
             self._journal.close()
             self._uploader.__exit__(kind, error, traceback)
         if error is None and self._uploader.sent:
