@@ -6,13 +6,12 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import replace
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import hydra
-from hydra.conf import HydraConf
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -25,15 +24,15 @@ from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.overrides import typed_overrides
 from svhn_sweep.config.schema import (
     CONFIG_NAME,
-    Config,
-    EvaluationConfig,
     conf_dir,
     register_schema,
-    to_config,
 )
 from svhn_sweep.errors import FailedError, RefusedError, Terminated
 from svhn_sweep.sweep.plan import settings
 from svhn_sweep.tracking import tracking_uri
+
+if TYPE_CHECKING:
+    from svhn_sweep.grid.run import GridRun
 
 
 def main() -> int:
@@ -163,16 +162,24 @@ def _complete(arguments: Sequence[str]) -> None:
 def _run_hydra(show_traceback: bool) -> int:
     """Composes and trains with Hydra; an error in one job of a multirun does not stop others."""
     exit_codes = [0]
+    grids: list[GridRun] = []
 
     def task(composed: DictConfig) -> None:
+        from svhn_sweep import hydra_job
+
         job = HydraConfig.get()
-        name = (
-            f"{' '.join(typed_overrides(job.overrides.task))}: "
-            if job.mode == RunMode.MULTIRUN
-            else ""
-        )
+        name = ""
+        if job.mode == RunMode.MULTIRUN:
+            name = f"{' '.join(typed_overrides(job.overrides.task))}: "
+            if not grids:
+                from svhn_sweep.grid.run import GridRun
+
+                grids.append(stack.enter_context(GridRun(Path(job.sweep.dir))))
         try:
-            _train(composed)
+            if grids:
+                hydra_job.train_in_grid(composed, grids[0])
+            else:
+                hydra_job.train(composed)
         # Not raised: Hydra would print lines of its own.
         except Exception as error:  # noqa: BLE001
             exit_codes.append(_print_error(error, show_traceback, name))
@@ -181,8 +188,9 @@ def _run_hydra(show_traceback: bool) -> int:
     settings.register()
     run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)
     overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument[0] != "-"]
-    with composition_errors(overrides), _redacted_config(sys.argv[1:]):
+    with ExitStack() as stack, composition_errors(overrides), _redacted_config(sys.argv[1:]):
         run()
+    exit_codes += [1 for grid in grids if not grid.is_complete]
     return max(exit_codes)
 
 
@@ -198,80 +206,3 @@ def _redacted_config(arguments: Sequence[str]) -> Iterator[None]:
             yield
     finally:
         print(tracking_uri.redact(printed.getvalue()), end="")
-
-
-def _train(composed: DictConfig) -> None:
-    """Trains the model of a single run or of one job of a multirun."""
-    config = to_config(composed)
-    from svhn_sweep import data, run_header, transfer
-    from svhn_sweep.config.overrides import (
-        pin_interpolations,
-        pin_overrides,
-        run_mode,
-        run_name,
-        run_role,
-        shell_command,
-        user_config_dirs,
-    )
-    from svhn_sweep.tracking.background_uploader import BackgroundUploader
-    from svhn_sweep.tracking.run_folders import RUN_FOLDERS
-    from svhn_sweep.tracking.run_info import RunInfo
-    from svhn_sweep.trial import experiment_name, run_trial
-    from svhn_sweep.trial_status import TrialStatus
-
-    job = HydraConfig.get()
-    typed = typed_overrides(job.overrides.task)
-    config = _resolve(config, job)
-    folder = Path(job.runtime.output_dir)
-    output_folders.check_new_run("hydra.run.dir", folder)  # another process may have been faster
-    splits = data.load(config.data, test=bool(config.evaluation.test))
-    initial_weights = transfer.resolve(config, splits)
-    config = transfer.with_address(config, initial_weights)
-    experiment = experiment_name(config)
-    copies = data.describe_copies(splits, config.training.validation_split)
-    run_header.print_header(config, splits, experiment, copies)
-    role = run_role(typed, job.runtime.choices)
-    overrides = pin_overrides(pin_interpolations(typed, composed), config)
-    command = shell_command([*overrides, *run_mode(job)], user_config_dirs(job))
-    run_info = RunInfo(
-        run_name(typed, config),
-        experiment,
-        tracking_uri.address(),
-        {**config.tracking.tags, **data.copies_tag(copies), "role": role},
-    )
-    try:
-        with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
-            outcome = run_trial(
-                config, splits, folder, command, run_info, initial_weights=initial_weights
-            )
-    except (KeyboardInterrupt, Terminated):
-        run_header.print_interrupted(folder)
-        raise
-    if outcome.status == TrialStatus.diverged:
-        raise FailedError(
-            "training diverged: the loss is not finite at "
-            f"training.learning_rate={config.training.learning_rate:g}; "
-            f"try a smaller one. The run is kept in {folder}."
-        )
-    run_header.print_summary(outcome, folder, uploader.sent)
-
-
-def _resolve(config: Config, job: HydraConf) -> Config:
-    """Replaces what the config leaves open by what it means on this machine and for this job."""
-    from svhn_sweep import data, machine
-    from svhn_sweep.config.overrides import sets_data_path
-
-    test = config.evaluation.test
-    if test is None:  # jobs of a multirun are compared, and must not look at the test split
-        test = job.mode == RunMode.RUN
-    training = config.training
-    precision = machine.resolve_precision(training.precision, machine.visible_gpus())
-    threads = training.threads or machine.cores()
-    return replace(
-        config,
-        data=data.resolve(
-            config.data, path_given=sets_data_path(typed_overrides(job.overrides.task))
-        ),
-        training=replace(training, precision=precision, threads=threads),
-        evaluation=EvaluationConfig(test),
-    )

@@ -3,7 +3,9 @@
 import copy
 import itertools
 import math
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
@@ -16,15 +18,32 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from svhn_sweep import output_folders
 from svhn_sweep.config.composition import composition_errors
-from svhn_sweep.config.overrides import sets_data_path, typed_overrides
-from svhn_sweep.config.schema import Config, to_config
+from svhn_sweep.config.overrides import sets_data_path, to_override, typed_overrides
+from svhn_sweep.config.schema import Config, DataConfig, to_config
 from svhn_sweep.errors import ConfigError, RefusedError
+from svhn_sweep.grid import plan, start
+from svhn_sweep.grid.plan import GridRunPlan
 from svhn_sweep.sweep.plan.settings import SWEEPER
 from svhn_sweep.tracking import tracking_uri
 
 # Every config is composed here and then by Hydra, 0.1 s each, before the first run.
 MAX_JOBS = 200
 MANY_JOBS = 20
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A composed job of a grid.
+
+    Attributes:
+        folder: Its folder.
+        overrides: The value of each override by its key.
+        config: Its config.
+    """
+
+    folder: Path
+    overrides: dict[str, str]
+    config: Config
 
 
 class CheckJobs(Callback):
@@ -81,18 +100,57 @@ def _check_run(composed: DictConfig) -> None:
 def _check_jobs(config: DictConfig) -> None:
     """Checks the config, the folder and the digits of every combination of the overrides' values.
 
-    Each job is composed as Hydra's launcher does. They share what `${now:...}` stands for: Hydra
-    copies it from the multirun's config.
+    Then the grid's file is written, or the unfinished grid of the same command is continued.
+    """
+    command = start.grid_command(config.hydra)
+    unfinished = plan.find_unfinished(command, Path(str(config.hydra.sweep.dir)))
+    if unfinished is not None:
+        _set_sweep_dir(config, unfinished[1])
+    folder = Path(str(config.hydra.sweep.dir))
+    if unfinished is None:
+        output_folders.check_new_run("hydra.sweep.dir", folder)
+    jobs = _compose_jobs(config, is_new=unfinished is None)
+    if not jobs:
+        return
+    overrides = typed_overrides(config.hydra.overrides.task)
+    digits = _check_digits([job.config for job in jobs], overrides, test=False)
+    runs = [
+        GridRunPlan(
+            path=os.path.relpath(job.folder, folder),
+            overrides=job.overrides,
+            model=job.config.model.name,
+            seed=job.config.seed,
+            settings=plan.settings_hash(job.config),
+            data_sha256=sha256,
+        )
+        for job, sha256 in zip(jobs, digits, strict=True)
+    ]
+    if unfinished is None:
+        start.begin_grid(command, jobs[0].config, overrides, runs, folder)
+    else:
+        start.continue_grid(unfinished[0], runs, folder)
+
+
+def _set_sweep_dir(config: DictConfig, folder: Path) -> None:
+    """Lets a multirun write into a folder: Hydra composes each job anew from its overrides."""
+    with read_write(config), open_dict(config):
+        config.hydra.sweep.dir = str(folder)
+        config.hydra.overrides.hydra.append(to_override("hydra.sweep.dir", str(folder)))
+
+
+def _compose_jobs(config: DictConfig, *, is_new: bool) -> list[_Job]:
+    """Composes each job as Hydra's launcher does, and checks its config and its folder.
+
+    They share what `${now:...}` stands for: Hydra copies it from the multirun's config.
     """
     loader = GlobalHydra.instance().config_loader()
     parser = OverridesParser.create(loader)  # for glob(*)
-    typed = typed_overrides(config.hydra.overrides.task)
-    overrides = parser.parse_overrides(typed)
-    _check_count(overrides)
-    configs = []
-    folders = set()
-    for number, job in enumerate(itertools.product(*map(_values, overrides))):
-        composed = loader.load_sweep_config(config, list(job))
+    parsed = parser.parse_overrides(typed_overrides(config.hydra.overrides.task))
+    _check_count(parsed)
+    sweep_dir = Path(str(config.hydra.sweep.dir))
+    jobs: list[_Job] = []
+    for number, overrides in enumerate(itertools.product(*map(_values, parsed))):
+        composed = loader.load_sweep_config(config, list(overrides))
         with open_dict(composed):
             composed.hydra.job.id = str(number)
             composed.hydra.job.num = number
@@ -103,15 +161,26 @@ def _check_jobs(config: DictConfig) -> None:
                 "alone."
             )
         OmegaConf.copy_cache(from_config=composed, to_config=config)
-        folder = Path(str(config.hydra.sweep.dir)) / subdir
+        folder = sweep_dir / subdir
+        _check_run_folder(folder, [sweep_dir, *(job.folder for job in jobs)], is_new=is_new)
+        values = dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
+        jobs.append(_Job(folder, values, job_config))
+    return jobs
+
+
+def _check_run_folder(folder: Path, others: Sequence[Path], *, is_new: bool) -> None:
+    """Checks the folder of a run; `others` are the grid's own, and those of the runs before."""
+    if folder == others[0]:
+        raise ConfigError("hydra.sweep.subdir must be a folder below hydra.sweep.dir.")
+    if folder in others:
+        raise ConfigError(
+            f"hydra.sweep.subdir must differ between the runs but is "
+            f"{os.path.relpath(folder, others[0])} for two of them."
+        )
+    if is_new:
         output_folders.check_new_run("hydra.sweep.dir", folder)
-        if folder in folders:
-            raise ConfigError(
-                f"hydra.sweep.subdir must differ between the runs but is {subdir} for two of them."
-            )
-        folders.add(folder)
-        configs.append(job_config)
-    _check_digits(configs, typed, test=False)
+    else:
+        output_folders.check_folder("hydra.sweep.dir", folder)
 
 
 def _check_count(overrides: Sequence[Override]) -> None:
@@ -144,23 +213,31 @@ def _check_job(composed: DictConfig, folder_key: str) -> tuple[Config, Path]:
         HydraConfig.instance().cfg = None
 
 
-def _check_digits(configs: Sequence[Config], overrides: Sequence[str], *, test: bool) -> None:
+def _check_digits(configs: Sequence[Config], overrides: Sequence[str], *, test: bool) -> list[str]:
     """Loads the digits of each data source and checks the initial weights.
 
     The run need not read the digits again. Without this it would find them missing after Hydra has
     created its folder.
+
+    Returns:
+        The SHA-256 of each config's digits.
     """
     from svhn_sweep import data, transfer
 
-    checked = []
+    checked: list[tuple[DataConfig, float, str]] = []
+    digits = []
     for config in configs:
         source = data.resolve(config.data, path_given=sets_data_path(overrides))
         split = config.training.validation_split
-        if (source, split) not in checked:
-            checked.append((source, split))
-            data.split_validation(data.load(source, test=test), split)
+        same = [sha256 for *key, sha256 in checked if key == [source, split]]
+        if not same:
+            splits = data.load(source, test=test)
+            data.split_validation(splits, split)
+            checked.append((source, split, splits.sha256))
         if config.training.initial_weights is not None:
             transfer.resolve(config, data.load(source, test=test))
+        digits.append(checked[-1][2] if not same else same[0])
+    return digits
 
 
 def _value_count(override: Override) -> int:

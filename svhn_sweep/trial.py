@@ -65,18 +65,21 @@ def run_trial(
         folder: The trial's own folder.
         command: The command that reproduces the trial.
         run_info: The run's name and tags.
-        should_stop: Is called after each epoch; True ends the fit as pruned. If it is given, the
-            trial is one of a sweep: an interrupted trial in the folder is resumed.
+        should_stop: Is called after each epoch; True ends the fit as pruned. If it is given, an
+            interrupted trial in the folder is resumed, and this one can be.
         initial_weights: Those that the config names; None for random ones.
 
     Raises:
         DataError: There are too few digits to split; nothing is recorded then.
-        OutOfMemoryError: The device has too little memory for this and what else runs on it. A
-            sweep's trial can be resumed where there is more.
+        OutOfMemoryError: The device has too little memory for this and what else runs on it. With
+            `should_stop`, the trial can be resumed where there is more.
     """
     fit_data = data.split_validation(splits, config.training.validation_split)
     with Journal(folder) as journal:
         run_info.start(journal, _initial_tags(splits))
+        if "study" not in run_info.tags:
+            key, name, state = saved_views.single_runs()
+            journal.set_view(key, name, json.dumps(state))
         with (
             record_errors(journal, resumable=should_stop is not None),
             redirect_native_output(folder / "trial.log"),
@@ -110,9 +113,6 @@ def _train_and_evaluate(
     use_deterministic_operations()
     model = _build_model(config, initial_weights)
     _log_inputs(config, splits, model, journal, command, initial_weights)
-    if should_stop is None:
-        key, name, state = saved_views.single_runs()
-        journal.set_view(key, name, json.dumps(state))
     _log_figure(journal, "figures/samples.png", figures.samples(*fit_data.train))
 
     result = fit(

@@ -166,7 +166,7 @@ def shell_command(overrides: Sequence[str], config_dirs: Sequence[str]) -> str:
     return " ".join([*variables, shlex.join(["python", "-m", "svhn_sweep", *options, *overrides])])
 
 
-def user_config_dirs(hydra: HydraConf) -> list[str]:
+def user_config_dirs(hydra: HydraConf | DictConfig) -> list[str]:
     """Lists the user's own config folders, which `--config-dir` names."""
     return [
         source.path for source in hydra.runtime.config_sources if source.provider == "command-line"

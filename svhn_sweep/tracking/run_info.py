@@ -14,7 +14,8 @@ class RunInfo:
         name: The run's name.
         experiment: The name of its experiment.
         store: The address of the MLflow store, without a password.
-        tags: role (baseline, trial or confirmation); in a sweep also study and trial.number.
+        tags: role (baseline, trial or confirmation); in a sweep also study and trial.number, in a
+            grid also grid and config.
         parent: The folder of the parent run, relative to the run's own; empty if there is none.
     """
 

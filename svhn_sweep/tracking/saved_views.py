@@ -29,6 +29,8 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 LEADERBOARD = "leaderboard-"
 NO_TRIALS = ("sweep", "confirmation", "ensemble")  # roles of runs that are no trials
 TRIALS = " and ".join(f"tags.role != '{role}'" for role in NO_TRIALS)
+BEST_ACCURACY = "val/best_accuracy"
+NO_GRID = "tags.role != 'grid'"  # leaves out the run of a grid itself
 
 ViewState = dict[str, object]
 
@@ -79,17 +81,45 @@ def views(spec: ViewSpec) -> dict[str, tuple[str, ViewState]]:
 
 
 def single_runs() -> tuple[str, str, ViewState]:
-    """Returns the key, the name and the state of a table of all runs that belong to no sweep."""
+    """Returns the key, the name and the state of a table of the runs that belong to no sweep."""
     columns = [
         "tags.`trial.state`",
-        *_metrics("val/best_accuracy", "test/accuracy"),
+        *_metrics(BEST_ACCURACY, "test/accuracy"),
         *_params("model.name", "training.learning_rate", "model.dropout", "seed", "parameters"),
         "tags.`data.source`",
     ]
-    state = _table(
-        "tags.study IS NULL", "val/best_accuracy", columns, ascending=False, name_width=330
-    )
+    runs = f"tags.study IS NULL and {NO_GRID}"
+    state = _table(runs, BEST_ACCURACY, columns, ascending=False, name_width=330)
     return f"{LEADERBOARD}single-runs", "Single runs and grids", state
+
+
+def grid_views(grid: str, params: Sequence[str]) -> dict[str, tuple[str, ViewState]]:
+    """Returns the name and the state of each view of a grid, by its key in the experiment.
+
+    In both the runs of each config are a group with their mean: the tag `config` names it.
+
+    Args:
+        grid: The runs' tag `grid`.
+        params: The parameters that vary, by MLflow's keys.
+    """
+    columns = [
+        *_metrics(BEST_ACCURACY, "val/final_accuracy", "val/best_epoch"),
+        "tags.`trial.state`",
+        *_params(*params, "seed"),
+    ]
+    grouped: ViewState = {
+        "groupBy": {
+            "aggregateFunction": "average",
+            "groupByKeys": [{"mode": "tag", "groupByData": "config"}],
+        },
+        "runsHiddenMode": "SHOW_ALL",
+    }
+    table = _table(f"tags.grid = '{grid}'", BEST_ACCURACY, columns, ascending=False, name_width=330)
+    curves = _sections({"Mean of each config": [_line("val/accuracy"), _line("val/loss")]})
+    return {
+        f"{LEADERBOARD}grid-{grid}": (f"Configs of grid {grid}", table | grouped),
+        f"charts-grid-{grid}": (f"Curves of grid {grid}", table | curves | grouped),
+    }
 
 
 def pages(folder: Path, experiment_id: str) -> dict[str, str]:

@@ -1,0 +1,1 @@
+"""Grids: Hydra's plain multiruns, which are continued, compared and recorded as a whole."""

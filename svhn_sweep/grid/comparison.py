@@ -1,0 +1,73 @@
+"""Compares the configs of a grid over their seeds; pure functions of their accuracies."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+from svhn_sweep.sweep.selection.race import RaceRules, VerdictOutcome
+from svhn_sweep.sweep.selection.repeated_intervals import Interval, single_interval
+
+# Of accuracy, as the default of a sweep's confirm.margin: smaller differences count as none.
+MARGIN = 0.005
+
+
+@dataclass(frozen=True)
+class Row:
+    """One config of a grid.
+
+    Attributes:
+        config: Its name.
+        seeds: The number of its complete runs with different seeds.
+        mean: Their mean accuracy, in 0..1; None without any.
+        deviation: Their sample standard deviation; None with fewer than two.
+        interval: The mean's 95 % t interval; None with fewer than two.
+        common_seeds: The number of seeds that it shares with the first config.
+        difference: Its accuracy minus the first config's, the mean over the common seeds; None
+            without any, and for the first config.
+        difference_interval: The difference's 95 % t interval; None with fewer than two seeds.
+        outcome: What that interval says; None without it.
+    """
+
+    config: str
+    seeds: int
+    mean: float | None
+    deviation: float | None
+    interval: Interval | None
+    common_seeds: int
+    difference: float | None
+    difference_interval: Interval | None
+    outcome: VerdictOutcome | None
+
+
+def compare(accuracies: Mapping[str, Mapping[int, float]], margin: float = MARGIN) -> list[Row]:
+    """Compares configs with the first one, seed by seed.
+
+    Args:
+        accuracies: The accuracy by config and seed; a config may have none.
+        margin: The largest difference that counts as none.
+
+    Returns:
+        One row for each config, in their order.
+    """
+    first = next(iter(accuracies), None)
+    rules = RaceRules(seeds=(), fixed=True, margin=margin, maximize=True)
+    rows = []
+    for config, by_seed in accuracies.items():
+        values = list(by_seed.values())
+        others = accuracies[first] if first is not None and config != first else {}
+        differences = [by_seed[seed] - others[seed] for seed in by_seed if seed in others]
+        interval = rules.interval(differences)
+        rows.append(
+            Row(
+                config=config,
+                seeds=len(values),
+                mean=mean(values) if values else None,
+                deviation=stdev(values) if len(values) > 1 else None,
+                interval=single_interval(values) if len(values) > 1 else None,
+                common_seeds=len(differences),
+                difference=mean(differences) if differences else None,
+                difference_interval=interval,
+                outcome=rules.outcome(interval) if interval is not None else None,
+            )
+        )
+    return rows

@@ -1,0 +1,213 @@
+"""The runs of a grid, in a file in its folder from which the same command continues it."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from svhn_sweep.config.overrides import shell_command
+from svhn_sweep.config.schema import Config
+from svhn_sweep.config.short_names import short_names
+from svhn_sweep.errors import ConfigError, DataError
+from svhn_sweep.files import write_atomically
+from svhn_sweep.tracking import journal
+from svhn_sweep.tracking.journal import Journal
+from svhn_sweep.tracking.run_folders import MULTIRUN
+from svhn_sweep.trial_status import TrialStatus
+
+FILE = "grid.json"
+SEED = "seed"
+# A run that failed is trained again; one that diverged would diverge again.
+FINAL = (TrialStatus.complete, TrialStatus.diverged)
+
+
+@dataclass(frozen=True)
+class GridCommand:
+    """What makes two commands the same grid.
+
+    Attributes:
+        arguments: The overrides as the user typed them, those of Hydra's own config first.
+        config_dirs: The user's own config folders.
+        variables: The environment's variables that change numbers.
+    """
+
+    arguments: list[str]
+    config_dirs: list[str]
+    variables: dict[str, str]
+
+    def shell(self) -> str:
+        """Returns the command as a line for a shell."""
+        return shell_command(["-m", *self.arguments], self.config_dirs)
+
+
+@dataclass(frozen=True)
+class GridRunPlan:
+    """One run of a grid.
+
+    Attributes:
+        path: Its folder, relative to the grid's.
+        overrides: The value of each override by its key.
+        model: The model's name.
+        seed: Its seed.
+        settings: A hash of all settings that change numbers, but not of the digits.
+        data_sha256: The digits' SHA-256.
+    """
+
+    path: str
+    overrides: dict[str, str]
+    model: str
+    seed: int
+    settings: str
+    data_sha256: str
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A grid.
+
+    Attributes:
+        key: Distinguishes it from other grids; the tag `grid` of its runs.
+        command: The command that started it.
+        experiment: The MLflow experiment of its own run.
+        tags: The user's tags.
+        threads: TensorFlow's threads where the config leaves them open.
+        precision: What the precision `auto` means.
+        runs: Its runs in their order; at least one.
+    """
+
+    key: str
+    command: GridCommand
+    experiment: str
+    tags: dict[str, str]
+    threads: int
+    precision: str
+    runs: list[GridRunPlan]
+
+    @property
+    def configs(self) -> dict[str, str]:
+        """The config of each run by its path: the overrides that vary, without the seed."""
+        names = short_names(self.varying)
+        labels = {
+            run.path: [
+                run.overrides[key] if key == "model" else f"{names[key]} {run.overrides[key]}"
+                for key in self.varying
+            ]
+            for run in self.runs
+        }
+        return {run.path: " · ".join(labels[run.path]) or run.model for run in self.runs}
+
+    @property
+    def varying(self) -> list[str]:
+        """The keys of the overrides that differ between the runs, without the seed."""
+        keys = dict.fromkeys(key for run in self.runs for key in run.overrides if key != SEED)
+        return [key for key in keys if len({run.overrides.get(key) for run in self.runs}) > 1]
+
+    @property
+    def name(self) -> str:
+        """For example `grid · 2 configs x 5 seeds`."""
+        n_configs = len(set(self.configs.values()))
+        n_seeds = len({run.seed for run in self.runs})
+        return f"grid · {_count(n_configs, 'config')} x {_count(n_seeds, SEED)}"
+
+    def left(self, folder: Path) -> list[GridRunPlan]:
+        """Returns the runs that are neither complete nor diverged; `folder` is the grid's."""
+        return [run for run in self.runs if status(folder / run.path) not in FINAL]
+
+    def check_unchanged(self, folder: Path, now: Sequence[GridRunPlan]) -> None:
+        """Checks that the same command still means the same runs.
+
+        Args:
+            folder: The grid's folder.
+            now: The runs that the command means now.
+
+        Raises:
+            DataError: The digits have changed.
+            ConfigError: The settings have changed, in a file.
+        """
+        advice = f"{folder} holds an unfinished grid of this command; move it away to start anew."
+        if [run.data_sha256 for run in self.runs] != [run.data_sha256 for run in now]:
+            raise DataError(
+                f"the digits must not change during a grid but have another SHA-256 now: {advice}"
+            )
+        if self.runs != list(now):
+            raise ConfigError(
+                f"the config files must not change during a grid but do not give the same runs "
+                f"now: {advice}"
+            )
+
+
+def settings_hash(config: Config) -> str:
+    """Returns a hash of the settings that change a run's numbers, but not of the digits."""
+    sections = (config.model, config.training, config.seed)
+    text = OmegaConf.to_yaml(OmegaConf.create([_container(section) for section in sections]))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def status(folder: Path) -> TrialStatus | None:
+    """Returns how a run ended; None if it has not, or was never started."""
+    tags = journal.end_tags(folder)
+    return None if tags is None else TrialStatus(str(tags["trial.state"]))
+
+
+def save(grid: Grid, folder: Path) -> None:
+    """Writes a grid's file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / FILE, json.dumps(asdict(grid), indent=1))
+
+
+def load(folder: Path) -> Grid | None:
+    """Reads a grid's file; None if there is none, or none that this version can read."""
+    try:
+        values = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        command = GridCommand(**values.pop("command"))
+        runs = [GridRunPlan(**run) for run in values.pop("runs")]
+        return Grid(command=command, runs=runs, **values)
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def find_unfinished(command: GridCommand, folder: Path) -> tuple[Grid, Path] | None:
+    """Finds the grid that a command continues.
+
+    Args:
+        command: The command.
+        folder: The folder that it would write into; if this holds a grid, no other is looked for.
+
+    Returns:
+        The newest unfinished grid of the same command, and its folder; None if there is none.
+    """
+    files = sorted(MULTIRUN.glob(f"*/*/{FILE}"), reverse=True)
+    folders = [folder] if (folder / FILE).exists() else [path.parent for path in files]
+    for candidate in folders:
+        grid = load(candidate)
+        if grid is not None and grid.command == command and grid.left(candidate):
+            return grid, candidate
+    return None
+
+
+def open_journal(folder: Path) -> Journal:
+    """Opens the journal of a grid's own run, which one process at a time may hold.
+
+    Raises:
+        ConfigError: Another process holds it.
+    """
+    try:
+        return Journal(folder)
+    except BlockingIOError as error:
+        raise ConfigError(
+            f"the grid in {folder} must have one process at a time, but another one trains it; "
+            "wait for it or stop it."
+        ) from error
+
+
+def _container(section: object) -> object:
+    if isinstance(section, int):
+        return section
+    return OmegaConf.to_container(OmegaConf.structured(section), enum_to_str=True)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
