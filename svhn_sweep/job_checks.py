@@ -18,8 +18,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from svhn_sweep import output_folders
 from svhn_sweep.config.composition import composition_errors
+from svhn_sweep.config.data_sources import DataConfig
 from svhn_sweep.config.overrides import sets_data_path, to_override, typed_overrides
-from svhn_sweep.config.schema import Config, DataConfig, to_config
+from svhn_sweep.config.schema import Config, to_config
 from svhn_sweep.errors import ConfigError, RefusedError
 from svhn_sweep.grid import plan, start
 from svhn_sweep.grid.plan import GridRunPlan
