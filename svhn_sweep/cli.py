@@ -152,8 +152,8 @@ def _dispatch(arguments: list[str], show_traceback: bool) -> int:
 def _complete(arguments: Sequence[str]) -> None:
     """Prints how the line in `COMP_LINE` can go on; nothing, not even an error, if it cannot."""
     with redirect_stderr(io.StringIO()), suppress(BaseException):
-        words, os.environ["COMP_LINE"] = completion.complete(os.environ["COMP_LINE"])
-        print("\n".join(words))
+        completions, os.environ["COMP_LINE"] = completion.complete(os.environ["COMP_LINE"])
+        print("\n".join(completions))
         if os.environ["COMP_LINE"]:
             sys.argv[1:] = arguments
             _run_hydra(show_traceback=False)

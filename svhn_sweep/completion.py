@@ -32,18 +32,18 @@ def complete(line: str) -> tuple[list[str], str]:
     Raises:
         UserError: Something on the line is not allowed.
     """
-    program, *words = line.split()
-    current = "" if line.endswith(" ") or not words else words.pop()
-    if words and words[0] in OPTIONS:
-        return _beginning(current, OPTIONS[words[0]]), ""
+    program, *typed = line.split()
+    current = "" if line.endswith(" ") or not typed else typed.pop()
+    if typed and typed[0] in OPTIONS:
+        return _beginning(current, OPTIONS[typed[0]]), ""
     if current.startswith("-"):
         return [], ""
-    is_sweep = not {"optuna", OPTUNA}.isdisjoint(words)
+    is_sweep = not {"optuna", OPTUNA}.isdisjoint(typed)
     own = [f"{key}=" for key in settings.leaf_keys()] if is_sweep else ["optuna"]
-    commands = [] if words else list(OPTIONS)
-    for_hydra = expand(["-m", *words] if is_sweep else words)
+    commands = [] if typed else list(OPTIONS)
+    for_hydra = expand(["-m", *typed] if is_sweep else typed)
     return _beginning(current, [*own, *commands]), " ".join([program, *for_hydra, current])
 
 
-def _beginning(start: str, words: Sequence[str]) -> list[str]:
-    return [word for word in words if word.startswith(start)]
+def _beginning(start: str, options: Sequence[str]) -> list[str]:
+    return [option for option in options if option.startswith(start)]

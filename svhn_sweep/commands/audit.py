@@ -98,7 +98,7 @@ def _label_table(parts: Sequence[Part]) -> Table:
 def _count_table(parts: Sequence[Part], copies: Sequence[Copy]) -> Table:
     """The number of pairs between each two parts, and how many images of the second are in them."""
     exact = Counter(copy.parts for copy in copies if copy.exact)
-    near = Counter(copy.parts for copy in copies if not copy.exact)
+    near_pairs = Counter(copy.parts for copy in copies if not copy.exact)
     contradicting = Counter(copy.parts for copy in copies if copy.contradicting)
     images = Counter(part for part, _ in {(copy.parts, copy.second) for copy in copies})
     table = Table(
@@ -108,7 +108,7 @@ def _count_table(parts: Sequence[Part], copies: Sequence[Copy]) -> Table:
         column.justify = "right"
     for pair in combinations_with_replacement([part.name for part in parts], 2):
         if images[pair]:
-            counts = (counter[pair] for counter in (images, exact, near, contradicting))
+            counts = (counter[pair] for counter in (images, exact, near_pairs, contradicting))
             table.add_row(pair[1], pair[0], *(f"{count:,}" for count in counts))
     return table
 

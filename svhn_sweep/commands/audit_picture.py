@@ -25,13 +25,13 @@ def draw_copies(parts: Sequence[Part], copies: Sequence[Copy]) -> Figure:
         copies: The pairs; at least one.
     """
     images = {part.name: part for part in parts}
-    shown = sorted(copies, key=_rank)[:MAX_PAIRS]
-    rows = -(-len(shown) // COLUMNS)
+    drawn = sorted(copies, key=_rank)[:MAX_PAIRS]
+    rows = -(-len(drawn) // COLUMNS)
     height = rows * ROW_HEIGHT + TITLE_HEIGHT
     figure = Figure(figsize=(2.45 * COLUMNS, height), dpi=DPI)
     # The unit of the axes is the side of an image; each pair has 2.45 times that.
     axes = figure.add_axes((0, 0, 1, 1 - TITLE_HEIGHT / height))
-    for number, copy in enumerate(shown):
+    for number, copy in enumerate(drawn):
         left = number % COLUMNS * 2.45 + 0.1
         bottom = (rows - 1 - number // COLUMNS) * ROW_HEIGHT + 0.08
         _draw_image(axes, _pixels(images, copy.first), left, bottom)
@@ -41,7 +41,7 @@ def draw_copies(parts: Sequence[Part], copies: Sequence[Copy]) -> Figure:
         axes.text(left, bottom + 1.04, note, fontsize=7, va="bottom", color=colour)
     axes.set(xlim=(0, 2.45 * COLUMNS), ylim=(0, rows * ROW_HEIGHT))
     axes.set_axis_off()
-    count = f"{len(shown):,} of {len(copies):,}" if len(shown) < len(copies) else f"{len(copies):,}"
+    count = f"{len(drawn):,} of {len(copies):,}" if len(drawn) < len(copies) else f"{len(copies):,}"
     figure.suptitle(f"{count} pairs; red: the labels differ", fontsize=11, y=0.99, va="top")
     return figure
 

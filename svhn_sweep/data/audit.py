@@ -115,9 +115,9 @@ def find_copies(parts: Sequence[Part]) -> list[Copy]:
     ]
     _, firsts = np.unique(np.stack([digests, numbers.astype(np.uint64)]), axis=1, return_index=True)
     firsts = np.sort(firsts)
-    near = find_near_copies(images[firsts])
+    pairs = find_near_copies(images[firsts])
     for first, second, similarity, (down, right) in zip(
-        firsts[near.first], firsts[near.second], near.similarities, near.shifts, strict=True
+        firsts[pairs.first], firsts[pairs.second], pairs.similarities, pairs.shifts, strict=True
     ):
         if digests[first] != digests[second]:
             pair = locations[first], locations[second]

@@ -47,7 +47,7 @@ def describe_copies(digests: Mapping[str, tuple[Digests, Labels]], fraction: flo
 
 
 def _count(
-    split: tuple[Digests, Labels], others: list[tuple[Digests, Labels]], name: str, where: str
+    split: tuple[Digests, Labels], others: list[tuple[Digests, Labels]], name: str, others_name: str
 ) -> str:
     images, labels = split
     other_images, other_labels = map(np.concatenate, zip(*others, strict=True))
@@ -57,5 +57,5 @@ def _count(
     if not copies.any():
         return ""
     contradicting = np.sum(copies & ~agreeing)
-    text = f"{copies.sum():,} of {len(images):,} {name} are exact copies of images in {where}"
+    text = f"{copies.sum():,} of {len(images):,} {name} are exact copies of images in {others_name}"
     return f"{text} ({contradicting:,} with another label)" if contradicting else text

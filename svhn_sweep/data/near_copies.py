@@ -18,7 +18,7 @@ from svhn_sweep.machine import cores
 
 Indices = NDArray[np.intp]
 Floats = NDArray[np.float32]
-Found = tuple[Indices, Indices, Floats, Indices]  # as in NearCopies
+Pairs = tuple[Indices, Indices, Floats, Indices]  # as in NearCopies
 
 SIZE = 32  # pixels
 MAX_SHIFT = 2  # pixels; what is compared is the middle of one image and a window of the other
@@ -38,7 +38,7 @@ ROWS, COLUMNS = 1024, 2048  # thumbnails that are compared at a time, which fit 
 BATCH = 1024  # pairs, which fit into a processor's cache
 BLACK, WHITE = 0.5, 254.5  # pixels beyond may be cut off
 MIN_CLIPPED = 0.01  # share of such pixels from which an image counts as clipped
-NOTHING: Found = (
+NOTHING: Pairs = (
     np.empty(0, np.intp),
     np.empty(0, np.intp),
     np.empty(0, np.float32),
@@ -73,36 +73,36 @@ def find_near_copies(images: Images) -> NearCopies:
         The pairs that show the same picture.
     """
     pixels = images[..., 0]
-    kept = np.flatnonzero(_means(_window(pixels, 0, 0)).std(axis=1) >= MIN_CONTRAST)
-    pixels = pixels[kept]
+    contrasting = np.flatnonzero(_means(_window(pixels, 0, 0)).std(axis=1) >= MIN_CONTRAST)
+    pixels = pixels[contrasting]
     thumbnails = np.ascontiguousarray(_thumbnails(pixels, 0, 0).T)
     comparison = _Comparison(pixels)
 
-    def copies_of(start: int) -> list[Found]:
+    def copies_of(start: int) -> list[Pairs]:
         block = pixels[start : start + ROWS]
-        found = [NOTHING]
+        pairs = [NOTHING]
         for shift in QUERY_SHIFTS:
             first, second = _alike(_thumbnails(block, *shift), thumbnails)
-            found += comparison.verify(start + first, second, shift)
-        return found
+            pairs += comparison.verify(start + first, second, shift)
+        return pairs
 
     # A thread of its own for each block takes half the CPU time of BLAS' threads for each product.
     with threadpool_limits(1, "blas"), ThreadPoolExecutor(cores()) as threads:
-        found = chain([NOTHING], *threads.map(copies_of, range(0, len(kept), ROWS)))
-    first, second, similarities, shifts = map(np.concatenate, zip(*found, strict=True))
-    return _best_of_each_pair(kept[first], kept[second], similarities, shifts)
+        pairs = chain([NOTHING], *threads.map(copies_of, range(0, len(contrasting), ROWS)))
+    first, second, similarities, shifts = map(np.concatenate, zip(*pairs, strict=True))
+    return _best_of_each_pair(contrasting[first], contrasting[second], similarities, shifts)
 
 
 def _alike(rows: Floats, columns: Floats) -> tuple[Indices, Indices]:
     """The rows and columns whose scalar product is high enough, of rows [M, 49] and [49, N]."""
-    found = [(np.empty(0, np.intp), np.empty(0, np.intp))]
+    pairs = [(np.empty(0, np.intp), np.empty(0, np.intp))]
     for start in range(0, columns.shape[1], COLUMNS):
         correlations = rows @ columns[:, start : start + COLUMNS]
         # Few rows have any: their maxima are a faster pass than np.nonzero.
         with_any = np.flatnonzero(correlations.max(axis=1) >= MIN_THUMBNAIL)
         row, column = np.nonzero(correlations[with_any] >= MIN_THUMBNAIL)
-        found.append((with_any[row], start + column))
-    row, column = map(np.concatenate, zip(*found, strict=True))
+        pairs.append((with_any[row], start + column))
+    row, column = map(np.concatenate, zip(*pairs, strict=True))
     return row, column
 
 
@@ -115,7 +115,7 @@ class _Comparison:
         clipped = np.mean((pixels > WHITE) | (pixels < BLACK), axis=(1, 2))
         self._is_clipped = clipped > MIN_CLIPPED
 
-    def verify(self, first: Indices, second: Indices, shift: tuple[float, float]) -> list[Found]:
+    def verify(self, first: Indices, second: Indices, shift: tuple[float, float]) -> list[Pairs]:
         """The near copies among candidates, for each whole shift next to theirs.
 
         The indices in `first` are close together.
@@ -146,9 +146,8 @@ class _Comparison:
         likely = correlations >= np.where(clipped, MIN_SIMILARITY_CLIPPED, MIN_SIMILARITY - 0.01)
         return first[likely], second[likely]
 
-    def _verify(self, first: Indices, second: Indices, shift: tuple[int, int]) -> Found:
-        one, other = self._pixels[first], self._pixels[second]
-        pair = _window(one, *shift), _window(other, 0, 0)
+    def _verify(self, first: Indices, second: Indices, shift: tuple[int, int]) -> Pairs:
+        pair = _window(self._pixels[first], *shift), _window(self._pixels[second], 0, 0)
         unclipped = (np.minimum(*pair) > BLACK) & (np.maximum(*pair) < WHITE)
         details = _details(pair[0]), _details(pair[1])
         similarities = _correlations(*pair, unclipped)
@@ -161,7 +160,8 @@ class _Comparison:
 
 def _window(pixels: Floats, down: int, right: int) -> Floats:
     """The 28x28 pixels around a point that is shifted from the middle, [N, 28, 28]."""
-    top, left = MAX_SHIFT + down, MAX_SHIFT + right
+    top = MAX_SHIFT + down
+    left = MAX_SHIFT + right
     return pixels[:, top : top + WINDOW, left : left + WINDOW]
 
 

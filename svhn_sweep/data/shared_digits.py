@@ -22,7 +22,7 @@ def count_shared(images: Images, path: Path, sha256: str) -> int:
         DataError: The file is no file of digits.
     """
     trained = _trained(path, sha256)
-    return sum(each in trained for each in _digests(images))
+    return sum(digest in trained for digest in _digests(images))
 
 
 @lru_cache(maxsize=1)

@@ -218,8 +218,8 @@ def _sizes(spec: ViewSpec, runs_filter: str) -> ViewState:
         _scatter(SECONDS, "METRIC", objective),
     ]
     complete = f"{runs_filter} and tags.`trial.state` = 'complete'"
-    shown: ViewState = {"runsHiddenMode": "SHOW_ALL"}
-    return _state(spec, complete) | _sections({"Accuracy and size": charts}) | shown
+    visibility: ViewState = {"runsHiddenMode": "SHOW_ALL"}
+    return _state(spec, complete) | _sections({"Accuracy and size": charts}) | visibility
 
 
 def _matrices(spec: ViewSpec, runs_filter: str) -> ViewState:

@@ -34,34 +34,34 @@ class Checkpoint:
 
     Attributes:
         history: The metrics of each epoch so far.
-        judged_weights: Those of the fit's evaluation, as `model.get_weights()` returns them.
+        evaluated_weights: Those of the fit's evaluation, as `model.get_weights()` returns them.
     """
 
     history: list[dict[str, float]]
-    judged_weights: list[NDArray[np.float32]]
+    evaluated_weights: list[NDArray[np.float32]]
 
 
 def save(
     path: Path,
     model: keras.Model,
     history: list[dict[str, float]],
-    judged_weights: list[NDArray[np.float32]],
+    evaluated_weights: list[NDArray[np.float32]],
 ) -> None:
     """Writes a checkpoint in one atomic step: a crash leaves the previous file or the new one.
 
     The file is an .npz without pickles: `model/N` and `optimizer/N` are all variables in their
-    order, `judged/N` the judged weights, `history` is JSON, which keeps each float exactly.
+    order, `evaluated/N` the evaluated weights, `history` is JSON, which keeps each float exactly.
 
     Args:
         path: The file; its folder must exist.
         model: A compiled model, its optimizer built.
         history: The metrics of each epoch so far.
-        judged_weights: As `model.get_weights()` returned them.
+        evaluated_weights: As `model.get_weights()` returned them.
     """
     arrays: dict[str, Any] = {
         name: keras.ops.convert_to_numpy(value) for name, value in _variables(model).items()
     }
-    arrays |= _numbered("judged", judged_weights)
+    arrays |= _numbered("evaluated", evaluated_weights)
     arrays[HISTORY] = np.array(json.dumps(history))
     with open_atomically(path) as file:
         np.savez(file, **arrays)
@@ -80,8 +80,8 @@ def load(path: Path, model: keras.Model) -> Checkpoint:
     """
     arrays, history = _read(path)
     variables = _variables(model)
-    judged = _numbered("judged", model.weights)
-    expected = _formats(variables | judged)
+    evaluated = _numbered("evaluated", model.weights)
+    expected = _formats(variables | evaluated)
     actual = _formats(arrays)
     for name in expected | actual:
         if actual.get(name) != expected.get(name):
@@ -92,7 +92,7 @@ def load(path: Path, model: keras.Model) -> Checkpoint:
             )
     for name, variable in variables.items():
         variable.assign(arrays[name])
-    return Checkpoint(history, [arrays[name] for name in judged])
+    return Checkpoint(history, [arrays[name] for name in evaluated])
 
 
 def _read(path: Path) -> tuple[dict[str, NDArray[Any]], list[dict[str, float]]]:

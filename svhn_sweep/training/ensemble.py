@@ -48,7 +48,8 @@ def select_members(probabilities: NDArray[np.float32], labels: Labels, limit: in
         How often each model counts, [models]; 0 for those that are not in the ensemble.
     """
     counts = np.zeros(len(probabilities), np.int64)
-    best, best_score = counts, (-1.0, 0.0)
+    best = counts
+    best_score = (-1.0, 0.0)
     total = np.zeros(probabilities.shape[1:])
     for draw in range(1, MAX_DRAWS + 1):
         full = np.count_nonzero(counts) == limit
@@ -61,7 +62,8 @@ def select_members(probabilities: NDArray[np.float32], labels: Labels, limit: in
         total += probabilities[chosen]
         counts[chosen] += 1
         if scores[chosen] > best_score:
-            best, best_score = counts.copy(), scores[chosen]
+            best = counts.copy()
+            best_score = scores[chosen]
     weights: Indices = best // np.gcd.reduce(best)
     return weights
 

@@ -65,32 +65,25 @@ def fit(
     Raises:
         DataError: The checkpoint is damaged or of another model.
     """
-    fast_model = FastModel(model)
-    _compile(fast_model, config)
+    fast_model = _compiled(model, config)
     validate = partial(evaluate, predictor(fast_model), *validation, "validation")
-    judged_weights = partial(averaged_weights, fast_model, train[0])
-    recorder = EpochRecorder(
-        config,
-        seed,
-        validate,
-        log,
-        should_stop,
-        checkpoint_path,
-        judged_weights if config.ema_momentum > 0 else nullcontext,
-    )
+    averaged = partial(averaged_weights, fast_model, train[0])
+    evaluated = averaged if config.ema_momentum > 0 else nullcontext
+    recorder = EpochRecorder(config, seed, validate, log, should_stop, checkpoint_path, evaluated)
     result = recorder.result
     if checkpoint_path is not None and checkpoint_path.exists():
         recorder.resume(checkpoint.load(checkpoint_path, fast_model))
     if result.status is TrialStatus.complete and len(result.history) < config.epochs:
         _train(fast_model, train, config, seed, recorder)
-    if recorder.judged_weights is not None:
-        model.set_weights(recorder.judged_weights)
+    if recorder.evaluated_weights is not None:
+        model.set_weights(recorder.evaluated_weights)
     if result.validation is None and result.status is not TrialStatus.diverged:
         result.validation = validate()  # the weights are the checkpoint's
     return result
 
 
-def _compile(model: FastModel, config: TrainingConfig) -> None:
+def _compiled(notebook_model: keras.Sequential, config: TrainingConfig) -> FastModel:
+    model = FastModel(notebook_model)
     optimizer = _optimizer(config)
     if config.precision == Precision.mixed_float16:
         # Small gradients are 0 in float16. Keras scales the loss by itself only if the precision
@@ -102,6 +95,7 @@ def _compile(model: FastModel, config: TrainingConfig) -> None:
     # which takes 0.8 s.
     optimizer.build(model.trainable_variables)
     model.compute_metrics(None, tf.one_hot([0], CLASSES), tf.one_hot([0], CLASSES))
+    return model
 
 
 def _optimizer(config: TrainingConfig) -> FusedAdam:

@@ -132,13 +132,13 @@ def _read(weights: InitialWeights) -> list[tuple[str, Arrays]]:
             ]
             with h5py.File(io.BytesIO(archive.read("model.weights.h5")), "r") as file:
                 groups = [group["vars"] for group in file["layers"].values()]
-                found = {str(group.attrs["name"]): _arrays(group) for group in groups}
+                arrays_by_name = {str(group.attrs["name"]): _arrays(group) for group in groups}
     except READ_ERRORS as error:
         raise DataError(
             f"{weights.address} must be a model that Keras 3 saved, layer after layer, but cannot "
             f"be read as one: {error!r}."
         ) from error
-    return [(name, found[name]) for name in names if found.get(name)]
+    return [(name, arrays_by_name[name]) for name in names if arrays_by_name.get(name)]
 
 
 def _arrays(group: h5py.Group) -> Arrays:

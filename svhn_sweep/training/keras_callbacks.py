@@ -24,8 +24,8 @@ class EpochRecorder(keras.callbacks.Callback):
 
     Attributes:
         result: The result so far.
-        judged_weights: Those of the evaluation in the result: of the best epoch if the fit restores
-            it, else of the last one; None before the first epoch.
+        evaluated_weights: Those of the evaluation in the result: of the best epoch if the fit
+            restores it, else of the last one; None before the first epoch.
         epoch: The present epoch, from 0: an int64 variable, which order and augmentation of the
             batches depend on.
     """
@@ -38,7 +38,7 @@ class EpochRecorder(keras.callbacks.Callback):
         log: Log,
         should_stop: ShouldStop,
         checkpoint_path: Path | None,
-        with_judged_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
+        with_evaluated_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> None:
         """Creates a recorder without any epoch; the arguments are those of `fit`.
 
@@ -49,17 +49,17 @@ class EpochRecorder(keras.callbacks.Callback):
             log: Is called after each epoch.
             should_stop: Is called after `log`.
             checkpoint_path: The file that is rewritten before `log` is called, or None.
-            with_judged_weights: Lets the model hold the weights that an epoch is judged by, for a
-                while.
+            with_evaluated_weights: Lets the model hold the weights that an epoch is evaluated with
+                for a while.
         """
         super().__init__()
         self.result = TrainResult()
-        self.judged_weights: list[NDArray[np.float32]] | None = None
+        self.evaluated_weights: list[NDArray[np.float32]] | None = None
         with tf.device("CPU"):  # as the images
             self.epoch = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._config, self._seed, self._validate = config, seed, validate
         self._log, self._should_stop, self._checkpoint_path = log, should_stop, checkpoint_path
-        self._with_judged_weights = with_judged_weights
+        self._with_evaluated_weights = with_evaluated_weights
         self._started = 0.0
 
     def resume(self, saved: checkpoint.Checkpoint) -> None:
@@ -71,7 +71,7 @@ class EpochRecorder(keras.callbacks.Callback):
             saved: The checkpoint, of at least one epoch.
         """
         self.result.history = saved.history
-        self.judged_weights = saved.judged_weights
+        self.evaluated_weights = saved.evaluated_weights
         for epoch, metrics in enumerate(saved.history, start=1):
             self._log(epoch, metrics)
         self._prune_if_asked()
@@ -85,7 +85,7 @@ class EpochRecorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: Metrics | None = None) -> None:
         """Validates and records the epoch; stops the fit if it diverged or is pruned."""
         assert logs is not None
-        with self._with_judged_weights():
+        with self._with_evaluated_weights():
             evaluation = self._validate()
             weights = self.model.get_weights()
         # for the other callbacks, too
@@ -120,12 +120,12 @@ class EpochRecorder(keras.callbacks.Callback):
         """Adds an epoch, from 1, to the result, the checkpoint and the log, in this order."""
         self.result.history.append(metrics)
         if self.result.best_epoch == epoch or not self._config.restore_best_weights:
-            self.judged_weights = weights
+            self.evaluated_weights = weights
             self.result.validation = evaluation
-        assert self.judged_weights is not None  # the first epoch is the best one so far
+        assert self.evaluated_weights is not None  # the first epoch is the best one so far
         if self._checkpoint_path is not None:
             checkpoint.save(
-                self._checkpoint_path, self.model, self.result.history, self.judged_weights
+                self._checkpoint_path, self.model, self.result.history, self.evaluated_weights
             )
         self._log(epoch, metrics)
 

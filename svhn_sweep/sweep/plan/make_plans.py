@@ -25,9 +25,9 @@ from svhn_sweep.config.schema import (
 )
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.distributions import bounds
-from svhn_sweep.sweep.plan.make_space import condition_of, make_space
+from svhn_sweep.sweep.plan.make_space import BaselineValue, condition_of, make_space
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.plan.search_space import SearchSpace
+from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.tracking.run_folders import MULTIRUN
 from svhn_sweep.training.initial_weights import InitialWeights
@@ -135,12 +135,8 @@ def _make_plan(
             "evaluation.test must not be true in a sweep, which selects on validation alone."
         )
     config = replace(config, evaluation=EvaluationConfig(test=False))
-    from_conf = _parse_search_space(config)
-    sweeps = _sweeps(from_conf, overrides, model)
-    space, baseline_params = make_space(
-        sweeps,
-        {key: condition for key, sweep in from_conf.items() if (condition := condition_of(sweep))},
-        partial(_baseline_value, baseline, fixed),
+    space, baseline_params = _make_space(
+        config, overrides, model, partial(_baseline_value, baseline, fixed)
     )
     _check_bounds(to_config(baseline), fixed, space)
     fingerprint = _fingerprint(settings, replace(resolved, config=config), space)
@@ -161,6 +157,16 @@ def _make_plan(
     _check_max_parameters(plan)
     _check_sizes(plan)
     return plan
+
+
+def _make_space(
+    config: Config, overrides: Mapping[str, Override], model: str, baseline_value: BaselineValue
+) -> tuple[SearchSpace, Params]:
+    """The search space and the baseline's point in it."""
+    from_conf = _parse_search_space(config)
+    conditions = {key: condition_of(sweep) for key, sweep in from_conf.items()}
+    inherited = {key: condition for key, condition in conditions.items() if condition is not None}
+    return make_space(_sweeps(from_conf, overrides, model), inherited, baseline_value)
 
 
 def _sweeps(

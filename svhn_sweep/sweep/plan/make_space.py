@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString, Sweep
 from hydra.errors import HydraException
+from optuna.distributions import CategoricalDistribution
 
 from svhn_sweep.config.overrides import Value
 from svhn_sweep.errors import ConfigError
@@ -51,7 +52,8 @@ def make_space(
         if (condition := conditions[key]) and condition.key in explored
     }
     values = {key: baseline_value(key) for key in explored}
-    in_baseline = SearchSpace(dict.fromkeys(explored), among).applied(values)  # type: ignore[arg-type]
+    any_distribution = CategoricalDistribution((0,))  # only the order and the conditions count here
+    in_baseline = SearchSpace(dict.fromkeys(explored, any_distribution), among).applied(values)
     distributions = {
         key: to_distribution(sweeps[key], values[key], has_baseline=key in in_baseline)
         for key in explored

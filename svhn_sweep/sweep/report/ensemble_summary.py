@@ -22,7 +22,7 @@ def ensemble_result(recommendation: Recommendation) -> str:
         )
     return (
         f"an ensemble of {ensemble.members} with {ensemble.result.parameters:,} parameters "
-        f"{_judged(ensemble)}; {_tested(recommendation)}; {recommendation.ensemble_registration}"
+        f"{_compared(ensemble)}; {_tested(recommendation)}; {recommendation.ensemble_registration}"
     )
 
 
@@ -43,7 +43,7 @@ def calibration_and_ensemble_metrics(recommendation: Recommendation) -> dict[str
     return metrics | ensemble_metrics(ensemble)
 
 
-def _judged(ensemble: Ensemble) -> str:
+def _compared(ensemble: Ensemble) -> str:
     """Its accuracy beside the best trial's, and the verdict."""
     interval = ensemble.interval
     best = "the baseline" if ensemble.result.best == 0 else f"trial {ensemble.result.best}"

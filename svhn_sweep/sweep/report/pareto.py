@@ -60,13 +60,13 @@ def smallest_near_best(rows: Sequence[Row], metric: str) -> Row | None:
     if best is None or best.parameters is None:
         return None
     limit = value_limit(best, metric)
-    near = [
+    close = [
         row
         for row in pareto_front(rows, parameters, maximize=_is_accuracy(metric))
         if row.value is not None
         and (row.value >= limit if _is_accuracy(metric) else row.value <= limit)
     ]
-    return near[0] if near[0].parameters != best.parameters else None
+    return close[0] if close[0].parameters != best.parameters else None
 
 
 def value_limit(best: Row, metric: str) -> float:

@@ -97,9 +97,11 @@ def _make_room_for_labels(axes: Axes, limits: tuple[float, float], sign: int) ->
 
 
 def _set_price_axis(axes: Axes, prices: Sequence[float]) -> None:
-    low, high = min(prices), max(prices)
+    low = min(prices)
+    high = max(prices)
     margin = max(1.1, (high / low) ** 0.09)
-    low, high = low / margin**2, high * margin  # on the left is the label of the cheapest trial
+    low /= margin**2  # on the left is the label of the cheapest trial
+    high *= margin
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     round_prices = [digit * 10**exponent for exponent in range(12) for digit in (1, 2, 5)]

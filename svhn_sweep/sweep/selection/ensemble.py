@@ -69,7 +69,8 @@ class Ensemble:
         number of images plus 2.
         """
         n = self.result.images + 4 * PSEUDO_COUNT
-        gained, lost = self.result.ensemble_only, self.result.best_only
+        gained = self.result.ensemble_only
+        lost = self.result.best_only
         center = (gained - lost) / n
         error = (gained + lost + 2 * PSEUDO_COUNT - n * center**2) ** 0.5 / n
         half = NormalDist().inv_cdf(1 - ERROR / 2) * error
@@ -108,9 +109,9 @@ def find_ensemble(study: Study, cluster: Cluster, config_dirs: Sequence[str]) ->
     key = f"at most {limit} of {' '.join(str(trial.number) for trial in complete)}"
     results = study.optuna_study.user_attrs.get(ATTRIBUTE, {})
     if key in results:
-        known = Ensemble(study, _from_json(EnsembleResult(**results[key])))
-        if not known.has_model or (known.folder / "model").exists():
-            return known
+        recorded = Ensemble(study, _from_json(EnsembleResult(**results[key])))
+        if not recorded.has_model or (recorded.folder / "model").exists():
+            return recorded
     runs = {trial.number: study.plan.trial_dir(trial.number) for trial in complete}
     candidates = {number: run for number, run in runs.items() if (run / "model").exists()}
     if len(candidates) < 2:

@@ -48,28 +48,28 @@ def _select_ensemble(request: EnsembleRequest, config: Config) -> EnsembleResult
         {f"trial_{trial}": count for trial, count in members.items()},
     )
     best, run = next(iter(request.candidates.items()))
-    judged, judged_best = (
+    evaluation, evaluation_of_best = (
         evaluate(predictor(model), images[judging], labels[judging], "validation")
         for model in (ensemble, load_model(run / "model"))
     )
     if len(members) > 1:
         folder = request.folder / ensemble_folder(members)
         title = f"ensemble on the half of validation that did not select it, {splits.path.name}"
-        _write_reports(judged, folder, title)
+        _write_reports(evaluation, folder, title)
         save_model(ensemble, folder / "model")
-    right = judged.predictions == judged.labels
-    best_right = judged_best.predictions == judged.labels
+    right = evaluation.predictions == evaluation.labels
+    best_right = evaluation_of_best.predictions == evaluation.labels
     return EnsembleResult(
         best=best,
         members=members,
         parameters=ensemble.count_params(),
         images=len(right),
-        accuracy=judged.accuracy,
-        best_accuracy=judged_best.accuracy,
+        accuracy=evaluation.accuracy,
+        best_accuracy=evaluation_of_best.accuracy,
         ensemble_only=int(np.sum(right & ~best_right)),
         best_only=int(np.sum(best_right & ~right)),
-        macro_f1=judged.macro_f1,
-        calibration_error=judged.calibration_error,
+        macro_f1=evaluation.macro_f1,
+        calibration_error=evaluation.calibration_error,
     )
 
 
