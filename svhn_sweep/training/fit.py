@@ -42,22 +42,21 @@ def fit(
     """Trains as the notebook does: Adam, categorical cross-entropy, a new order in each epoch.
 
     The order of the batches, dropout and augmentation depend on (seed, epoch) alone. So a fit that
-    was killed at any time and is called again with equal arguments ends with the same weights and
-    history, except `epoch_seconds`, as an uninterrupted one.
+    was killed and is called again with equal arguments ends with the same weights and history,
+    `epoch_seconds` apart, as an uninterrupted one.
 
     Args:
         model: From `build_model`, untrained; afterwards it holds the weights of the last epoch, or
             of the best one if `restore_best_weights`; with `ema_momentum` their average.
         train: Images and labels to train on.
         validation: Images and labels to evaluate each epoch on.
-        config: The training config.
+        config: How to train.
         seed: The seed of batch order, dropout and augmentation.
         log: Is called after each epoch with its number, from 1, and its metrics. A resumed fit
             first calls it for all epochs of its checkpoint again.
         should_stop: Is called after `log`; True ends the fit as pruned. A resumed fit first calls
             it for the last epoch of its checkpoint again.
-        checkpoint_path: A file that is rewritten after each epoch, before `log` is called, and that
-            the caller removes. If it exists, the fit resumes after its last epoch.
+        checkpoint_path: Rewritten after each epoch before `log` is called; resumed if it exists.
 
     Returns:
         The status, the history and the evaluation of the weights that the model holds.
@@ -67,12 +66,12 @@ def fit(
     """
     fast_model = _compiled(model, config)
     validate = partial(evaluate, predictor(fast_model), *validation, "validation")
-    averaged = partial(averaged_weights, fast_model, train[0])
-    evaluated = averaged if config.ema_momentum > 0 else nullcontext
-    recorder = EpochRecorder(config, seed, validate, log, should_stop, checkpoint_path, evaluated)
-    result = recorder.result
+    average = partial(averaged_weights, fast_model, train[0])
+    weights = average if config.ema_momentum > 0 else nullcontext
+    recorder = EpochRecorder(config, seed, validate, log, should_stop, checkpoint_path, weights)
     if checkpoint_path is not None and checkpoint_path.exists():
         recorder.resume(checkpoint.load(checkpoint_path, fast_model))
+    result = recorder.result
     if result.status is TrialStatus.complete and len(result.history) < config.epochs:
         _train(fast_model, train, config, seed, recorder)
     if recorder.evaluated_weights is not None:
