@@ -251,22 +251,25 @@ class LocalMachine:
         Raises:
             SweepError: It failed, or its worker died.
         """
-        on_cpu = self.devices[0] == CPU
-        idle = [
-            worker
-            for worker in self._workers
-            if on_cpu and worker.threads == 1 and worker.process.poll() is None
-        ]
-        if not idle:
-            idle.append(LocalWorker(CPU, self.log, self.settings.max_trials_per_worker))
-            self._workers.append(idle[0])
-        result = idle[0].evaluate(request)
+        result = self._time(request)
         if isinstance(result, TimeResult):
             return result
         assert isinstance(result, TrialEnded | WorkerExited)
         raise SweepError(
             f"the models could not be timed: {result.reason}; the same command tries again."
         )
+
+    def _time(self, request: TimeRequest) -> ModelsResult | TrialEnded | WorkerExited:
+        for worker in self._workers if self.devices[0] == CPU else []:
+            if worker.threads == 1 and worker.process.poll() is None:
+                return worker.evaluate(request)
+        # It ends, since later requests are for another device or for more threads.
+        worker = LocalWorker(CPU, self.log, self.settings.max_trials_per_worker)
+        try:
+            return worker.evaluate(request)
+        finally:
+            worker.terminate()
+            worker.close(STOP_TIMEOUT_SECONDS)
 
 
 def worker_environment() -> dict[str, str]:
