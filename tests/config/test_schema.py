@@ -112,7 +112,7 @@ BAD_OVERRIDES = [
     (
         "modle2",
         "'modle2' is neither a command nor an override; write "
-        "optuna, ui, sync, predict or key=value",
+        "optuna, ui, sync, predict, audit or key=value",
     ),
     ("model.dropout=intervl(0,1)", "has no function intervl; did you mean interval?"),
     ("model.dropout=nope(0,1)", "has no function nope; there are choice, range, interval, glob,"),
