@@ -32,12 +32,12 @@ def split_halves(labels: Labels, seed: int) -> tuple[Indices, Indices]:
 
 
 def select_members(probabilities: NDArray[np.float32], labels: Labels, limit: int) -> Indices:
-    """Selects models whose mean probabilities are most accurate, greedily and with replacement.
+    """Selects models whose mean probabilities fit the labels best, greedily and with replacement.
 
     The model that is best alone comes first. Then the model that improves the mean most is added
-    again and again, and of these ensembles the best one is returned. Better means a higher
-    accuracy, of equal ones a lower cross-entropy (Caruana et al., Ensemble Selection from Libraries
-    of Models, 2004, section 2).
+    again and again, and of these ensembles the best one is returned (Caruana et al., Ensemble
+    Selection from Libraries of Models, 2004, section 2). Better means a lower cross-entropy:
+    selection by accuracy takes models that only blur the probabilities.
 
     Args:
         probabilities: The models' probabilities, [models, N, 10].
@@ -49,12 +49,12 @@ def select_members(probabilities: NDArray[np.float32], labels: Labels, limit: in
     """
     counts = np.zeros(len(probabilities), np.int64)
     best = counts
-    best_score = (-1.0, 0.0)
+    best_score = -np.inf
     total = np.zeros(probabilities.shape[1:])
     for draw in range(1, MAX_DRAWS + 1):
         full = np.count_nonzero(counts) == limit
         scores = {
-            index: _score((total + model) / draw, labels)
+            index: _log_likelihood((total + model) / draw, labels)
             for index, model in enumerate(probabilities)
             if counts[index] or not full
         }
@@ -89,8 +89,7 @@ def build_ensemble(members: Mapping[str, keras.Model], counts: Mapping[str, int]
     return keras.Model(pixels, mean, name="ensemble")
 
 
-def _score(probabilities: NDArray[np.float64], labels: Labels) -> tuple[float, float]:
-    """The accuracy and the negative cross-entropy: the larger, the better."""
-    accuracy = np.mean(np.argmax(probabilities, axis=1) == labels)
+def _log_likelihood(probabilities: NDArray[np.float64], labels: Labels) -> float:
+    """The negative cross-entropy: the larger, the better."""
     likelihood = np.maximum(probabilities[np.arange(len(labels)), labels], MIN_PROBABILITY)
-    return float(accuracy), float(np.mean(np.log(likelihood)))
+    return float(np.mean(np.log(likelihood)))

@@ -180,6 +180,26 @@ def test_the_champion_is_evaluated_on_test_and_registered(swept: tuple[Folder, s
     assert f"with the weights of seed {version.tags['seed']}" in stdout
 
 
+def test_an_ensemble_of_the_trials_is_a_nested_run_with_a_model(
+    swept: tuple[Folder, str, str],
+) -> None:
+    folder, study, stdout = swept
+    (run,) = [run for run in folder.runs() if run.data.tags["role"] == "ensemble"]
+    members = [int(number) for number in run.data.params["members"].split(", ")]
+    assert len(members) > 1
+    assert set(members) <= set(range(4))
+    assert {"test/accuracy", "test/calibration_error", "ensemble/difference"} <= set(
+        run.data.metrics
+    )
+    matrices = {f"confusion_matrix/{split}.png" for split in ("validation", "test")}
+    assert matrices <= folder.artifacts(run)
+    assert run.outputs.model_outputs
+    (sentence,) = [line for line in stdout.splitlines() if "An ensemble of trials " in line]
+    assert f"{int(run.data.params['parameters']):,} parameters" in sentence
+    page = (folder.path / "multirun" / study / "report.html").read_text()
+    assert "An ensemble of trials " in page
+
+
 def test_the_same_command_trains_nothing_again(
     swept: tuple[Folder, str, str], small_h5: Path
 ) -> None:
@@ -197,6 +217,10 @@ def test_the_same_command_trains_nothing_again(
         path: before[path] for path in untouched
     }
     assert len(folder.client.search_model_versions("name='svhn-digits'")) == 1
+    attributes = optuna.load_study(
+        study_name=study, storage=f"sqlite:///{folder.path}/optuna.db"
+    ).user_attrs
+    assert len(attributes["ensembles"]) == len(attributes["test"]) == 1
 
 
 def test_a_champion_whose_run_was_deleted_is_not_registered(

@@ -23,7 +23,7 @@ def model(predictions: str, confidence: float) -> np.ndarray:
         # the best one alone, if the others add nothing
         ([("0123456789", 0.99), ("1111111111", 0.99)], 5, [1, 0]),
         ([("0000000000", 0.99), ("0123456789", 0.99)], 5, [0, 1]),
-        # of equally accurate models the one with the lower cross-entropy
+        # of equally accurate models the surer one
         ([("0123456789", 0.5), ("0123456789", 0.9)], 5, [0, 1]),
         # a majority: three models that err in different places
         ([("1023456789", 0.9), ("0132456789", 0.9), ("0123546789", 0.9)], 5, [1, 1, 1]),
