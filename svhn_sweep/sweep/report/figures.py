@@ -40,6 +40,7 @@ from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
 
 MIN_COMPLETE_TRIALS = 8  # the importances of fewer are noise
+MAX_LEVEL_LABELS = 7  # of parallel coordinates: more would overlap
 
 
 def save_all(
@@ -158,7 +159,12 @@ def parallel_coordinates(study: optuna.Study, metric: str) -> Figure:
         for height, text in scale.ticks.items():
             axes.text(x - 0.03, height, text, ha="right", va="center", bbox=box)
     axes.set(xticks=range(len(keys)), xlim=(-0.4, len(keys)), ylim=(-0.02, 1.02))
-    axes.set_xticklabels(list(names.values()))
+    is_crowded = len(keys) > MAX_LEVEL_LABELS
+    axes.set_xticklabels(
+        list(names.values()),
+        rotation=30 if is_crowded else 0,
+        ha="right" if is_crowded else "center",
+    )
     axes.yaxis.set_visible(False)
     axes.spines[:].set_visible(False)
     figure.colorbar(shade, ax=axes, pad=0, aspect=30, label=metric, format=metric_formatter(metric))
