@@ -114,17 +114,17 @@ def _check_jobs(config: DictConfig) -> None:
     if not jobs:
         return
     overrides = typed_overrides(config.hydra.overrides.task)
-    digits = _check_digits([job.config for job in jobs], overrides, test=False)
+    hashes = _check_digits([job.config for job in jobs], overrides, test=False)
     runs = [
         GridRunPlan(
             path=os.path.relpath(job.folder, folder),
             overrides=job.overrides,
             model=job.config.model.name,
             seed=job.config.seed,
-            settings=plan.settings_hash(job.config),
+            settings=plan.settings_hash(job.config, weights),
             data_sha256=sha256,
         )
-        for job, sha256 in zip(jobs, digits, strict=True)
+        for job, (sha256, weights) in zip(jobs, hashes, strict=True)
     ]
     if unfinished is None:
         start.begin_grid(command, jobs[0].config, overrides, runs, folder)
@@ -214,19 +214,21 @@ def _check_job(composed: DictConfig, folder_key: str) -> tuple[Config, Path]:
         HydraConfig.instance().cfg = None
 
 
-def _check_digits(configs: Sequence[Config], overrides: Sequence[str], *, test: bool) -> list[str]:
+def _check_digits(
+    configs: Sequence[Config], overrides: Sequence[str], *, test: bool
+) -> list[tuple[str, str]]:
     """Loads the digits of each data source and checks the initial weights.
 
     The run need not read the digits again. Without this it would find them missing after Hydra has
     created its folder.
 
     Returns:
-        The SHA-256 of each config's digits.
+        The SHA-256 of each config's digits and of its initial weights, empty for random ones.
     """
     from svhn_sweep import data, transfer
 
     checked: list[tuple[DataConfig, float, str]] = []
-    digits = []
+    hashes = []
     for config in configs:
         source = data.resolve(config.data, path_given=sets_data_path(overrides))
         split = config.training.validation_split
@@ -235,10 +237,11 @@ def _check_digits(configs: Sequence[Config], overrides: Sequence[str], *, test: 
             splits = data.load(source, test=test)
             data.split_validation(splits, split)
             checked.append((source, split, splits.sha256))
+        weights = None
         if config.training.initial_weights is not None:
-            transfer.resolve(config, data.load(source, test=test))
-        digits.append(checked[-1][2] if not same else same[0])
-    return digits
+            weights = transfer.resolve(config, data.load(source, test=test))
+        hashes.append((same[0] if same else checked[-1][2], weights.sha256 if weights else ""))
+    return hashes
 
 
 def _value_count(override: Override) -> int:

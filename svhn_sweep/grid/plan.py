@@ -134,15 +134,20 @@ class Grid:
             )
         if self.runs != list(now):
             raise ConfigError(
-                f"the config files must not change during a grid but do not give the same runs "
-                f"now: {advice}"
+                "config files and initial weights must not change during a grid but do not give "
+                f"the same runs now: {advice}"
             )
 
 
-def settings_hash(config: Config) -> str:
-    """Returns a hash of the settings that change a run's numbers, but not of the digits."""
-    sections = (config.model, config.training, config.seed)
-    text = OmegaConf.to_yaml(OmegaConf.create([_container(section) for section in sections]))
+def settings_hash(config: Config, initial_weights: str) -> str:
+    """Returns a hash of the settings that change a run's numbers, but not of the digits.
+
+    Args:
+        config: The run's config.
+        initial_weights: Their SHA-256; empty for random ones.
+    """
+    sections = [_container(section) for section in (config.model, config.training, config.seed)]
+    text = OmegaConf.to_yaml(OmegaConf.create([*sections, initial_weights]))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

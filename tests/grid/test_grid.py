@@ -17,6 +17,7 @@ from svhn_sweep.config.schema import Config
 from svhn_sweep.data.splits import Splits
 from svhn_sweep.tracking.journal import Journal, end_tags
 from svhn_sweep.tracking.run_info import RunInfo
+from svhn_sweep.training.initial_weights import InitialWeights
 from svhn_sweep.training.result import ShouldStop
 from svhn_sweep.trial import TrialOutcome
 from svhn_sweep.trial_status import TrialStatus
@@ -80,6 +81,7 @@ class Commands:
         command: str,
         run_info: RunInfo,
         should_stop: ShouldStop | None = None,
+        initial_weights: InitialWeights | None = None,
     ) -> TrialOutcome:
         assert should_stop is not None
         run = (config.model.name, config.seed)
@@ -257,7 +259,7 @@ def test_other_settings_in_a_file_are_refused(commands: Commands) -> None:
     folder = interrupted(commands, *arguments)
     (own / "mine.yaml").write_text("defaults: [model1]\nepochs: 3\n")
     assert commands.run("model=model1", "seed=1,2", *arguments) == 2
-    assert "the config files must not change during a grid but do not" in commands.err
+    assert "config files and initial weights must not change during a grid" in commands.err
     assert str(folder) in commands.err
 
 

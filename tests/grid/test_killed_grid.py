@@ -15,7 +15,7 @@ pytestmark = [
 ]
 
 # The runs 1 and 2 are equal: 1 is killed and continued, 2 is trained at once.
-GRID = ("-m", "seed=2,1,1", "model=model2", "model.filters.conv1=2", "training.epochs=40")
+GRID = ("-m", "seed=2,1,1", "model=model2", "model.filters.conv1=2", "training.epochs=20")
 KILLED, WHOLE = 1, 2
 
 
@@ -37,11 +37,10 @@ def continued(
     command = (*GRID, "data=svhn", f"data.path={small_h5}", "tracking.log_model=false")
     process = folder.start(*command, "hydra.sweep.dir=grid")
     grid = folder.path / "grid"
-    wait_for(grid / str(KILLED) / JOURNAL, '"step": 2,', folder)
-    wait_for(grid / str(KILLED) / "mlflow.json", "run_id", folder)
+    wait_for(grid / str(KILLED) / JOURNAL, '"step": 2}', folder)
     process.kill()
     process.communicate()
-    assert max(history(grid / str(KILLED))) < 40  # in the middle
+    assert max(history(grid / str(KILLED))) < 20  # in the middle
     before = (grid / "0" / JOURNAL).read_bytes()
     result = folder.run(*command, "hydra.sweep.dir=grid")
     assert result.returncode == 0, result.stderr
@@ -66,7 +65,7 @@ def test_a_killed_run_continues_with_equal_results_and_a_finished_one_is_left_al
         for metrics in epochs.values():
             metrics.pop("epoch_seconds", None)
     assert killed == whole
-    assert list(whole) == [*range(1, 41), 0]
+    assert list(whole) == [*range(1, 21), 0]
     _, others = runs(folder)
     assert len(others) == 3  # the killed one continued in its own run
     assert {run.info.status for run in others} == {"FINISHED"}
