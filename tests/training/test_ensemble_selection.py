@@ -45,7 +45,8 @@ def test_at_most_so_many_different_models_are_selected(limit: int) -> None:
     labels = random.integers(0, 10, 200).astype(np.uint8)
     probabilities = random.dirichlet(np.ones(10), (8, 200)).astype(np.float32)
     probabilities[:, np.arange(200), labels] += 0.1
-    assert np.count_nonzero(select_members(probabilities, labels, limit)) == limit
+    counts = select_members(probabilities, labels, limit)
+    assert 1 < np.count_nonzero(counts) <= limit
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,7 @@ def _select_ensemble(request: EnsembleRequest, config: Config) -> EnsembleResult
     )
     if len(members) > 1:
         folder = request.folder / ensemble_folder(members)
-        title = f"ensemble on the half of validation that did not select it, {splits.path.name}"
-        _write_reports(evaluation, folder, title)
+        _write_reports(evaluation, folder, splits.path.name)
         save_model(ensemble, folder / "model")
     right = evaluation.predictions == evaluation.labels
     best_right = evaluation_of_best.predictions == evaluation.labels
@@ -86,9 +85,10 @@ def _members(request: EnsembleRequest, images: Images, labels: Labels) -> dict[i
     return {trial: int(n) for trial, n in zip(request.candidates, counts, strict=True) if n > 0}
 
 
-def _write_reports(evaluation: "Evaluation", folder: Path, title: str) -> None:
+def _write_reports(evaluation: "Evaluation", folder: Path, file: str) -> None:
     from svhn_sweep.training import figures
 
     evaluation.write(folder)
-    heatmap = figures.confusion_heatmap(evaluation, f"{title}\naccuracy {evaluation.accuracy:.2%}")
+    title = f"ensemble on the half of validation that judges it,\n{file}: "
+    heatmap = figures.confusion_heatmap(evaluation, f"{title}accuracy {evaluation.accuracy:.2%}")
     heatmap.savefig(folder / "confusion_matrix" / f"{evaluation.split}.png")

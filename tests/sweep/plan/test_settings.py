@@ -54,6 +54,7 @@ def test_the_defaults(compose_settings: ComposeSettings) -> None:
         max_consecutive_failures=5,
         cluster=None,
         confirm=ConfirmConfig(candidates=3, max_seeds=16, margin=0.005, seeds=None),
+        ensemble=5,
         dry_run=False,
     )
 
