@@ -465,7 +465,7 @@ def refused(
             ["audit", "a.h5", "--all"],
             "audit: unrecognized arguments: --all; see python -m svhn_swe",
         ),
-        (["audit", "a.h5", "b.h5"], "svhn_sweep: audit takes one file but got a.h5, b.h5."),
+        (["audit", "a.h5", "b.h5"], "audit takes one file but got a.h5, b.h5."),
         (
             ["predict", "a.png", "--modle=x"],
             "predict: unrecognized arguments: --modle=x; see python",
