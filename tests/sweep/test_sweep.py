@@ -183,8 +183,16 @@ def test_the_champion_is_evaluated_on_test_and_registered(swept: tuple[Folder, s
 def test_an_ensemble_of_the_trials_is_a_nested_run_with_a_model(
     swept: tuple[Folder, str, str],
 ) -> None:
+    """Whether several of these models do better than one depends on the processor's rounding."""
     folder, study, stdout = swept
-    (run,) = [run for run in folder.runs() if run.data.tags["role"] == "ensemble"]
+    runs = [run for run in folder.runs() if run.data.tags["role"] == "ensemble"]
+    (sentence,) = [line for line in stdout.splitlines() if "nsemble of" in line]
+    page = (folder.path / "multirun" / study / "report.html").read_text()
+    if "No ensemble of the trials" in sentence:
+        assert runs == []
+        assert "No ensemble of the trials" in page
+        return
+    (run,) = runs
     members = [int(number) for number in run.data.params["members"].split(", ")]
     assert len(members) > 1
     assert set(members) <= set(range(4))
@@ -194,9 +202,7 @@ def test_an_ensemble_of_the_trials_is_a_nested_run_with_a_model(
     matrices = {f"confusion_matrix/{split}.png" for split in ("validation", "test")}
     assert matrices <= folder.artifacts(run)
     assert run.outputs.model_outputs
-    (sentence,) = [line for line in stdout.splitlines() if "An ensemble of trials " in line]
     assert f"{int(run.data.params['parameters']):,} parameters" in sentence
-    page = (folder.path / "multirun" / study / "report.html").read_text()
     assert "An ensemble of trials " in page
 
 
