@@ -43,8 +43,11 @@ FINALS = (
     "val/final_accuracy",
     "val/lowest_loss",
     "val/macro_f1",
+    "val/calibration_error",
     *(f"val/recall_{digit}" for digit in range(10)),
 )
+TIMES = {"seconds_per_1000_images", "seconds_per_1000_images_spread"}  # on the Pareto front only
+OF_A_STUDY = ("sweep", "ensemble")  # the roles of runs that are no training
 STATES = {
     TrialState.COMPLETE: {("FINISHED", "complete")},
     TrialState.PRUNED: {("KILLED", "pruned")},
@@ -154,7 +157,7 @@ def _rows(result: Result, parents: dict[str, Run]) -> None:
     runs: dict[tuple[str, int], list[Run]] = {}
     for run in result.runs:
         result.check(run.info.lifecycle_stage == "active", f"{run.info.run_name} is deleted")
-        if run.data.tags["role"] != "sweep":
+        if run.data.tags["role"] not in OF_A_STUDY:
             key = run.data.tags["study"], int(run.data.tags["trial.number"])
             runs.setdefault(key, []).append(run)
     trials = {
@@ -223,12 +226,12 @@ def _numbers(result: Result, key: tuple[str, int], trial: FrozenTrial, run: Run)
             )
             best = max(values.values(), default=None)
             result.check(not complete or best == trial.value, f"{key}: {best} but {trial.value}")
-    finals = [metric for metric in run.data.metrics if metric not in PER_EPOCH]
+    finals = run.data.metrics.keys() - set(PER_EPOCH) - TIMES
     expected = set() if diverged else set(FINALS)
     baseline = result.studies[key[0]].get_trials(deepcopy=False)[0].state == TrialState.COMPLETE
     if complete and baseline and "-confirm" not in key[0]:
         expected.add("delta_to_baseline")
-    result.check(set(finals) == expected, f"{key}: finals {sorted(finals)}")
+    result.check(finals == expected, f"{key}: finals {sorted(finals)}")
     for metric in finals:
         times = len(result.history(run, metric))
         result.check(times == 1, f"{key}: {metric} {times} times")
@@ -254,6 +257,8 @@ def _journal(result: Result, key: tuple[str, int], run: Run) -> None:
 def _artifacts(result: Result, run: Run) -> None:
     """Every file that the journal names is in MLflow, byte by byte."""
     tags = run.data.tags
+    if tags["role"] == "ensemble":  # its folder is named after its members
+        return
     folder = result.trial_folder(tags["study"], int(tags.get("trial.number", 0)))
     folder = folder.parent if tags["role"] == "sweep" else folder
     store = Path(unquote(urlparse(run.info.artifact_uri).path))
@@ -272,7 +277,7 @@ def _models(result: Result) -> None:
         model.source_run_id for model in result.client.search_logged_models(experiments)
     )
     for run in result.runs:
-        if run.data.tags["role"] == "sweep":
+        if run.data.tags["role"] in OF_A_STUDY:
             continue
         key = run.data.tags["study"], int(run.data.tags["trial.number"])
         wanted = int((result.trial_folder(*key) / "model").exists())
