@@ -186,7 +186,7 @@ def test_an_ensemble_of_the_trials_is_a_nested_run_with_a_model(
     """Whether several of these models do better than one depends on the processor's rounding."""
     folder, study, stdout = swept
     runs = [run for run in folder.runs() if run.data.tags["role"] == "ensemble"]
-    (sentence,) = [line for line in stdout.splitlines() if "nsemble of" in line]
+    (sentence,) = [line for line in stdout.splitlines() if re.search("(An|No) ensemble of", line)]
     page = (folder.path / "multirun" / study / "report.html").read_text()
     if "No ensemble of the trials" in sentence:
         assert runs == []
