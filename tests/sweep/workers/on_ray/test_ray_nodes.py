@@ -101,7 +101,7 @@ def relative_trial_folders(multirun: Path) -> list[Path]:
 def metrics(folder: Path) -> dict[int, dict[str, float]]:
     """Returns all metrics of a trial but its times, by epoch."""
     return {
-        step: {key: value for key, value in values.items() if key != "epoch_seconds"}
+        step: {key: value for key, value in values.items() if "seconds" not in key}
         for step, values in journal.history(folder).items()
     }
 
