@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 # what a node needs
 
 
+@pytest.mark.timeout(600)  # two whole sweeps, one of them on nodes that start for it
 def test_nodes_without_the_drivers_files_train_bit_identical_trials(
     short_path: Path,
     folder: Folder,
