@@ -1,12 +1,12 @@
 """Finds digits that two files have in common."""
 
-import hashlib
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from svhn_sweep.data import hdf5
+from svhn_sweep.data.copies import Digests, digest_images
 from svhn_sweep.data.splits import Images
 
 
@@ -21,15 +21,10 @@ def count_shared(images: Images, path: Path, sha256: str) -> int:
     Raises:
         DataError: The file is no file of digits.
     """
-    trained = _trained(path, sha256)
-    return sum(digest in trained for digest in _digests(images))
+    return int(np.isin(digest_images(images), _trained(path, sha256)).sum())
 
 
 @lru_cache(maxsize=1)
-def _trained(path: Path, sha256: str) -> frozenset[bytes]:
+def _trained(path: Path, sha256: str) -> Digests:
     """The training images' digests; `sha256` tells two contents of one path apart."""
-    return frozenset(_digests(hdf5.read_images(path, "train")))
-
-
-def _digests(images: Images) -> list[bytes]:
-    return [hashlib.sha256(image.tobytes()).digest() for image in np.rint(images).astype(np.uint8)]
+    return digest_images(hdf5.read_images(path, "train"))
