@@ -24,6 +24,11 @@ def format_difference(difference: float, metric: str) -> str:
     return format_metric(difference, metric, "+") + unit
 
 
+def format_limits(low: float, high: float, metric: str) -> str:
+    """Formats the ends of a difference's interval, for example as -0.47 to +1.03."""
+    return f"{format_metric(low, metric, '+')} to {format_metric(high, metric, '+')}"
+
+
 def format_param(key: str, value: object) -> str:
     """Formats learning rates as 1.23e-03, other floats with three digits."""
     form = ".2e" if key.endswith("learning_rate") else ".3g"

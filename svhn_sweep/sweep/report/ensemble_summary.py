@@ -2,7 +2,7 @@
 
 from statistics import mean
 
-from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
+from svhn_sweep.sweep.plan.formatting import format_difference, format_limits
 from svhn_sweep.sweep.selection.champion import BASELINE, Recommendation
 from svhn_sweep.sweep.selection.ensemble import Ensemble
 from svhn_sweep.sweep.selection.ensemble_run import ENSEMBLE, ensemble_metrics
@@ -50,8 +50,7 @@ def _compared(ensemble: Ensemble) -> str:
     return (
         f"has {ensemble.result.accuracy:.2%} on the half of validation that did not select it: "
         f"{format_difference(ensemble.difference, ACCURACY)} "
-        f"({format_metric(interval.low, ACCURACY, '+')} to "
-        f"{format_metric(interval.high, ACCURACY, '+')}, 95 % "
+        f"({format_limits(interval.low, interval.high, ACCURACY)}, 95 % "
         f"interval over {ensemble.result.images:,} images) against {best}, which was chosen on "
         f"both halves: {ensemble.outcome}"
     )

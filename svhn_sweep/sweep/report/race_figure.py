@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
+from svhn_sweep.sweep.plan.formatting import format_difference, format_limits
 from svhn_sweep.sweep.report.chart_axes import (
     BLUE,
     GREY,
@@ -87,7 +87,7 @@ def _title(result: Race, metric: str) -> str:
     if result.leader is None:
         return "The race: every candidate has left it"
     look = result.looks[result.leader][-1]
-    limits = f"{format_metric(look.low, metric, '+')} to {format_metric(look.high, metric, '+')}"
+    limits = format_limits(look.low, look.high, metric)
     outcome = f": {result.outcome}" if result.outcome is not None else ""
     return (
         f"The race after {look.pairs} seeds: trial {result.leader} leads, "

@@ -7,14 +7,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
+from svhn_sweep.sweep.plan.formatting import format_difference, format_limits, format_metric
 from svhn_sweep.sweep.report.ensemble_summary import (
     calibration_and_ensemble_metrics,
     ensemble_result,
 )
 from svhn_sweep.sweep.report.leaderboard import make_rows
 from svhn_sweep.sweep.report.pareto import size_sentence
-from svhn_sweep.sweep.report.verdict_sentences import confirmation_sentences, format_limits
+from svhn_sweep.sweep.report.verdict_sentences import confirmation_sentences
 from svhn_sweep.sweep.selection.champion import BASELINE, BEST, Candidate, Recommendation
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study
@@ -162,7 +162,7 @@ def _verdict(study: Study, candidate: Candidate | None) -> str:
     """Returns the verdict with its interval, or why there is none."""
     metric = study.settings.metric
     if candidate is not None and (verdict := candidate.verdict) is not None:
-        limits = format_limits(verdict, metric)
+        limits = format_limits(verdict.low, verdict.high, metric)
         return f"{format_difference(verdict.difference, metric)} ({limits}), {verdict.outcome}"
     best = study.best()
     baseline = study.baseline()
@@ -198,7 +198,7 @@ def _verdict_cells(study: Study, candidate: Candidate | None, metric: str) -> li
         return ["", "nothing beat the baseline" if is_baseline else "not confirmed"]
     verdict = candidate.verdict
     difference = format_metric(verdict.difference, metric, "+")
-    limits = format_limits(verdict, metric)
+    limits = format_limits(verdict.low, verdict.high, metric)
     return [f"trial {candidate.trial_number}: {difference} ({limits})", verdict.outcome]
 
 

@@ -2,7 +2,7 @@
 
 from statistics import mean
 
-from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
+from svhn_sweep.sweep.plan.formatting import format_difference, format_limits, format_metric
 from svhn_sweep.sweep.selection.champion import Candidate
 from svhn_sweep.sweep.selection.race import VerdictOutcome
 from svhn_sweep.sweep.selection.verdict import Verdict
@@ -61,11 +61,5 @@ def _explain(outcome: VerdictOutcome) -> str:
 
 
 def _format_interval(verdict: Verdict, metric: str) -> str:
-    return f"{format_difference(verdict.difference, metric)}, {format_limits(verdict, metric)}"
-
-
-def format_limits(verdict: Verdict, metric: str) -> str:
-    """Formats the ends of the interval, for example as -0.47 to +1.03."""
-    return (
-        f"{format_metric(verdict.low, metric, '+')} to {format_metric(verdict.high, metric, '+')}"
-    )
+    limits = format_limits(verdict.low, verdict.high, metric)
+    return f"{format_difference(verdict.difference, metric)}, {limits}"

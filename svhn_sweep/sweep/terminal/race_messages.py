@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from svhn_sweep.run_header import console
-from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
+from svhn_sweep.sweep.plan.formatting import format_difference, format_limits
 from svhn_sweep.sweep.selection.confirmation import ConfirmationStudy
 from svhn_sweep.sweep.selection.race import Race
 from svhn_sweep.sweep.selection.repeated_intervals import MIN_PAIRS
@@ -69,7 +69,7 @@ def describe_race(race: Race, metric: str) -> str:
     """
     assert race.leader is not None
     look = race.looks[race.leader][-1]
-    limits = f"{format_metric(look.low, metric, '+')} to {format_metric(look.high, metric, '+')}"
+    limits = format_limits(look.low, look.high, metric)
     parts = [
         f"after {look.pairs} seeds trial {race.leader} leads, "
         f"{format_difference(look.difference, metric)} ({limits}) against the baseline"
