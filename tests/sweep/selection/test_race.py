@@ -10,6 +10,7 @@ from svhn_sweep.sweep.selection.race import Race, RaceRules, VerdictOutcome, hol
 from svhn_sweep.sweep.selection.repeated_intervals import (
     MAX_PAIRS,
     MIN_PAIRS,
+    Interval,
     critical_value,
     repeated_interval,
     single_interval,
@@ -132,10 +133,9 @@ def test_fixed_seeds_are_all_used_and_nobody_leaves() -> None:
     ],
 )
 def test_the_outcome_is_what_the_interval_says(low: float, high: float, outcome: str) -> None:
-    interval = single_interval([low, high])
-    interval = type(interval)(2, (low + high) / 2, low, high)
+    interval = Interval(2, (low + high) / 2, low, high)
     assert rules().outcome(interval) == outcome
-    mirrored = type(interval)(2, -(low + high) / 2, -high, -low)
+    mirrored = Interval(2, -(low + high) / 2, -high, -low)
     assert rules(maximize=False).outcome(mirrored) == outcome
 
 
