@@ -48,10 +48,10 @@ class Point:
     start: str
 
 
-def composed(seed: int, *overrides: str) -> Config:
+def composed(model: str, seed: int, *overrides: str) -> Config:
     register_schema()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return compose_config(["model=model2", f"seed={seed}", *overrides])
+        return compose_config([f"model={model}", f"seed={seed}", *overrides])
 
 
 def train_source(seed: int, file: Path) -> None:
@@ -59,7 +59,7 @@ def train_source(seed: int, file: Path) -> None:
     from svhn_sweep.training.fit import fit
     from svhn_sweep.training.model import build_model
 
-    config = composed(seed, "data=synthetic")
+    config = composed("model2", seed, "data=synthetic")
     splits = data.load(data.resolve(config.data), test=False)
     parts = data.split_validation(splits, config.training.validation_split)
     model = build_model(config.model, config.training.precision, seed)
@@ -73,7 +73,8 @@ def accuracy(point: Point, digits: Path, source: Path) -> float:
     from svhn_sweep.training.fit import fit
     from svhn_sweep.training.model import build_model
 
-    config = composed(point.seed, "training.batch_size=32", "training.restore_best_weights=true")
+    overrides = ["training.batch_size=32", "training.restore_best_weights=true"]
+    config = composed("model2", point.seed, *overrides)
     training = replace(config.training, epochs=EPOCHS[point.digits])
     splits = data.hdf5.read(digits, "svhn", test=True)
     order = np.random.default_rng(point.seed).permutation(len(splits.x_train))
