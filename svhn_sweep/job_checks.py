@@ -110,10 +110,13 @@ def _check_jobs(config: DictConfig) -> None:
     folder = Path(str(config.hydra.sweep.dir))
     if unfinished is None:
         output_folders.check_new_run("hydra.sweep.dir", folder)
-    jobs = _compose_jobs(config, is_new=unfinished is None)
+    # hydra.sweeper.params are overrides that precede those on the command line.
+    params = (config.hydra.sweeper.get("params") or {}).items()
+    overrides = [f"{key}={value}" for key, value in params]
+    overrides += typed_overrides(config.hydra.overrides.task)
+    jobs = _compose_jobs(config, overrides, is_new=unfinished is None)
     if not jobs:
         return
-    overrides = typed_overrides(config.hydra.overrides.task)
     hashes = _check_digits([job.config for job in jobs], overrides, test=False)
     runs = [
         GridRunPlan(
@@ -139,19 +142,21 @@ def _set_sweep_dir(config: DictConfig, folder: Path) -> None:
         config.hydra.overrides.hydra.append(to_override("hydra.sweep.dir", str(folder)))
 
 
-def _compose_jobs(config: DictConfig, *, is_new: bool) -> list[_Job]:
+def _compose_jobs(config: DictConfig, overrides: Sequence[str], *, is_new: bool) -> list[_Job]:
     """Composes each job as Hydra's launcher does, and checks its config and its folder.
 
     They share what `${now:...}` stands for: Hydra copies it from the multirun's config.
     """
     loader = GlobalHydra.instance().config_loader()
     parser = OverridesParser.create(loader)  # for glob(*)
-    parsed = parser.parse_overrides(typed_overrides(config.hydra.overrides.task))
+    # As in Hydra's sweeper, the last override of a key counts.
+    by_key = {item.get_key_element(): item for item in parser.parse_overrides(list(overrides))}
+    parsed = list(by_key.values())
     _check_count(parsed)
     sweep_dir = Path(str(config.hydra.sweep.dir))
     jobs: list[_Job] = []
-    for number, overrides in enumerate(itertools.product(*map(_values, parsed))):
-        composed = loader.load_sweep_config(config, list(overrides))
+    for number, combination in enumerate(itertools.product(*map(_values, parsed))):
+        composed = loader.load_sweep_config(config, list(combination))
         with open_dict(composed):
             composed.hydra.job.id = str(number)
             composed.hydra.job.num = number
@@ -164,7 +169,7 @@ def _compose_jobs(config: DictConfig, *, is_new: bool) -> list[_Job]:
         OmegaConf.copy_cache(from_config=composed, to_config=config)
         folder = sweep_dir / subdir
         _check_run_folder(folder, [sweep_dir, *(job.folder for job in jobs)], is_new=is_new)
-        values = dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
+        values = dict(override.lstrip("+~").partition("=")[::2] for override in combination)
         jobs.append(_Job(folder, values, job_config))
     return jobs
 
@@ -236,6 +241,7 @@ def _check_digits(
         if not same:
             splits = data.load(source, test=test)
             data.split_validation(splits, split)
+            data.describe_copies(splits, split)  # reads the splits that the run does not load
             checked.append((source, split, splits.sha256))
         weights = None
         if config.training.initial_weights is not None:

@@ -160,6 +160,23 @@ def test_a_grid_ends_with_a_comparison_of_its_configs(commands: Commands) -> Non
     assert (end_tags(folder) or {})["trial.state"] == "complete"
 
 
+def test_hydras_own_params_are_overrides_before_those_of_the_command(commands: Commands) -> None:
+    own = commands.path / "own" / "hydra" / "sweeper"
+    own.mkdir(parents=True)
+    params = "{seed: '1,2,3', model: 'model1,model2'}"
+    (own / "mine.yaml").write_text(f"defaults: [basic]\nparams: {params}\n")
+    arguments = ("--config-dir=own", "hydra/sweeper=mine", "model=model2")
+    commands.faults = {("model2", 2): KeyboardInterrupt()}
+    assert commands.run(*arguments) == 130
+    assert commands.run(*arguments) == 0
+    assert commands.trained == ALL[4:]
+
+
+def test_the_last_override_of_a_key_counts(commands: Commands) -> None:
+    assert commands.run("model=model1", "seed=1,2", "seed=3") == 0
+    assert commands.trained == [("model1", 3)]
+
+
 def test_a_failed_run_stops_no_other_and_is_named(commands: Commands) -> None:
     commands.faults = {("model1", 1): RuntimeError("no luck"), ("model2", 2): None}
     assert commands.run(*GRID) == 1
