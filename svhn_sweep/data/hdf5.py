@@ -83,13 +83,13 @@ def read_digests(path: Path) -> dict[str, tuple[Digests, Labels]]:
         path: As for `read`.
 
     Returns:
-        Digests, uint64 [N], and labels, [N], by split. A split that is missing or malformed is left
-        out: a run does not use it, or refuses it.
+        Digests, uint64 [N], and labels, [N], by split. A split that is missing, malformed or
+        damaged is left out: a run does not use it, or refuses it.
     """
     digests = {}
     with _open(path) as file:
         for split in SPLITS:
-            with suppress(DataError):
+            with suppress(DataError, *READ_ERRORS):
                 images, labels = _datasets(file, split)
                 digests[split] = _digests(images), _labels(labels)
     return digests

@@ -1,5 +1,6 @@
 """Exact copies between the splits of a file, as they are counted before a run."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import h5py
@@ -104,12 +105,32 @@ def test_the_same_grey_levels_are_a_copy_in_any_type(tmp_path: Path, dtype: type
     assert describe_copies(splits_of(path), 0.2) == f"1 {TEST}"
 
 
+def remove_labels(file: h5py.File, split: str) -> None:
+    del file[f"y_{split}"]
+
+
+def use_a_missing_filter(file: h5py.File, split: str) -> None:
+    """The images are compressed with Zstandard, which HDF5 has as a plugin only."""
+    images = file[f"X_{split}"][:]
+    del file[f"X_{split}"]
+    properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    properties.set_chunk(images.shape)
+    properties.set_filter(32015, h5py.h5z.FLAG_OPTIONAL)
+    space = h5py.h5s.create_simple(images.shape)
+    name = f"X_{split}".encode()
+    dataset = h5py.h5d.create(file.id, name, h5py.h5t.NATIVE_FLOAT, space, dcpl=properties)
+    dataset.write_direct_chunk((0, 0, 0), images.tobytes())
+
+
 @pytest.mark.parametrize("split", ["val", "test"])
-def test_a_split_that_the_run_does_not_use_may_be_malformed(tmp_path: Path, split: str) -> None:
+@pytest.mark.parametrize("damage", [remove_labels, use_a_missing_filter])
+def test_a_split_that_the_run_does_not_use_may_be_malformed_or_damaged(
+    tmp_path: Path, split: str, damage: Callable[[h5py.File, str], None]
+) -> None:
     path = tmp_path / "digits.h5"
     write(path, THREE, [("train", 90, "train", 3)], [])
     with h5py.File(path, "a") as file:
-        del file[f"y_{split}"]
+        damage(file, split)
     assert describe_copies(splits_of(path), 0.2) == f"1 {VALIDATION}"
 
 
