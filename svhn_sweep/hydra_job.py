@@ -100,8 +100,15 @@ def _run(
     run_info = RunInfo(
         run_name(typed, config), experiment, tracking_uri.address(), {**tags}, parent
     )
-    should_stop = None if grid is None else _never_stop
-    outcome = run_trial(config, splits, folder, command, run_info, should_stop, initial_weights)
+    outcome = run_trial(
+        config,
+        splits,
+        folder,
+        command,
+        run_info,
+        initial_weights=initial_weights,
+        resumable=grid is not None,
+    )
     if outcome.status == TrialStatus.diverged:
         raise FailedError(
             "training diverged: the loss is not finite at "
@@ -109,10 +116,6 @@ def _run(
             f"try a smaller one. The run is kept in {folder}."
         )
     return outcome
-
-
-def _never_stop(epoch: int, metrics: dict[str, float]) -> bool:
-    return False
 
 
 def _resolve(config: Config, job: HydraConf, grid: GridRun | None = None) -> Config:

@@ -56,6 +56,9 @@ def run_trial(
     run_info: RunInfo,
     should_stop: "ShouldStop | None" = None,
     initial_weights: InitialWeights | None = None,
+    *,
+    resumable: bool = False,
+    shares_device: bool = False,
 ) -> TrialOutcome:
     """Trains and evaluates a model and records everything about it in a folder.
 
@@ -65,14 +68,15 @@ def run_trial(
         folder: The trial's own folder.
         command: The command that reproduces the trial.
         run_info: The run's name and tags.
-        should_stop: Is called after each epoch; True ends the fit as pruned. If it is given, an
-            interrupted trial in the folder is resumed, and this one can be.
+        should_stop: Is called after each epoch; True ends the fit as pruned.
         initial_weights: Those that the config names; None for random ones.
+        resumable: Whether an interrupted trial in the folder is resumed, and this one can be.
+        shares_device: Whether other trials may use the device at the same time; too little memory
+            interrupts the trial then.
 
     Raises:
         DataError: There are too few digits to split; nothing is recorded then.
-        OutOfMemoryError: The device has too little memory for this and what else runs on it. With
-            `should_stop`, the trial can be resumed where there is more.
+        OutOfMemoryError: The device has too little memory for this and what else runs on it.
     """
     fit_data = data.split_validation(splits, config.training.validation_split)
     with Journal(folder) as journal:
@@ -81,11 +85,11 @@ def run_trial(
             key, name, state = saved_views.single_runs()
             journal.set_view(key, name, json.dumps(state))
         with (
-            record_errors(journal, resumable=should_stop is not None),
+            record_errors(journal, resumable=resumable, shares_device=shares_device),
             redirect_native_output(folder / "trial.log"),
         ):
             return _train_and_evaluate(
-                config, splits, fit_data, journal, command, should_stop, initial_weights
+                config, splits, fit_data, journal, command, should_stop, initial_weights, resumable
             )
 
 
@@ -103,6 +107,7 @@ def _train_and_evaluate(
     command: str,
     should_stop: "ShouldStop | None",
     initial_weights: InitialWeights | None,
+    resumable: bool,
 ) -> TrialOutcome:
     from svhn_sweep.training import figures
     from svhn_sweep.training.device import use_deterministic_operations, use_threads
@@ -123,7 +128,7 @@ def _train_and_evaluate(
         config.seed,
         log=lambda epoch, metrics: journal.log_metrics(metrics, step=epoch),
         should_stop=should_stop or (lambda epoch, metrics: False),
-        checkpoint_path=journal.folder / CHECKPOINT if should_stop else None,
+        checkpoint_path=journal.folder / CHECKPOINT if resumable else None,
     )
     _log_figure(journal, "figures/curves.png", figures.curves(result, _title(config, splits)))
     if result.status == TrialStatus.diverged:

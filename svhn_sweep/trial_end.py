@@ -36,13 +36,15 @@ def end_run(journal: Journal, status: TrialStatus, reason: str = "") -> None:
 
 
 @contextmanager
-def record_errors(journal: Journal, *, resumable: bool) -> Iterator[None]:
+def record_errors(journal: Journal, *, resumable: bool, shares_device: bool) -> Iterator[None]:
     """Ends the run with the reason if the block raises; the error is raised further.
 
     Args:
         journal: The run's journal, which has started.
-        resumable: Whether the trial can be resumed elsewhere. Then too little memory, a full disk
-            and the like interrupt the run; otherwise it has failed.
+        resumable: Whether the trial can be resumed. Then a full disk and the like interrupt the
+            run; otherwise it has failed.
+        shares_device: Whether other trials may use the device at the same time. Then too little
+            memory interrupts the run: the trial is tried again alone.
 
     Raises:
         OutOfMemoryError: Replaces the error of any library that means it.
@@ -56,8 +58,9 @@ def record_errors(journal: Journal, *, resumable: bool) -> Iterator[None]:
         raise
     except BaseException as error:
         reason = f"{type(error).__name__}: {error}".removesuffix(": ")
-        out_of_memory = _is_out_of_memory(error, shared_device=resumable)
-        if resumable and (out_of_memory or isinstance(error, MACHINE_FAULTS)):
+        out_of_memory = _is_out_of_memory(error, shares_device=shares_device)
+        machine_fault = resumable and isinstance(error, MACHINE_FAULTS)
+        if machine_fault or (shares_device and out_of_memory):
             end_run(journal, TrialStatus.interrupted, reason)
         else:
             (journal.folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
@@ -71,7 +74,7 @@ def record_errors(journal: Journal, *, resumable: bool) -> Iterator[None]:
         raise
 
 
-def _is_out_of_memory(error: BaseException, *, shared_device: bool) -> bool:
+def _is_out_of_memory(error: BaseException, *, shares_device: bool) -> bool:
     """Whether this is Python's error, TensorFlow's, or one of CUDA's libraries.
 
     An error that may as well come from a broken installation counts only if other trials share the
@@ -82,4 +85,4 @@ def _is_out_of_memory(error: BaseException, *, shared_device: bool) -> bool:
         return True
     if type(error).__name__ == "ResourceExhaustedError":  # TensorFlow's, which may not be imported
         return True
-    return shared_device and any(text in message for text in OOM_MESSAGES)
+    return shares_device and any(text in message for text in OOM_MESSAGES)

@@ -12,12 +12,17 @@ TENSORFLOW_OOM = tf.errors.ResourceExhaustedError(None, None, "OOM when allocati
 
 
 def raise_in_run(
-    folder: Path, error: BaseException, *, resumable: bool, has_ended: bool = False
+    folder: Path,
+    error: BaseException,
+    *,
+    resumable: bool,
+    shares_device: bool = False,
+    has_ended: bool = False,
 ) -> None:
     """Raises an error in a run, before or after its end."""
     with Journal(folder) as journal:
         journal.start(name="a run", experiment="svhn", store="sqlite:///x", tags={})
-        with record_errors(journal, resumable=resumable):
+        with record_errors(journal, resumable=resumable, shares_device=shares_device):
             if has_ended:
                 journal.end(TrialStatus.complete)
             raise error
@@ -38,7 +43,7 @@ def test_a_signal_interrupts_a_run_unless_it_has_ended(
 
 
 @pytest.mark.parametrize(
-    ("error", "in_a_sweep", "in_a_single_run"),
+    ("error", "in_a_sweep", "alone"),
     [
         (TENSORFLOW_OOM, OutOfMemoryError, OutOfMemoryError),
         (RuntimeError("CUDA_ERROR_OUT_OF_MEMORY: 2 GB"), OutOfMemoryError, OutOfMemoryError),
@@ -51,14 +56,15 @@ def test_a_signal_interrupts_a_run_unless_it_has_ended(
         (RuntimeError("no luck"), RuntimeError, RuntimeError),
     ],
 )
-def test_too_little_memory_interrupts_a_trial_of_a_sweep_and_fails_a_single_run(
-    tmp_path: Path, error: Exception, in_a_sweep: type[Exception], in_a_single_run: type[Exception]
+def test_too_little_memory_interrupts_a_trial_of_a_sweep_and_fails_a_run_alone_on_its_device(
+    tmp_path: Path, error: Exception, in_a_sweep: type[Exception], alone: type[Exception]
 ) -> None:
-    for resumable, raised in ((True, in_a_sweep), (False, in_a_single_run)):
-        folder = tmp_path / str(resumable)
+    for resumable, shares_device in ((True, True), (True, False), (False, False)):
+        folder = tmp_path / f"{resumable} {shares_device}"
+        raised = in_a_sweep if shares_device else alone
         with pytest.raises(raised):
-            raise_in_run(folder, error, resumable=resumable)
-        interrupted = resumable and raised is OutOfMemoryError
+            raise_in_run(folder, error, resumable=resumable, shares_device=shares_device)
+        interrupted = shares_device and raised is OutOfMemoryError
         assert final_state(folder) == ("interrupted" if interrupted else "failed")
         assert (folder / "traceback.txt").exists() == (not interrupted)
 

@@ -18,7 +18,7 @@ def composition_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
     """Within it every `Exception` is one that the command line explains.
 
     Hydra checks much of a config with what Python, OmegaConf, PyYAML and logging raise: ValueError,
-    KeyError, AssertionError, RecursionError.
+    KeyError, AssertionError, RecursionError. An OSError is about a file or the disk instead.
 
     Args:
         overrides: The overrides that are composed; the message names the one that is at fault.
@@ -28,7 +28,7 @@ def composition_errors(overrides: Sequence[str] = ()) -> Iterator[None]:
     """
     try:
         yield
-    except (*USER_ERRORS, FailedError):
+    except (*USER_ERRORS, FailedError, OSError):
         raise
     except Exception as error:
         raise ConfigError(_explain_foreign(error, overrides)) from error

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -90,6 +91,20 @@ class GridRun:
         self._write_tables()
 
     def __enter__(self) -> "GridRun":
+        try:
+            self._start()
+        except BaseException as error:
+            with suppress(OSError):  # of a full disk
+                self._journal.end(TrialStatus.interrupted, f"{type(error).__name__}: {error}")
+            self._journal.close()
+            if isinstance(error, Exception):  # Hydra would go on with the next run
+                raise RefusedError(error) from error
+            raise
+        self._uploader.__enter__()
+        return self
+
+    def _start(self) -> None:
+        """Records the start of the grid, or that it continues, in its journal."""
         self._journal.start(
             name=self.grid.name,
             experiment=self.grid.experiment,
@@ -105,8 +120,6 @@ class GridRun:
         self._journal.log_artifact("command.txt")
         for key, (name, state) in self._views().items():
             self._journal.set_view(key, name, json.dumps(state))
-        self._uploader.__enter__()
-        return self
 
     def __exit__(
         self,

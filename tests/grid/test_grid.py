@@ -1,7 +1,9 @@
 """What a grid's command prints, writes and continues; its trainings are pretended."""
 
 import csv
+import errno
 import logging
+import os
 import shutil
 import signal
 import sys
@@ -18,7 +20,6 @@ from svhn_sweep.data.splits import Splits
 from svhn_sweep.tracking.journal import Journal, end_tags
 from svhn_sweep.tracking.run_info import RunInfo
 from svhn_sweep.training.initial_weights import InitialWeights
-from svhn_sweep.training.result import ShouldStop
 from svhn_sweep.trial import TrialOutcome
 from svhn_sweep.trial_status import TrialStatus
 
@@ -80,10 +81,11 @@ class Commands:
         folder: Path,
         command: str,
         run_info: RunInfo,
-        should_stop: ShouldStop | None = None,
         initial_weights: InitialWeights | None = None,
+        *,
+        resumable: bool,
     ) -> TrialOutcome:
-        assert should_stop is not None
+        assert resumable
         run = (config.model.name, config.seed)
         self.trained.append(run)
         accuracy = {"model1": 0.8, "model2": 0.9}[config.model.name] + config.seed / 1000
@@ -288,6 +290,26 @@ def test_one_process_trains_a_grid(commands: Commands) -> None:
         f"svhn_sweep: the grid in {folder} must have one process at a time, but another one "
         "trains it; wait for it or stop it.\n"
     )
+
+
+def full_disk(*arguments: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+@pytest.mark.parametrize(
+    "function", ["hydra.core.utils._save_config", "svhn_sweep.grid.run.write_atomically"]
+)
+def test_a_full_disk_ends_a_grid_with_one_message_and_its_journal_is_free(
+    commands: Commands, function: str
+) -> None:
+    with commands.monkeypatch.context() as patched:
+        patched.setattr(function, full_disk)
+        assert commands.run(*GRID) == 1
+    assert commands.err == "svhn_sweep: No space left on device.\n"
+    assert commands.trained == []
+    assert commands.run(*GRID) == 0
+    assert commands.trained == ALL
+    assert len(commands.folders()) == 1
 
 
 def test_a_run_does_not_share_the_grids_folder(commands: Commands) -> None:

@@ -38,6 +38,7 @@ if any(
         command: str,
         should_stop: trial.ShouldStop,
         initial_weights: object,
+        resumable: bool,
     ) -> trial.TrialOutcome:
         """Writes a curve that depends on the params alone; resumes after the last epoch."""
         journal.log_params(dict(flatten(config.training, "training.")))

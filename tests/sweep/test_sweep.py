@@ -417,7 +417,7 @@ def test_out_of_memory_reduces_the_workers(
 ) -> None:
     environment = folder.python_begins_with(
         "if 'svhn_sweep.sweep.workers.worker_main' in sys.orig_argv:\n"
-        "    def short(config, splits, parts, journal, command, should_stop, weights):\n"
+        "    def short(config, splits, parts, journal, command, should_stop, weights, resumable):\n"
         "        number = int(journal.folder.name[-4:])\n"
         "        times = journal.folder / 'times'\n"
         "        def full(epoch, metrics):\n"
@@ -426,7 +426,7 @@ def test_out_of_memory_reduces_the_workers(
         "                times.write_text(str(before + 1))\n"
         "                raise MemoryError('OOM when allocating')\n"
         "            return should_stop(epoch, metrics)\n"
-        "        return sleep(config, splits, parts, journal, command, full, weights)\n"
+        "        return sleep(config, splits, parts, journal, command, full, weights, resumable)\n"
         "    trial._train_and_evaluate = short\n",
         pretend=True,
     )

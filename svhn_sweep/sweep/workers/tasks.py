@@ -70,6 +70,8 @@ def train_trial(
                 request.run_info,
                 should_stop,
                 request.initial_weights,
+                resumable=True,
+                shares_device=True,
             )
     except (OutOfMemoryError, MemoryError) as error:
         return OutOfMemory(str(error) or "MemoryError")
