@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from svhn_sweep.config.schema import Config, Precision, Schedule, TrainingConfig
+from svhn_sweep.training import averaged_weights
 from svhn_sweep.training.evaluation import predictor
 from svhn_sweep.training.fast_model import FastModel
 from svhn_sweep.training.fit import fit
@@ -303,3 +304,16 @@ def test_the_batch_statistics_of_an_average_are_its_own(config: Config, digits: 
     values = keras.Model(model.inputs[0], layer.input)(digits[0]).numpy()
     assert np.array(layer.moving_mean) == pytest.approx(values.mean(axis=(0, 1, 2)), rel=1e-4)
     assert np.array(layer.moving_variance) == pytest.approx(values.var(axis=(0, 1, 2)), rel=1e-4)
+
+
+def test_the_batch_statistics_of_an_average_are_those_of_a_sorted_file_as_a_whole(
+    config: Config, digits: Arrays, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(averaged_weights, "STATISTICS_IMAGES", 8)
+    config = replace(config, model=replace(config.model, batch_norm=True))
+    images = np.repeat(np.array([10, 200], np.float32), len(digits[0]) // 2)[:, None, None, None]
+    images = np.broadcast_to(images, digits[0].shape)
+    model, _ = fitted(config, (images, digits[1]), replace(config.training, ema_momentum=0.9))
+    layer = model.get_layer("batch_norm1")
+    values = keras.Model(model.inputs[0], layer.input)(images).numpy()
+    assert np.array(layer.moving_mean) == pytest.approx(values.mean(axis=(0, 1, 2)), rel=1e-4)
