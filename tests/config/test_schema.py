@@ -102,6 +102,8 @@ BAD_OVERRIDES = [
         "tracking.tags must have keys of at most 100 letters, digits, '.', '_' and '-', beginning "
         "with a letter or digit, and none of svhn_sweep's or MLflow's own tags, but got 'role'.",
     ),
+    ("++tracking.tags.config=x", "or MLflow's own tags, but got 'config'."),
+    ("++tracking.tags.grid=x", "or MLflow's own tags, but got 'grid'."),
     # no value at all
     ("~seed", "seed must have a value but has none."),
     ("data=svhn_schema", "data.path must have a value but has none."),
