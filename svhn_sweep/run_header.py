@@ -1,5 +1,6 @@
 """Prints what is trained on what before a run, and its accuracies afterwards."""
 
+import shlex
 from pathlib import Path
 
 from rich.console import Console
@@ -32,7 +33,7 @@ def print_header(config: Config, splits: Splits, experiment: str, copies: str = 
     print_validation_warning(
         describe_imbalance(split_validation(splits, config.training.validation_split))
     )
-    print_copies(copies)
+    print_copies(copies, splits.path)
     test = f" and {len(splits.x_test):,} to test" if splits.x_test is not None else ""
     digits = f"{len(splits.x_train):,} digits to train and validate{test}"
     console.print(f"{config.model.name}: {digits}; starting TensorFlow, some 10 to 30 s")
@@ -65,14 +66,16 @@ def print_validation_warning(imbalance: str) -> None:
         )
 
 
-def print_copies(copies: str) -> None:
+def print_copies(copies: str, path: Path) -> None:
     """Prints in one line how many images are in two splits; nothing if none is.
 
     Args:
         copies: What `describe_copies` returns.
+        path: The file of the digits.
     """
     if copies:
-        console.print(f"COPIES: {copies}; see python -m svhn_sweep audit", style="yellow")
+        command = shlex.join(["python", "-m", "svhn_sweep", "audit", str(path)])
+        console.print(f"COPIES: {copies}; see {command}", style="yellow")
 
 
 def _print_warning(title: str, text: str) -> None:

@@ -161,7 +161,7 @@ def test_copies_between_the_splits_are_one_line_before_training_and_a_tag(
         "1 of 60 validation images are exact copies of images in the training part "
         "(1 with another label)"
     )
-    line = f"COPIES: {copies}; see python -m svhn_sweep audit\n"
+    line = f"COPIES: {copies}; see python -m svhn_sweep audit {path}\n"
     assert line in result.stdout.partition("starting TensorFlow")[0]
     (run,) = folder.runs()
     assert run.data.tags["data.copies"] == copies

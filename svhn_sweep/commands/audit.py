@@ -100,7 +100,18 @@ def _count_table(parts: Sequence[Part], copies: Sequence[Copy]) -> Table:
     exact = Counter(copy.parts for copy in copies if copy.exact)
     near_pairs = Counter(copy.parts for copy in copies if not copy.exact)
     contradicting = Counter(copy.parts for copy in copies if copy.contradicting)
-    images = Counter(part for part, _ in {(copy.parts, copy.second) for copy in copies})
+    equals: dict[Location, list[Location]] = {}  # of the first of a part's equal images
+    for copy in copies:
+        if copy.exact and copy.first.part == copy.second.part:
+            equals.setdefault(copy.first, []).append(copy.second)
+    images = Counter(
+        parts
+        for parts, _ in {
+            (copy.parts, image)
+            for copy in copies
+            for image in [copy.second, *equals.get(copy.second, [])]
+        }
+    )
     table = Table(
         "images in", "that are also in", "images", "exact pairs", "near pairs", "labels differ"
     )

@@ -101,6 +101,24 @@ def test_equal_images_are_pairs_with_the_first_one_alone(
     }
 
 
+def test_equal_images_that_are_near_copies_of_another_one_are_all_counted(
+    audited: Callable[..., tuple[str, Rows]],
+) -> None:
+    def repeat(arrays: dict[str, np.ndarray]) -> None:
+        arrays["X_test"][[3, 4, 9]] = np.roll(arrays["X_train"][8], 1, axis=0)
+
+    printed, rows = audited(repeat)
+    assert Counter((row["part_1"], row["part_2"], row["kind"]) for row in rows) == {
+        ("training", "test", "near"): 1,
+        ("test", "test", "exact"): 2,
+    }
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines()]
+    assert [line[:5] for line in lines if line[:1] == ["test"]] == [
+        ["test", "training", "3", "0", "1"],
+        ["test", "test", "2", "2", "0"],
+    ]
+
+
 def test_more_pairs_than_a_picture_has_are_all_in_the_csv(
     audited: Callable[..., tuple[str, Rows]],
 ) -> None:

@@ -554,7 +554,7 @@ def test_a_validation_unlike_the_digits_trained_on_and_copies_are_warned_of_once
     assert result.stdout.count("Validation, the end of X_train, has no 0, 1, 2") == 1
     line = (
         "COPIES: 1 of 100 test images are exact copies of images in X_train; "
-        "see python -m svhn_sweep audit\n"
+        f"see python -m svhn_sweep audit {folder.path / 'sorted.h5'}\n"
     )
     assert result.stdout.count(line) == 1
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import optuna
 from rich.table import Table
 
-from svhn_sweep import run_header
+from svhn_sweep import data, run_header
 from svhn_sweep.config.overrides import shell_command
 from svhn_sweep.run_header import console
 from svhn_sweep.sweep.plan.plan import Plan
@@ -27,8 +27,8 @@ def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster)
         cluster: Trains the trials.
     """
     run_header.print_synthetic_warning(plans[0].config, experiment_name(plans[0].config))
-    for copies in dict.fromkeys(plan.data_copies for plan in plans):
-        run_header.print_copies(copies)
+    for copies, source in {plan.data_copies: plan.config.data for plan in plans}.items():
+        run_header.print_copies(copies, data.locate(source))
     for plan in plans:
         n_configs = plan.n_configs
         space = f"{n_configs:,} configurations" if n_configs else "a continuous space"
