@@ -84,6 +84,8 @@ def _run(
     folder = Path(job.runtime.output_dir)
     typed = typed_overrides(job.overrides.task)
     splits = data.load(config.data, test=bool(config.evaluation.test))
+    if grid is not None:
+        grid.check_digits(os.path.relpath(folder, grid.folder.absolute()), splits.sha256)
     initial_weights = transfer.resolve(config, splits)
     config = transfer.with_address(config, initial_weights)
     experiment = experiment_name(config)

@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from svhn_sweep import output_folders
 from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.data_sources import DataConfig
-from svhn_sweep.config.overrides import sets_data_path, to_override, typed_overrides
+from svhn_sweep.config.overrides import override_value, sets_data_path, to_override, typed_overrides
 from svhn_sweep.config.schema import Config, to_config
 from svhn_sweep.errors import ConfigError, RefusedError
 from svhn_sweep.grid import plan, start
@@ -117,6 +117,7 @@ def _check_jobs(config: DictConfig) -> None:
     jobs = _compose_jobs(config, overrides, is_new=unfinished is None)
     if not jobs:
         return
+    _check_threads([job.config.training.threads for job in jobs])
     hashes = _check_digits([job.config for job in jobs], overrides, test=False)
     runs = [
         GridRunPlan(
@@ -172,6 +173,16 @@ def _compose_jobs(config: DictConfig, overrides: Sequence[str], *, is_new: bool)
         values = dict(override.lstrip("+~").partition("=")[::2] for override in combination)
         jobs.append(_Job(folder, values, job_config))
     return jobs
+
+
+def _check_threads(threads: Sequence[int | None]) -> None:
+    """Checks that the runs need not change TensorFlow's threads, which it cannot."""
+    different = dict.fromkeys(map(override_value, threads))
+    if len(different) > 1:
+        raise ConfigError(
+            "training.threads must be the same for all runs of one command but got "
+            f"{', '.join(different)}; start a command for each."
+        )
 
 
 def _check_run_folder(folder: Path, others: Sequence[Path], *, is_new: bool) -> None:

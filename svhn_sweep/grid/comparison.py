@@ -18,6 +18,7 @@ class Row:
     Attributes:
         config: Its name.
         seeds: The number of its complete runs with different seeds.
+        diverged: The number of seeds with which it diverged.
         mean: Their mean accuracy, in 0..1; None without any.
         deviation: Their sample standard deviation; None with fewer than two.
         interval: The mean's 95 % t interval; None with fewer than two.
@@ -25,11 +26,13 @@ class Row:
         difference: Its accuracy minus the first config's, the mean over the common seeds; None
             without any, and for the first config.
         difference_interval: The difference's 95 % t interval; None with fewer than two seeds.
-        outcome: What that interval says; None without it.
+        outcome: What that interval says; None without it, and where a run of this config or the
+            first one has diverged: the seeds that are left are not like the others.
     """
 
     config: str
     seeds: int
+    diverged: int
     mean: float | None
     deviation: float | None
     interval: Interval | None
@@ -39,11 +42,16 @@ class Row:
     outcome: VerdictOutcome | None
 
 
-def compare(accuracies: Mapping[str, Mapping[int, float]], margin: float = MARGIN) -> list[Row]:
+def compare(
+    accuracies: Mapping[str, Mapping[int, float]],
+    diverged: Mapping[str, int],
+    margin: float = MARGIN,
+) -> list[Row]:
     """Compares configs with the first one, seed by seed.
 
     Args:
         accuracies: The accuracy by config and seed; a config may have none.
+        diverged: The number of seeds with which a config diverged, if it did.
         margin: The largest difference that counts as none.
 
     Returns:
@@ -57,17 +65,19 @@ def compare(accuracies: Mapping[str, Mapping[int, float]], margin: float = MARGI
         others = accuracies[first] if first is not None and config != first else {}
         differences = [by_seed[seed] - others[seed] for seed in by_seed if seed in others]
         interval = rules.interval(differences)
+        all_converged = not diverged.get(config) and not diverged.get(first or "")
         rows.append(
             Row(
                 config=config,
                 seeds=len(values),
+                diverged=diverged.get(config, 0),
                 mean=mean(values) if values else None,
                 deviation=stdev(values) if len(values) > 1 else None,
                 interval=single_interval(values) if len(values) > 1 else None,
                 common_seeds=len(differences),
                 difference=mean(differences) if differences else None,
                 difference_interval=interval,
-                outcome=rules.outcome(interval) if interval is not None else None,
+                outcome=rules.outcome(interval) if interval and all_converged else None,
             )
         )
     return rows

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -20,13 +21,14 @@ from svhn_sweep.trial_status import TrialStatus
 
 FILE = "grid.json"
 SEED = "seed"
+FOLDER = re.compile(r"[+~]*hydra\.sweep\.dir=")
 # A run that failed is trained again; one that diverged would diverge again.
 FINAL = (TrialStatus.complete, TrialStatus.diverged)
 
 
 @dataclass(frozen=True)
 class GridCommand:
-    """What makes two commands the same grid.
+    """A command that starts a grid, and continues it.
 
     Attributes:
         arguments: The overrides as the user typed them, those of Hydra's own config first.
@@ -41,6 +43,18 @@ class GridCommand:
     def shell(self) -> str:
         """Returns the command as a line for a shell."""
         return shell_command(["-m", *self.arguments], self.config_dirs)
+
+    @property
+    def names_folder(self) -> bool:
+        """Whether the user typed the grid's folder."""
+        return any(map(FOLDER.match, self.arguments))
+
+    def is_same_grid(self, other: "GridCommand") -> bool:
+        """Returns whether two commands have the same runs, in whichever folder."""
+        return self._without_folder() == other._without_folder()
+
+    def _without_folder(self) -> "GridCommand":
+        return replace(self, arguments=[item for item in self.arguments if not FOLDER.match(item)])
 
 
 @dataclass(frozen=True)
@@ -179,16 +193,17 @@ def find_unfinished(command: GridCommand, folder: Path) -> tuple[Grid, Path] | N
 
     Args:
         command: The command.
-        folder: The folder that it would write into; if this holds a grid, no other is looked for.
+        folder: The folder that it would write into; if the command names it or it holds a grid, no
+            other one is looked for.
 
     Returns:
         The newest unfinished grid of the same command, and its folder; None if there is none.
     """
     files = sorted(MULTIRUN.glob(f"*/*/{FILE}"), reverse=True)
-    folders = [folder] if (folder / FILE).exists() else [path.parent for path in files]
-    for candidate in folders:
+    only_here = command.names_folder or (folder / FILE).exists()
+    for candidate in [folder] if only_here else [path.parent for path in files]:
         grid = load(candidate)
-        if grid is not None and grid.command == command and grid.left(candidate):
+        if grid is not None and grid.command.is_same_grid(command) and grid.left(candidate):
             return grid, candidate
     return None
 

@@ -1,5 +1,6 @@
 """Reads the results of a grid's runs from their journals."""
 
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,10 +78,20 @@ def accuracies(results: Iterable[RunResult]) -> dict[str, dict[int, float]]:
     return by_config
 
 
+def diverged(results: Iterable[RunResult]) -> Counter[str]:
+    """Returns the number of seeds with which each config diverged."""
+    runs = {
+        (result.config, result.plan.seed)
+        for result in results
+        if result.status is TrialStatus.diverged
+    }
+    return Counter(config for config, _ in runs)
+
+
 def curves(results: Iterable[RunResult]) -> dict[str, list[list[float]]]:
-    """Returns the curves of the complete runs by config; configs without any are left out."""
-    by_config: dict[str, list[list[float]]] = {}
+    """Returns the curve of each complete seed by config; configs without any are left out."""
+    by_config: dict[str, dict[int, list[float]]] = {}
     for result in results:
         if result.is_complete:
-            by_config.setdefault(result.config, []).append(result.curve)
-    return by_config
+            by_config.setdefault(result.config, {})[result.plan.seed] = result.curve
+    return {config: list(by_seed.values()) for config, by_seed in by_config.items()}

@@ -8,11 +8,11 @@ from types import TracebackType
 
 from rich.console import Console
 
-from svhn_sweep.errors import ConfigError, RefusedError, Terminated, UserError
+from svhn_sweep.errors import ConfigError, DataError, RefusedError, Terminated, UserError
 from svhn_sweep.files import write_atomically
 from svhn_sweep.grid import plan, tables
 from svhn_sweep.grid.comparison import MARGIN, Row, compare
-from svhn_sweep.grid.results import accuracies, curves, read_result
+from svhn_sweep.grid.results import accuracies, curves, diverged, read_result
 from svhn_sweep.provenance import code_tags
 from svhn_sweep.run_header import console
 from svhn_sweep.tracking import markdown, saved_views, tracking_uri, ui_links
@@ -26,8 +26,10 @@ FIGURE = "learning_curves.png"
 NOTE = (
     "Best validation accuracy, the mean over seeds ± standard deviation; differences in points, "
     "paired by seed. Each 95 % interval holds by itself: of many configs, one in 40 that equal "
-    "the first one comes out better by chance."
+    "the first one comes out better by chance. There is no verdict where a run has diverged."
 )
+# MLflow cuts a description at 8,000 characters; a row has some 100.
+MAX_DESCRIBED = 20
 
 
 class GridRun:
@@ -60,7 +62,7 @@ class GridRun:
         self._results = {
             run.path: read_result(folder, run, self._configs[run.path]) for run in grid.runs
         }
-        self._uploader = BackgroundUploader([folder], RUN_FOLDERS)
+        self._uploader = BackgroundUploader([folder], [*RUN_FOLDERS, folder])
 
     @property
     def is_complete(self) -> bool:
@@ -70,6 +72,21 @@ class GridRun:
     def is_over(self, path: str) -> bool:
         """Returns whether a run need not be trained; `path` is relative to the grid's folder."""
         return self._results[path].is_over
+
+    def check_digits(self, path: str, sha256: str) -> None:
+        """Checks that a run gets the digits that the grid was started with.
+
+        Args:
+            path: The run's folder, relative to the grid's.
+            sha256: The digits' SHA-256.
+
+        Raises:
+            DataError: They have changed.
+        """
+        if sha256 != self._results[path].plan.data_sha256:
+            raise DataError(
+                "the digits must not change during a grid but have another SHA-256 now."
+            )
 
     def begin(self, path: str) -> None:
         """Prints which run begins, and uploads it from now on."""
@@ -88,7 +105,7 @@ class GridRun:
         self._results[path] = read_result(
             self.folder, self._results[path].plan, self._configs[path]
         )
-        self._write_tables()
+        self._write_tables(self._compare())
 
     def __enter__(self) -> "GridRun":
         try:
@@ -143,16 +160,16 @@ class GridRun:
 
     def _finish(self) -> None:
         """Prints and records the comparison."""
-        rows = self._write_tables()
+        rows = self._compare()
         Console(highlight=False).print(tables.to_terminal(rows))
         console.print(NOTE)
         missing = tables.incomplete_lines(list(self._results.values()))
         for line in missing:
             console.print(f"not complete: {line}")
         self._draw()
+        self._write_tables(rows)  # the description shows the figure
         for name in (CSV, MARKDOWN, FIGURE):
             self._journal.log_artifact(name)
-        self._describe(rows)
         self._end(len(missing))
         console.print(f"Everything about this grid: {self.folder}")
 
@@ -174,12 +191,14 @@ class GridRun:
         n_runs = len(self._results)
         console.print(f"{n_runs - left} of {n_runs} runs are over; the same command continues.")
 
-    def _write_tables(self) -> list[Row]:
-        rows = compare(accuracies(self._results.values()))
+    def _compare(self) -> list[Row]:
+        results = list(self._results.values())
+        return compare(accuracies(results), diverged(results))
+
+    def _write_tables(self, rows: list[Row]) -> None:
         write_atomically(self.folder / CSV, tables.to_csv(rows, self._overrides()))
         write_atomically(self.folder / MARKDOWN, self._markdown(rows))
         self._describe(rows)
-        return rows
 
     def _draw(self) -> None:
         # drawing takes a second to import
@@ -196,11 +215,13 @@ class GridRun:
             for run in self.grid.runs
         }
 
-    def _markdown(self, rows: list[Row]) -> str:
-        """Returns the comparison and the list of what is not complete."""
+    def _markdown(self, rows: list[Row], limit: int | None = None) -> str:
+        """Returns the comparison and the list of what is not complete, each up to a limit."""
         lines = tables.incomplete_lines(list(self._results.values()))
-        missing = "".join(f"- {line}\n" for line in lines)
-        text = f"{tables.to_markdown(rows)}\n{NOTE}\n"
+        missing = "".join(f"- {line}\n" for line in lines[:limit])
+        if limit is not None and len(lines) > limit:
+            missing += f"- and {len(lines) - limit} more\n"
+        text = f"{tables.to_markdown(rows, limit)}\n{NOTE}\n"
         text += f"*equivalent*: within a margin of {100 * MARGIN:g} points.\n"
         return text + (f"\nNot complete:\n\n{missing}" if missing else "")
 
@@ -212,7 +233,7 @@ class GridRun:
         ]
         figure = [markdown.picture(FIGURE)] if (self.folder / FIGURE).exists() else []
         command = ["Continue or repeat it:", markdown.code(self.grid.command.shell())]
-        parts = [" · ".join(views), self._markdown(rows), *figure, *command]
+        parts = [" · ".join(views), *figure, *command, self._markdown(rows, MAX_DESCRIBED)]
         self._journal.set_description("\n\n".join(parts))
 
     def _views(self) -> dict[str, tuple[str, saved_views.ViewState]]:

@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from svhn_sweep.grid.comparison import Row
 from svhn_sweep.grid.results import RunResult
@@ -21,7 +22,7 @@ def to_cells(rows: Sequence[Row]) -> list[list[str]]:
     return [
         [
             row.config,
-            str(row.seeds),
+            f"{row.seeds} ({row.diverged} diverged)" if row.diverged else str(row.seeds),
             _mean(row),
             _limits(row.interval, ""),
             format_metric(row.difference, METRIC, "+"),
@@ -40,16 +41,29 @@ def to_terminal(rows: Sequence[Row]) -> Table:
     table.add_column("verdict", no_wrap=True)
     for config, seeds, accuracy, limits, difference, its_limits, verdict in to_cells(rows):
         table.add_row(
-            config, seeds, _two_lines(accuracy, limits), _two_lines(difference, its_limits), verdict
+            Text(config),
+            seeds,
+            _two_lines(accuracy, limits),
+            _two_lines(difference, its_limits),
+            verdict,
         )
     return table
 
 
-def to_markdown(rows: Sequence[Row]) -> str:
-    """Returns a Markdown table for GitHub and MLflow."""
+def to_markdown(rows: Sequence[Row], limit: int | None = None) -> str:
+    """Returns a Markdown table for GitHub and MLflow.
+
+    Args:
+        rows: The configs.
+        limit: The number of rows to show: the first one and those with the best means. None shows
+            all rows.
+    """
     rules = ["---", *["---:"] * (len(COLUMNS) - 2), "---"]
-    lines = [COLUMNS, rules, *([_escape(cell) for cell in cells] for cells in to_cells(rows))]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    shown = rows if limit is None else _best(rows, limit)
+    lines = [COLUMNS, rules, *([_escape(cell) for cell in cells] for cells in to_cells(shown))]
+    n_hidden = len(rows) - len(shown)
+    more = f"\nand {n_hidden} more config{'s' if n_hidden > 1 else ''}\n" if n_hidden else ""
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines) + more
 
 
 def to_csv(rows: Sequence[Row], values: Mapping[str, Mapping[str, str]]) -> str:
@@ -62,7 +76,7 @@ def to_csv(rows: Sequence[Row], values: Mapping[str, Mapping[str, str]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     keys = list(dict.fromkeys(key for overrides in values.values() for key in overrides))
-    numbers = ["seeds", "mean", "deviation", "low", "high"]
+    numbers = ["seeds", "diverged", "mean", "deviation", "low", "high"]
     differences = ["common_seeds", "difference", "difference_low", "difference_high", "verdict"]
     writer.writerow(["config", *keys, *numbers, *differences])
     for row in rows:
@@ -71,6 +85,7 @@ def to_csv(rows: Sequence[Row], values: Mapping[str, Mapping[str, str]]) -> str:
                 row.config,
                 *(values[row.config].get(key, "") for key in keys),
                 row.seeds,
+                row.diverged,
                 row.mean,
                 row.deviation,
                 *_ends(row.interval),
@@ -91,6 +106,13 @@ def incomplete_lines(results: Sequence[RunResult]) -> list[str]:
         for result in results
         if not result.is_complete
     ]
+
+
+def _best(rows: Sequence[Row], limit: int) -> list[Row]:
+    """Returns the first row and those with the best means, in their order."""
+    others = sorted(rows[1:], key=lambda row: -1 if row.mean is None else row.mean, reverse=True)
+    shown = [*rows[:1], *others[: limit - 1]]
+    return [row for row in rows if row in shown]
 
 
 def _mean(row: Row) -> str:

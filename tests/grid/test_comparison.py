@@ -24,7 +24,7 @@ FIRST = {1: 0.80, 2: 0.82, 3: 0.81, 4: 0.83}
 def test_a_verdict_is_that_of_the_paired_t_interval(
     other: dict[int, float], common_seeds: int, outcome: str
 ) -> None:
-    _, row = compare({"first": FIRST, "other": other})
+    _, row = compare({"first": FIRST, "other": other}, {})
     seeds = [seed for seed in FIRST if seed in other]
     assert (row.common_seeds, row.outcome) == (common_seeds, outcome)
     assert row.difference_interval is not None
@@ -37,7 +37,7 @@ def test_a_verdict_is_that_of_the_paired_t_interval(
 
 
 def test_means_deviations_and_intervals_are_those_of_all_seeds() -> None:
-    (row,) = compare({"only": FIRST})
+    (row,) = compare({"only": FIRST}, {})
     values = list(FIRST.values())
     expected = stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert row.interval is not None
@@ -60,7 +60,7 @@ def test_means_deviations_and_intervals_are_those_of_all_seeds() -> None:
 def test_fewer_than_two_common_seeds_give_no_verdict(
     first: dict[int, float], other: dict[int, float], difference: float | None
 ) -> None:
-    _, row = compare({"first": first, "other": other})
+    _, row = compare({"first": first, "other": other}, {})
     assert row.outcome is None
     assert row.difference_interval is None
     assert row.difference == (None if difference is None else pytest.approx(difference))
@@ -70,5 +70,13 @@ def test_fewer_than_two_common_seeds_give_no_verdict(
 @pytest.mark.parametrize(("margin", "outcome"), [(0.005, "undecided"), (0.02, "equivalent")])
 def test_the_margin_is_what_counts_as_no_difference(margin: float, outcome: str) -> None:
     other = {1: 0.81, 2: 0.81, 3: 0.82, 4: 0.82}
-    _, row = compare({"first": FIRST, "other": other}, margin)
+    _, row = compare({"first": FIRST, "other": other}, {}, margin)
     assert row.outcome == outcome
+
+
+@pytest.mark.parametrize("diverged", ["first", "other"])
+def test_a_config_that_diverged_has_no_verdict(diverged: str) -> None:
+    other = {1: 0.90, 2: 0.91}
+    first, row = compare({"first": FIRST, "other": other}, {diverged: 2})
+    assert row.outcome is None
+    assert (first.diverged, row.diverged) == ((2, 0) if diverged == "first" else (0, 2))

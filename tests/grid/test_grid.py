@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import h5py
 import pytest
@@ -250,6 +251,20 @@ def test_a_grid_in_a_folder_of_the_users_is_continued_and_never_overwritten(
     assert "hydra.sweep.dir must be a new folder but " in commands.err
 
 
+def test_a_grid_is_continued_by_the_name_of_its_folder(commands: Commands) -> None:
+    folder = interrupted(commands)
+    assert commands.run("model=model1", "seed=1,2", f"hydra.sweep.dir={folder}") == 0
+    assert commands.trained == [("model1", 2)]
+
+
+def test_a_grid_in_a_named_folder_of_multirun_is_continued_without_the_name(
+    commands: Commands,
+) -> None:
+    interrupted(commands, "hydra.sweep.dir=multirun/my/grid")
+    assert commands.run("model=model1", "seed=1,2") == 0
+    assert commands.trained == [("model1", 2)]
+
+
 def interrupted(commands: Commands, *arguments: str) -> Path:
     """Returns the folder, as messages have it, of a grid that was interrupted."""
     commands.faults = {("model1", 2): KeyboardInterrupt()}
@@ -268,6 +283,33 @@ def test_other_digits_are_refused(commands: Commands) -> None:
         f"{folder} holds an unfinished grid of this command; move it away to start anew.\n"
     )
     assert commands.trained == []
+
+
+def test_digits_that_change_between_two_runs_are_refused(commands: Commands) -> None:
+    def train_and_change(*arguments: Any, **options: Any) -> TrialOutcome:
+        outcome = commands.train(*arguments, **options)
+        with h5py.File(commands.digits, "r+") as file:
+            file["X_train"][0] = 0
+        data.release()
+        return outcome
+
+    commands.monkeypatch.setattr("svhn_sweep.hydra_job.run_trial", train_and_change)
+    assert commands.run("model=model1", "seed=1,2") == 2
+    assert commands.trained == [("model1", 1)]
+    assert "seed=2" in commands.err
+    assert ": the digits must not change during a grid but have another SHA-256 now." in (
+        commands.err
+    )
+    assert "not complete: model1 · seed 2: not started" in commands.out
+
+
+def test_different_numbers_of_threads_are_refused(commands: Commands) -> None:
+    assert commands.run("seed=1", "training.threads=1,null") == 2
+    assert commands.err == (
+        "svhn_sweep: training.threads must be the same for all runs of one command but got "
+        "1, null; start a command for each.\n"
+    )
+    assert commands.folders() == []
 
 
 def test_other_settings_in_a_file_are_refused(commands: Commands) -> None:
