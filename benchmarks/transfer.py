@@ -176,7 +176,7 @@ def main() -> None:
             spread = f" +- {stdev(each):.4f}" if len(each) > 1 else ""
             print(f"{start:8} {digits or 'all':>6}: {mean(each):.4f}{spread} of {len(each)} seeds")
     if options.figure is not None:
-        total = len(data.hdf5.read_images(file, "train"))
+        total = len(data.hdf5.read(file, "svhn", test=False).x_train)
         figure(values, total).savefig(options.figure)
 
 

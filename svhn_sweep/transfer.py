@@ -4,12 +4,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
+
+import numpy as np
 
 from svhn_sweep.config.schema import Config
-from svhn_sweep.data import hdf5, split_validation
-from svhn_sweep.data.shared_digits import count_shared
-from svhn_sweep.data.splits import Splits
+from svhn_sweep.data import Splits, read_digests
+from svhn_sweep.data.splits import count_to_train
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.files import absolute, file_digest
 from svhn_sweep.tracking import source_run, tracking_uri
@@ -77,9 +78,7 @@ def _scratch() -> "TemporaryDirectory[str]":
 def _fetch(address: str, store: str) -> tuple[SourceRun, InitialWeights]:
     """Copies a model from MLflow; `store` tells stores apart."""
     run = source_run.find(address)
-    folder = Path(_scratch().name) / str(len(list(Path(_scratch().name).iterdir())))
-    folder.mkdir()
-    file = source_run.fetch(run, folder)
+    file = source_run.fetch(run, Path(mkdtemp(dir=_scratch().name)))
     return run, InitialWeights(run.address, file, file_digest(file), _origin(run))
 
 
@@ -130,18 +129,36 @@ def _check_digits(learnt: LearntFrom, splits: Splits, validation_split: float) -
                 f"validation, but got {validation_split:g}."
             )
         return
+    _check_other_file(learnt, splits.path, splits.sha256, validation_split)
+
+
+@cache
+def _check_other_file(learnt: LearntFrom, path: Path, sha256: str, validation_split: float) -> None:
+    """As `_check_digits` for weights that have learnt from another file, if that is still there.
+
+    Digits without a fault are checked once in a process: each run of a grid asks.
+
+    Args:
+        learnt: What the weights have learnt from.
+        path: The run's file.
+        sha256: Its SHA-256.
+        validation_split: The fraction of its X_train that is used for validation.
+    """
     if learnt.path is None or not learnt.path.is_file():
         return
     if file_digest(learnt.path) != learnt.sha256:  # other digits by now
         return
-    judging = {"validation": split_validation(splits, validation_split).validation[0]}
-    if hdf5.has_test(splits.path):
-        judging["test"] = hdf5.read_images(splits.path, "test")
-    for split, images in judging.items():
-        shared = count_shared(images, learnt.path, learnt.sha256)
+    others, _ = read_digests(learnt.path, learnt.sha256)["train"]
+    trained = others[: count_to_train(len(others), learnt.validation_split)]
+    digests = {split: images for split, (images, _) in read_digests(path, sha256).items()}
+    cut = count_to_train(len(digests["train"]), validation_split)
+    judging = {"validation": digests["train"][cut:]}
+    judging |= {"test": digests["test"]} if "test" in digests else {}
+    for name, images in judging.items():
+        shared = np.isin(images, trained).sum()
         if shared:
             raise ConfigError(
                 f"{KEY} must not have learnt from digits that it is judged by, but {shared} of the "
-                f"{len(images)} {split} digits of {splits.path} are among the training digits of "
+                f"{len(images)} {name} digits of {path} are among the training digits of "
                 f"{learnt.path}, from which it has learnt."
             )

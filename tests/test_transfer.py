@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import LoggedModelStatus
 
 from svhn_sweep import transfer
 from svhn_sweep.config.schema import Config
@@ -26,6 +27,7 @@ from svhn_sweep.trial_status import TrialStatus
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 
 Composed = Callable[..., Config]
+FILE = Path("data") / "model.keras"
 SMALL = ("model=model1", "model.filters.conv1=2", "model.filters.conv2=2", "model.dense_units=4")
 
 
@@ -118,6 +120,40 @@ def test_every_address_of_a_model_means_the_same_weights(
     assert resolved(config, splits, "models:/digits@champion").address == run
 
 
+def test_of_several_models_of_a_run_the_address_names_one(
+    client: MlflowClient, tmp_path: Path, config: Config, splits: Splits, model_folder: Path
+) -> None:
+    ended_run(tmp_path / "run", model_folder, tmp_path / "gone.h5", "ab" * 32)
+    state = uploader.send(tmp_path / "run")
+    run_id = state["run_id"]
+    other = tmp_path / "other"
+    shutil.copytree(model_folder, other)
+    (other / "data" / "model.keras").unlink()
+    model = keras.models.load_model(model_folder / "data" / "model.keras")
+    model.set_weights([weights + 1 for weights in model.get_weights()])
+    model.save(other / "data" / "model.keras")
+    logged = client.create_logged_model(state["experiment_id"], "other", run_id)
+    client.log_model_artifacts(logged.model_id, str(other))
+    client.finalize_logged_model(logged.model_id, LoggedModelStatus.READY)
+    client.create_registered_model("digits")
+    for model_id in (logged.model_id, None):
+        client.create_model_version("digits", logged.artifact_location, run_id, model_id=model_id)
+    sha256s = {name: file_digest(tmp_path / name / FILE) for name in ("run/model", "other")}
+
+    for address, name, file in (
+        (f"runs:/{run_id}/model", "model", "run/model"),
+        (f"runs:/{run_id}/other", "other", "other"),
+        ("models:/digits/1", "other", "other"),
+        ("models:/digits/2", "other", "other"),
+    ):
+        weights = resolved(config, splits, address)
+        assert (weights.sha256, weights.address) == (sha256s[file], f"runs:/{run_id}/{name}")
+    with pytest.raises(ConfigError, match="has logged 2 such models; runs:/ID/NAME names one"):
+        resolved(config, splits, f"runs:/{run_id}")
+    with pytest.raises(ConfigError, match="has logged no such model"):
+        resolved(config, splits, f"runs:/{run_id}/third")
+
+
 @pytest.mark.parametrize(
     ("address", "message"),
     [
@@ -143,7 +179,7 @@ def test_a_run_without_a_model_is_refused(
 ) -> None:
     ended_run(tmp_path / "run", None, tmp_path / "gone.h5", "ab" * 32)
     run_id = uploader.send(tmp_path / "run")["run_id"]
-    with pytest.raises(ConfigError, match=r"has logged no model \(tracking.log_model=true\)"):
+    with pytest.raises(ConfigError, match=r"has logged no such model \(tracking.log_model=true\)"):
         resolved(config, splits, f"runs:/{run_id}")
 
 
@@ -171,6 +207,7 @@ def test_a_store_that_does_not_answer_is_no_fault_of_the_user(
     [
         ("test", "60 of the 100 test digits of"),
         ("train", None),  # the first ones, none of which validates
+        ("kept", None),  # the source's own validation digits
         ("validation", "60 of the 60 validation digits of"),
     ],
 )
@@ -185,9 +222,16 @@ def test_weights_that_have_learnt_from_digits_of_test_or_validation_are_refused(
 ) -> None:
     other = tmp_path / "other.h5"
     with h5py.File(small_h5) as source, h5py.File(other, "w") as file:
-        images = source["X_train"][240:] if split == "validation" else source[f"X_{split}"][:60]
+        images = {
+            "test": source["X_test"][:60],
+            "train": source["X_train"][:60],
+            "validation": source["X_train"][240:],
+            "kept": np.concatenate([source["X_train"][:60], source["X_test"][:15]]),
+        }[split]
+        n_kept = 15 if split != "kept" else 0
+        images = np.concatenate([images, source["X_train"][100 : 100 + n_kept]])
         file["X_train"] = np.rint(images).astype(np.uint8)
-        file["y_train"] = np.zeros(60, np.uint8)
+        file["y_train"] = np.zeros(len(images), np.uint8)
     sha256 = file_digest(other)
     file = ended_run(tmp_path / "run", model_folder, other, sha256)
     if message is None:
@@ -209,6 +253,17 @@ def test_weights_that_have_learnt_from_digits_of_test_or_validation_are_refused(
     # what the file holds now is not what was learnt from
     other.write_bytes(other.read_bytes() + b"\0")
     resolved(config, splits, file)
+
+
+def test_a_malformed_test_split_that_is_not_used_refuses_no_weights(
+    tmp_path: Path, config: Config, small_h5: Path, model_folder: Path
+) -> None:
+    path = tmp_path / "digits.h5"
+    shutil.copy(small_h5, path)
+    with h5py.File(path, "a") as file:
+        del file["y_test"]
+    file = ended_run(tmp_path / "run", model_folder, small_h5, file_digest(small_h5))
+    resolved(config, hdf5.read(path, "svhn", test=False), file)
 
 
 @pytest.mark.parametrize(("fraction", "refused"), [(0.2, False), (0.3, False), (0.1, True)])

@@ -3,8 +3,8 @@
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +19,7 @@ from svhn_sweep.data.splits import Images
 from svhn_sweep.errors import DataError, FailedError, UserError
 from svhn_sweep.native_output import redirect_native_output
 from svhn_sweep.tracking import tracking_uri
+from svhn_sweep.tracking.store_errors import explained
 
 MIN_SURE_PROBABILITY = 0.9  # of 4,968 real test digits model2 had 95 % right above, 54 % below
 
@@ -71,7 +72,8 @@ def _champion(scratch: Path) -> tuple[str, Path]:
 
     print(f"asking MLflow at {tracking_uri.address()} for the champion", file=sys.stderr)
     for name in (MODEL, SYNTHETIC):
-        with _store_errors(f"{name}@{ALIAS}"):
+        address = f"models:/{name}@{ALIAS}"
+        with explained(address, partial(_refusal, address)):
             champion = fetch(name, scratch)
         if champion is not None:
             hint = ", trained on synthetic digits only" if name == SYNTHETIC else ""
@@ -90,7 +92,7 @@ def _find(model: str, scratch: Path) -> tuple[str, Path]:
         from svhn_sweep.tracking.registry import download
 
         print(f"asking MLflow at {tracking_uri.address()} for {model}", file=sys.stderr)
-        with _store_errors(model):
+        with explained(model, partial(_refusal, model)):
             return model, download(model, scratch)
     for folder in (Path(model), Path(model) / "model"):
         if (folder / "MLmodel").is_file():
@@ -101,16 +103,8 @@ def _find(model: str, scratch: Path) -> tuple[str, Path]:
     )
 
 
-@contextmanager
-def _store_errors(model: str) -> Iterator[None]:
-    """Raises a FailedError for whatever MLflow raises while it fetches a model."""
-    try:
-        yield
-    except Exception as error:
-        raise FailedError(
-            f"MLflow at {tracking_uri.address()} did not hand over {model}: "
-            f"{tracking_uri.reason(error)}"
-        ) from error
+def _refusal(model: str, reason: str) -> UserError:
+    return UserError(f"{model} must be a model in MLflow but is not: {reason}.")
 
 
 def _classify(name: str, folder: Path, pixels: Images) -> NDArray[np.float32]:

@@ -36,6 +36,7 @@ __all__ = [
     "describe_imbalance",
     "load",
     "locate",
+    "read_digests",
     "release",
     "resolve",
     "split_validation",
@@ -107,7 +108,7 @@ def describe_copies(splits: Splits, fraction: float) -> str:
         splits: The digits; the splits that they lack are read from their file.
         fraction: The fraction of the training split that is used for validation.
     """
-    return copies.describe_copies(_read_digests(splits.path, splits.sha256), fraction)
+    return copies.describe_copies(read_digests(splits.path, splits.sha256), fraction)
 
 
 def copies_tag(copies: str) -> dict[str, str]:
@@ -116,6 +117,6 @@ def copies_tag(copies: str) -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _read_digests(path: Path, sha256: str) -> dict[str, tuple[copies.Digests, Labels]]:
-    """The digests of a file; a file that has changed since has another `sha256`."""
+def read_digests(path: Path, sha256: str) -> dict[str, tuple[copies.Digests, Labels]]:
+    """Returns what `hdf5.read_digests` does; a file is read again if it has another `sha256`."""
     return hdf5.read_digests(path)

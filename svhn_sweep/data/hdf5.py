@@ -39,23 +39,6 @@ def read(path: Path, source: str, *, test: bool) -> Splits:
     return Splits(x_train, y_train, x_test, y_test, source, path, file_digest(path))
 
 
-def read_images(path: Path, split: str) -> Images:
-    """Reads and checks the images of a split, train or test.
-
-    Raises:
-        DataError: The file is missing or damaged, or has no such images.
-        OutOfMemoryError: The machine has too little memory for them.
-    """
-    with _open(path) as file:
-        return _images(_datasets(file, split)[0])
-
-
-def has_test(path: Path) -> bool:
-    """Returns whether a file has a test split."""
-    with _open(path) as file:
-        return "X_test" in file
-
-
 def read_all(path: Path) -> dict[str, tuple[Images, Labels]]:
     """Reads and checks all splits that a file has.
 

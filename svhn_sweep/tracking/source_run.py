@@ -1,25 +1,25 @@
 """Finds the run that saved a model, in MLflow or in its own folder, and fetches the model."""
 
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from svhn_sweep.errors import ConfigError, FailedError
+from svhn_sweep.errors import ConfigError
 from svhn_sweep.tracking import journal, tracking_uri
+from svhn_sweep.tracking.store_errors import explained
 
 if TYPE_CHECKING:  # importing it takes 2 s
     from mlflow import MlflowClient
-    from mlflow.entities import Run
+    from mlflow.entities import LoggedModel, Run
     from mlflow.entities.model_registry import ModelVersion
 
 KEY = "training.initial_weights"
 MODEL_FILE = Path("data") / "model.keras"  # within a model that MLflow saved
 RUN = "runs:/"
 REGISTERED = "models:/"
-MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 @dataclass(frozen=True)
@@ -27,16 +27,19 @@ class SourceRun:
     """A run that trained a model.
 
     Attributes:
-        address: `runs:/ID`, or the path of the model's file.
+        address: `runs:/ID`, `runs:/ID/NAME` if the run has logged several models, or the path of
+            the model's file.
         params: The run's params; empty if the run is not known.
         data_path: The file with its digits, on the machine that trained; None if not known.
         version: The registered model and its version, `NAME/VERSION`, that named the run; or empty.
+        locations: Where MLflow has the models that the address can mean; one if it can be fetched.
     """
 
     address: str
     params: Mapping[str, str] = field(default_factory=dict)
     data_path: Path | None = None
     version: str = ""
+    locations: Sequence[str] = ()
 
 
 def is_stored(address: str) -> bool:
@@ -49,8 +52,8 @@ def find(address: str) -> SourceRun:
 
     Args:
         address: `runs:/ID`, `runs:/ID/model`, `models:/NAME@ALIAS`, `models:/NAME/VERSION`, or the
-            absolute path of a file. If the file is part of a run's folder, its journal knows the
-            run.
+            absolute path of a file. If the file is part of a run's folder, its journal has the
+            params.
 
     Raises:
         ConfigError: MLflow has no such run or version.
@@ -59,12 +62,21 @@ def find(address: str) -> SourceRun:
     if not is_stored(address):
         return _run_of_folder(Path(address))
     client = _connect(address)
-    with _explained(address):
-        version = _version(client, address) if address.startswith(REGISTERED) else None
-        run_id = version.run_id if version else address.removeprefix(RUN).partition("/")[0]
-        if not run_id:
+    with explained(address, partial(_refusal, address)):
+        if not address.startswith(REGISTERED):
+            run_id, _, name = address.removeprefix(RUN).partition("/")
+            run = client.get_run(run_id)
+            models = _logged_models(client, run)
+            return _described(run, [model for model in models if name in ("", model.name)], models)
+        version = _version(client, address)
+        if not version.run_id:
             raise _refusal(address, "it was registered without its run")
-        return _described(client.get_run(run_id), version)
+        run = client.get_run(version.run_id)
+        models = _logged_models(client, run)
+        meant = [model for model in models if _is_of_version(model, version)]
+        found = _described(run, meant, models)
+        location = meant[0].artifact_location if meant else version.source
+        return replace(found, version=f"{version.name}/{version.version}", locations=[location])
 
 
 def fetch(run: SourceRun, folder: Path) -> Path:
@@ -78,20 +90,19 @@ def fetch(run: SourceRun, folder: Path) -> Path:
         Keras' file.
 
     Raises:
-        ConfigError: The run has logged no model of Keras.
+        ConfigError: The run has logged no such model of Keras, or several.
         FailedError: MLflow does not answer.
     """
     from mlflow.artifacts import download_artifacts
 
-    client = _connect(run.address)
-    run_id = run.address.removeprefix(RUN)
-    with _explained(run.address):
-        experiment = client.get_run(run_id).info.experiment_id
-        models = client.search_logged_models([experiment], f"source_run_id = '{run_id}'")
-        if not models:
-            raise _refusal(run.address, "the run has logged no model (tracking.log_model=true)")
+    if not run.locations:
+        raise _refusal(run.address, "the run has logged no such model (tracking.log_model=true)")
+    if len(run.locations) > 1:
+        several = f"the run has logged {len(run.locations)} such models; runs:/ID/NAME names one"
+        raise _refusal(run.address, several)
+    with explained(run.address, partial(_refusal, run.address)):
         path = download_artifacts(
-            artifact_uri=f"{models[0].artifact_location}/{MODEL_FILE}",
+            artifact_uri=f"{run.locations[0]}/{MODEL_FILE}",
             dst_path=str(folder),
             tracking_uri=tracking_uri.store_uri(),
         )
@@ -102,24 +113,8 @@ def _connect(address: str) -> "MlflowClient":
     tracking_uri.check()
     if not tracking_uri.exists():
         raise _refusal(address, f"there is no MLflow store {tracking_uri.address()}")
-    with _explained(address):
+    with explained(address, partial(_refusal, address)):
         return tracking_uri.connect()
-
-
-@contextmanager
-def _explained(address: str) -> Iterator[None]:
-    """Turns what MLflow raises into one sentence, by whose fault it is."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as error:
-        reason = tracking_uri.reason(error).rstrip(".")
-        if getattr(error, "error_code", "") in MISSING:
-            raise _refusal(address, reason) from error
-        raise FailedError(
-            f"MLflow at {tracking_uri.address()} did not hand over {address}: {reason}."
-        ) from error
 
 
 def _refusal(address: str, reason: str) -> ConfigError:
@@ -137,14 +132,28 @@ def _version(client: "MlflowClient", address: str) -> "ModelVersion":
     return client.get_model_version(name, number)
 
 
-def _described(run: "Run", version: "ModelVersion | None") -> SourceRun:
+def _logged_models(client: "MlflowClient", run: "Run") -> list["LoggedModel"]:
+    of_run = f"source_run_id = '{run.info.run_id}'"
+    return list(client.search_logged_models([run.info.experiment_id], of_run))
+
+
+def _is_of_version(model: "LoggedModel", version: "ModelVersion") -> bool:
+    if version.model_id:
+        return bool(model.model_id == version.model_id)
+    return bool(model.artifact_location == version.source)
+
+
+def _described(
+    run: "Run", meant: Sequence["LoggedModel"], models: Sequence["LoggedModel"]
+) -> SourceRun:
+    """Returns a run with the models that are meant, of all that it has logged."""
     inputs = run.inputs.dataset_inputs if run.inputs else []
     sources = [json.loads(entry.dataset.source).get("uri") for entry in inputs]
     return SourceRun(
-        RUN + run.info.run_id,
+        RUN + run.info.run_id + (f"/{meant[0].name}" if meant and len(models) > 1 else ""),
         dict(run.data.params),
         Path(sources[0]) if sources and sources[0] else None,
-        f"{version.name}/{version.version}" if version else "",
+        locations=[model.artifact_location for model in meant],
     )
 
 

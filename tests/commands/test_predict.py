@@ -192,8 +192,9 @@ def test_a_model_can_be_named(
     ("model", "error", "message"),
     [
         ("nowhere", UserError, "--model must be a run's folder with a model in it, runs:/RUN_ID"),
-        ("models:/nope/1", FailedError, "did not hand over models:/nope/1: Registered Model with"),
-        ("runs:/nope/model", FailedError, "did not hand over runs:/nope/model: Run with id=nope"),
+        ("models:/nope/1", UserError, "models:/nope/1 must be a model in MLflow but is not: Regis"),
+        ("models:/nope@no", UserError, "models:/nope@no must be a model in MLflow but is not: "),
+        ("runs:/nope/model", UserError, "runs:/nope/model must be a model in MLflow but is not: "),
     ],
 )
 def test_a_model_that_is_not_there_is_one_sentence(
