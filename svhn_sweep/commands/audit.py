@@ -26,6 +26,7 @@ from svhn_sweep.output_folders import check_folder
 FOLDER = Path("outputs") / "audit"
 CSV = "copies.csv"
 PICTURE = "copies.png"
+SECONDS = 30  # for 60,000 images on 2 cores (benchmarks/audit.py)
 COLUMNS = ("part", "dataset", "index", "label")
 
 console = Console(highlight=False, soft_wrap=True, markup=False)
@@ -50,7 +51,7 @@ def audit(arguments: Sequence[str]) -> None:
     count = sum(len(part.images) for part in parts)
     console.print(f"{path}: {count:,} digits")
     console.print(_label_table(parts))
-    console.print("Comparing all of them with each other; 60,000 take half a minute on 2 cores.")
+    console.print(f"Comparing all of them with each other, some {_duration(count)} on 2 cores.")
     copies = find_copies(parts)
     if not copies:
         console.print("No image is a copy or a near copy of another one.")
@@ -61,6 +62,12 @@ def audit(arguments: Sequence[str]) -> None:
     draw_copies(parts, copies).savefig(folder / PICTURE)
     console.print(f"Nothing was removed. All {len(copies):,} pairs: {folder / CSV}")
     console.print(f"Pictures of them: {folder / PICTURE}")
+
+
+def _duration(count: int) -> str:
+    """Returns how long the comparison of so many images takes; it grows with their square."""
+    seconds = SECONDS * (count / 60_000) ** 2
+    return f"{max(seconds, 1):.0f} s" if seconds < 120 else f"{seconds / 60:.0f} minutes"
 
 
 def _compose(arguments: Sequence[str]) -> Config:

@@ -27,8 +27,12 @@ RESOLVED_KEYS = re.compile(
 )
 DATA_PATH = re.compile(r"[+~]*data\.path=")
 MAX_RUN_NAME = 200  # characters; a run's name has 250 at most in MLflow
-# Overrides that change a baseline; float32 is the precision that it has anyway.
-CHANGES = re.compile(r"[+~]*(model\.|training\.(?!threads=|precision=float32$)|training[=@])")
+# Overrides that change a baseline; float32 is the precision that it has anyway. A search space may
+# come with settings of the training, as `wide` does.
+CHANGES = re.compile(
+    r"[+~]*(model\.|training\.(?!threads=|precision=float32$)|training[=@]"
+    r"|search_space=(?!notebook$))"
+)
 # Interpolations with these resolvers have another value in another process, or on another machine.
 UNSTABLE = re.compile(r"\$\{\s*(now|hydra|oc\.env)\s*:")
 

@@ -12,7 +12,7 @@ from PIL import Image
 
 from svhn_sweep.commands.audit import audit
 from svhn_sweep.data import hdf5
-from svhn_sweep.errors import ConfigError, DataError, UserError
+from svhn_sweep.errors import ConfigError, DataError, OutOfMemoryError, UserError
 
 Edit = Callable[[dict[str, np.ndarray]], object]
 Rows = list[dict[str, str]]
@@ -170,6 +170,34 @@ def test_a_wrong_argument_is_an_error(
     with pytest.raises(error, match=message):
         audit(arguments)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("count", "duration"),
+    [(400, "1 s"), (60_000, "30 s"), (99_000, "82 s"), (600_000, "50 minutes")],
+)
+def test_the_time_to_expect_grows_with_the_square_of_the_digits(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    count: int,
+    duration: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    image = np.zeros((1, 32, 32, 1), np.float32)
+    splits = {"train": (np.broadcast_to(image, (count, 32, 32, 1)), np.zeros(count, np.uint8))}
+    monkeypatch.setattr("svhn_sweep.data.hdf5.read_all", lambda path: splits)
+    monkeypatch.setattr("svhn_sweep.commands.audit.find_copies", lambda parts: [])
+    audit(["digits.h5"])
+    assert f"all of them with each other, some {duration} on 2 cores.\n" in capsys.readouterr().out
+
+
+def test_too_little_memory_for_the_comparison_is_one_sentence(
+    audited: Callable[..., tuple[str, Rows]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("svhn_sweep.data.audit.available_memory", lambda: 2.0**20)
+    with pytest.raises(OutOfMemoryError, match="comparing 400 digits takes"):
+        audited(lambda arrays: None)
 
 
 def test_a_malformed_x_val_is_an_error(audited: Callable[..., tuple[str, Rows]]) -> None:

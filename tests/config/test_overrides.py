@@ -276,6 +276,8 @@ def test_hydra_parses_a_value_back_to_the_same_value_and_type(
         (["training.precision=float32"], "baseline"),
         (["training.precision=mixed_bfloat16"], "trial"),
         (["training.threads=4", "training.epochs=3"], "trial"),
+        (["search_space=wide"], "trial"),
+        (["search_space=notebook", "search_space/filters=model2"], "baseline"),
     ],
 )
 def test_a_run_is_a_baseline_unless_model_or_training_is_changed(
@@ -299,6 +301,7 @@ def test_a_run_is_a_baseline_unless_model_or_training_is_changed(
         ),
         (["training.augmentation.enabled=true"], "model2 · augmentation true · seed 42"),
         (["training=model1", "training.threads=1"], "model2 · training model1 · seed 42"),
+        (["search_space=wide"], "model2 · search_space wide · seed 42"),
         (["tracking.run_name='my run: 1'", "model.dropout=0"], "my run: 1"),
         (["model.dropout=0." + 300 * "1"], f"model2 · dropout 0.{'1' * 180}…"),
     ],
@@ -312,7 +315,7 @@ def test_the_name_of_a_run_tells_what_differs_from_its_baseline(
 @pytest.mark.parametrize(
     ("choices", "role"),
     [
-        ({"model": "model2", "training": "model2", "search_space": "my_own"}, "baseline"),
+        ({"model": "model2", "training": "model2"}, "baseline"),
         ({"model": "my_own", "training": "model2"}, "trial"),
         ({"model": "model2", "training": "my_own"}, "trial"),
     ],
