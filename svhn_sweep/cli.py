@@ -159,39 +159,54 @@ def _complete(arguments: Sequence[str]) -> None:
             _run_hydra(show_traceback=False)
 
 
-def _run_hydra(show_traceback: bool) -> int:
-    """Composes and trains with Hydra; an error in one job of a multirun does not stop others."""
-    exit_codes = [0]
-    grids: list[GridRun] = []
+class _Jobs:
+    """Trains the jobs that Hydra starts: a single run, or the runs of a grid.
 
-    def task(composed: DictConfig) -> None:
+    Attributes:
+        exit_codes: Of the jobs that have failed.
+        grid: The grid, from the first of its jobs on.
+    """
+
+    def __init__(self, stack: ExitStack, show_traceback: bool) -> None:
+        """Trains nothing yet; the grid's context ends with the stack."""
+        self.exit_codes: list[int] = []
+        self.grid: GridRun | None = None
+        self._stack = stack
+        self._show_traceback = show_traceback
+
+    def train(self, composed: DictConfig) -> None:
+        """Trains a job; an error is printed and does not stop the others."""
         from svhn_sweep import hydra_job
 
         job = HydraConfig.get()
         name = ""
         if job.mode == RunMode.MULTIRUN:
             name = f"{' '.join(typed_overrides(job.overrides.task))}: "
-            if not grids:
+            if self.grid is None:
                 from svhn_sweep.grid.run import GridRun
 
-                grids.append(stack.enter_context(GridRun(Path(job.sweep.dir))))
+                self.grid = self._stack.enter_context(GridRun(Path(job.sweep.dir)))
         try:
-            if grids:
-                hydra_job.train_in_grid(composed, grids[0])
-            else:
+            if self.grid is None:
                 hydra_job.train(composed)
+            else:
+                hydra_job.train_in_grid(composed, self.grid)
         # Not raised: Hydra would print lines of its own.
         except Exception as error:  # noqa: BLE001
-            exit_codes.append(_print_error(error, show_traceback, name))
+            self.exit_codes.append(_print_error(error, self._show_traceback, name))
 
+
+def _run_hydra(show_traceback: bool) -> int:
+    """Composes and trains with Hydra; returns the exit code."""
     register_schema()
     settings.register()
-    run = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)(task)
+    main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)
     overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument[0] != "-"]
     with ExitStack() as stack, composition_errors(overrides), _redacted_config(sys.argv[1:]):
-        run()
-    exit_codes += [1 for grid in grids if not grid.is_complete]
-    return max(exit_codes)
+        jobs = _Jobs(stack, show_traceback)
+        main(jobs.train)()
+    incomplete = jobs.grid is not None and not jobs.grid.is_complete
+    return max([*jobs.exit_codes, int(incomplete)])
 
 
 @contextmanager

@@ -1,8 +1,6 @@
 """Checks the config of every job before Hydra creates the first job's folder."""
 
 import copy
-import itertools
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,25 +9,24 @@ from pathlib import Path
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from svhn_sweep import output_folders
 from svhn_sweep.config.composition import composition_errors
-from svhn_sweep.config.data_sources import DataConfig
-from svhn_sweep.config.overrides import override_value, sets_data_path, to_override, typed_overrides
+from svhn_sweep.config.data_sources import source_name
+from svhn_sweep.config.flatten import flatten
+from svhn_sweep.config.overrides import override_value, sets_data_path, typed_overrides
 from svhn_sweep.config.schema import Config, to_config
 from svhn_sweep.errors import ConfigError, RefusedError
 from svhn_sweep.grid import plan, start
+from svhn_sweep.grid.combinations import combine
 from svhn_sweep.grid.plan import GridRunPlan
 from svhn_sweep.sweep.plan.settings import SWEEPER
 from svhn_sweep.tracking import tracking_uri
 
-# Every config is composed here and then by Hydra, 0.1 s each, before the first run.
-MAX_JOBS = 200
-MANY_JOBS = 20
+MANY_JOBS = 20  # whose configs take two seconds to check
 
 
 @dataclass(frozen=True)
@@ -95,30 +92,27 @@ def _check_run(composed: DictConfig) -> None:
     config, folder = _check_job(composed, "hydra.run.dir")
     output_folders.check_new_run("hydra.run.dir", folder)
     overrides = typed_overrides(composed.hydra.overrides.task)
-    _check_digits([config], overrides, test=config.evaluation.test is not False)
+    _check_inputs([config], overrides, test=config.evaluation.test is not False)
 
 
 def _check_jobs(config: DictConfig) -> None:
     """Checks the config, the folder and the digits of every combination of the overrides' values.
 
-    Then the grid's file is written, or the unfinished grid of the same command is continued.
+    Then the grid begins, or the unfinished one of the same command is continued.
     """
     command = start.grid_command(config.hydra)
-    unfinished = plan.find_unfinished(command, Path(str(config.hydra.sweep.dir)))
+    unfinished = start.find_unfinished(command, Path(str(config.hydra.sweep.dir)))
     if unfinished is not None:
-        _set_sweep_dir(config, unfinished[1])
+        start.write_into(config, unfinished[1])
     folder = Path(str(config.hydra.sweep.dir))
     if unfinished is None:
         output_folders.check_new_run("hydra.sweep.dir", folder)
-    # hydra.sweeper.params are overrides that precede those on the command line.
-    params = (config.hydra.sweeper.get("params") or {}).items()
-    overrides = [f"{key}={value}" for key, value in params]
-    overrides += typed_overrides(config.hydra.overrides.task)
+    overrides = _grid_overrides(config.hydra)
     jobs = _compose_jobs(config, overrides, is_new=unfinished is None)
     if not jobs:
         return
     _check_threads([job.config.training.threads for job in jobs])
-    hashes = _check_digits([job.config for job in jobs], overrides, test=False)
+    hashes = _check_inputs([job.config for job in jobs], overrides, test=False)
     runs = [
         GridRunPlan(
             path=os.path.relpath(job.folder, folder),
@@ -126,9 +120,9 @@ def _check_jobs(config: DictConfig) -> None:
             model=job.config.model.name,
             seed=job.config.seed,
             settings=plan.settings_hash(job.config, weights),
-            data_sha256=sha256,
+            data_sha256=digits,
         )
-        for job, (sha256, weights) in zip(jobs, hashes, strict=True)
+        for job, (digits, weights) in zip(jobs, hashes, strict=True)
     ]
     if unfinished is None:
         start.begin_grid(command, jobs[0].config, overrides, runs, folder)
@@ -136,11 +130,10 @@ def _check_jobs(config: DictConfig) -> None:
         start.continue_grid(unfinished[0], runs, folder)
 
 
-def _set_sweep_dir(config: DictConfig, folder: Path) -> None:
-    """Lets a multirun write into a folder: Hydra composes each job anew from its overrides."""
-    with read_write(config), open_dict(config):
-        config.hydra.sweep.dir = str(folder)
-        config.hydra.overrides.hydra.append(to_override("hydra.sweep.dir", str(folder)))
+def _grid_overrides(hydra: DictConfig) -> list[str]:
+    """Returns the overrides of a multirun: `hydra.sweeper.params`, then the command line's."""
+    params = (hydra.sweeper.get("params") or {}).items()
+    return [*(f"{key}={value}" for key, value in params), *typed_overrides(hydra.overrides.task)]
 
 
 def _compose_jobs(config: DictConfig, overrides: Sequence[str], *, is_new: bool) -> list[_Job]:
@@ -150,14 +143,13 @@ def _compose_jobs(config: DictConfig, overrides: Sequence[str], *, is_new: bool)
     """
     loader = GlobalHydra.instance().config_loader()
     parser = OverridesParser.create(loader)  # for glob(*)
-    # As in Hydra's sweeper, the last override of a key counts.
-    by_key = {item.get_key_element(): item for item in parser.parse_overrides(list(overrides))}
-    parsed = list(by_key.values())
-    _check_count(parsed)
+    combinations = combine(parser.parse_overrides(list(overrides)))
+    if len(combinations) > MANY_JOBS:
+        print(f"{len(combinations)} runs: checks their configs first.", flush=True)
     sweep_dir = Path(str(config.hydra.sweep.dir))
     jobs: list[_Job] = []
-    for number, combination in enumerate(itertools.product(*map(_values, parsed))):
-        composed = loader.load_sweep_config(config, list(combination))
+    for number, combination in enumerate(combinations):
+        composed = loader.load_sweep_config(config, combination)
         with open_dict(composed):
             composed.hydra.job.id = str(number)
             composed.hydra.job.num = number
@@ -200,17 +192,6 @@ def _check_run_folder(folder: Path, others: Sequence[Path], *, is_new: bool) -> 
         output_folders.check_folder("hydra.sweep.dir", folder)
 
 
-def _check_count(overrides: Sequence[Override]) -> None:
-    count = math.prod(map(_value_count, overrides))
-    if count > MAX_JOBS:
-        raise ConfigError(
-            f"a grid must have at most {MAX_JOBS} runs but this one has {count:,}; start parts "
-            "of it, or search it: python -m svhn_sweep -m optuna ..."
-        )
-    if count > MANY_JOBS:
-        print(f"{count} runs: checks their configs first.", flush=True)
-
-
 def _check_job(composed: DictConfig, folder_key: str) -> tuple[Config, Path]:
     """Checks the config of one job, with `${hydra:...}` as Hydra will set it for the job.
 
@@ -230,10 +211,10 @@ def _check_job(composed: DictConfig, folder_key: str) -> tuple[Config, Path]:
         HydraConfig.instance().cfg = None
 
 
-def _check_digits(
+def _check_inputs(
     configs: Sequence[Config], overrides: Sequence[str], *, test: bool
 ) -> list[tuple[str, str]]:
-    """Loads the digits of each data source and checks the initial weights.
+    """Loads the digits of each data source, and finds and checks the initial weights.
 
     The run need not read the digits again. Without this it would find them missing after Hydra has
     created its folder.
@@ -243,47 +224,19 @@ def _check_digits(
     """
     from svhn_sweep import data, transfer
 
-    checked: list[tuple[DataConfig, float, str]] = []
+    digests: dict[object, str] = {}  # by data source and validation split
     hashes = []
     for config in configs:
         source = data.resolve(config.data, path_given=sets_data_path(overrides))
         split = config.training.validation_split
-        same = [sha256 for *key, sha256 in checked if key == [source, split]]
-        if not same:
+        key = (source_name(source), *flatten(source), split)
+        if key not in digests:
             splits = data.load(source, test=test)
             data.split_validation(splits, split)
             data.describe_copies(splits, split)  # reads the splits that the run does not load
-            checked.append((source, split, splits.sha256))
+            digests[key] = splits.sha256
         weights = None
         if config.training.initial_weights is not None:
             weights = transfer.resolve(config, data.load(source, test=test))
-        hashes.append((same[0] if same else checked[-1][2], weights.sha256 if weights else ""))
+        hashes.append((digests[key], weights.sha256 if weights else ""))
     return hashes
-
-
-def _value_count(override: Override) -> int:
-    """Returns the number of values of an override, without a list of them: a range has any size."""
-    value = override.value()
-    if isinstance(value, RangeSweep):
-        assert value.start is not None
-        assert value.stop is not None
-        if not value.step:
-            raise ConfigError(
-                f"{override.key_or_group} must be a range whose step is not 0 but got "
-                f"{override.input_line}."
-            )
-        return max(0, math.ceil((value.stop - value.start) / value.step))
-    return sum(1 for _ in override.sweep_iterator()) if override.is_discrete_sweep() else 1
-
-
-def _values(override: Override) -> list[str]:
-    """Returns one override for each value of a sweep override."""
-    if not override.is_sweep_override():
-        return [str(override.input_line)]
-    if not override.is_discrete_sweep():
-        raise ConfigError(
-            f"{override.key_or_group} must have a list of values, each of which is run, "
-            f"but got {override.input_line}; "
-            "to search a range: python -m svhn_sweep -m optuna ..."
-        )
-    return [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]

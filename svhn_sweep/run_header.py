@@ -18,7 +18,7 @@ console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def print_header(config: Config, splits: Splits, experiment: str, copies: str = "") -> None:
-    """Prints the model and the number of digits.
+    """Prints warnings about the digits, their number, and the model.
 
     Args:
         config: Its data source is resolved.

@@ -6,6 +6,8 @@ from omegaconf import MISSING
 
 from svhn_sweep.config.rules import number
 
+IMAGE_SIZE = 32  # pixels, of every source's images
+CLASSES = 10  # the digits
 MAX_SEED = 2**32 - 1  # NumPy's
 
 

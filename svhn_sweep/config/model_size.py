@@ -2,10 +2,9 @@
 
 import math
 
+from svhn_sweep.config.data_sources import CLASSES, IMAGE_SIZE
 from svhn_sweep.config.schema import ModelConfig
 
-IMAGE_SIZE = 32  # pixels
-CLASSES = 10
 KERNEL_SIZE = 3
 HEAD = "digits"  # the last layer
 

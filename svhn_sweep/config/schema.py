@@ -12,7 +12,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from svhn_sweep.config.checks import check_filters, check_freeze, check_tags
 from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.data_sources import MAX_SEED, SOURCES, DataConfig
-from svhn_sweep.config.rules import Line, check_values, identifier, number
+from svhn_sweep.config.rules import Line, check_values, constrained, identifier, number
 
 CONFIG_NAME = "config"  # conf/config.yaml, the primary config
 
@@ -134,7 +134,7 @@ class TrainingConfig:
     precision: Precision = MISSING
     threads: int | None = number(at_least=1, at_most=1024)
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
-    initial_weights: str | None = field(default=MISSING, metadata={"rule": Line(1000)})
+    initial_weights: str | None = constrained(Line(1000))
     freeze: int = number(at_least=0, at_most=10)
 
 

@@ -1,6 +1,5 @@
 """Downloads large files: resumes interrupted downloads and verifies checksums."""
 
-import hashlib
 import os
 import sys
 import time
@@ -20,7 +19,7 @@ from rich.progress import (
 )
 
 from svhn_sweep.errors import DataError
-from svhn_sweep.files import lock_file
+from svhn_sweep.files import file_digest, lock_file
 
 MAX_ATTEMPTS = 5
 PAUSE_SECONDS = 1.0  # between two attempts
@@ -43,7 +42,7 @@ def fetch(url: str, target: Path, sha256: str) -> None:
             exists has other ones.
     """
     if target.exists():
-        if (digest := _digest(target)) != sha256:
+        if (digest := file_digest(target)) != sha256:
             raise DataError(
                 f"{target} must have the SHA-256 {sha256} but has {digest}; "
                 "remove it, and the same command downloads it again."
@@ -55,18 +54,13 @@ def fetch(url: str, target: Path, sha256: str) -> None:
         if target.exists():
             return
         _download(url, part)
-        if (digest := _digest(part)) != sha256:
+        if (digest := file_digest(part)) != sha256:
             part.unlink()
             raise DataError(
                 f"{url} must have the SHA-256 {sha256} but what "
                 f"arrived has {digest}; it was thrown away."
             )
         part.replace(target)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from threadpoolctl import threadpool_limits
 
+from svhn_sweep.config.data_sources import IMAGE_SIZE
 from svhn_sweep.data.splits import Images
 from svhn_sweep.machine import cores
 
@@ -20,11 +21,11 @@ Indices = NDArray[np.intp]
 Floats = NDArray[np.float32]
 Pairs = tuple[Indices, Indices, Floats, Indices]  # as in NearCopies
 
-SIZE = 32  # pixels
 MAX_SHIFT = 2  # pixels; what is compared is the middle of one image and a window of the other
-WINDOW = SIZE - 2 * MAX_SHIFT
+WINDOW = IMAGE_SIZE - 2 * MAX_SHIFT
 THUMBNAIL = 7  # pixels; 4 pixels of the image each
-# Of one image against the middle of the other, and vice versa: no shift is half a pixel away.
+# Of one image against the middle of the other, and vice versa: no whole shift is more than half a
+# pixel away.
 QUERY_SHIFTS = ((0.0, 0.0), (1.5, 0.0), (0.0, 1.5), (1.5, 1.5), (1.5, -1.5))
 # Correlations. benchmarks/audit.py measures what they find; real digits have almost nothing between
 # 0.98 and 0.999, and pictures of different numbers differ in their details below that.
@@ -155,6 +156,7 @@ class _Comparison:
         copies &= _correlations(*details, unclipped) >= MIN_DETAIL
         copies &= unclipped.mean(axis=(1, 2)) >= MIN_UNCLIPPED
         first, second = first[copies], second[copies]
+        # The window of the first image is the middle of the second one, which is shifted back.
         return first, second, similarities[copies], np.tile(shift, (len(first), 1)) * -1
 
 

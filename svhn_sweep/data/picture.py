@@ -6,10 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from svhn_sweep.config.data_sources import IMAGE_SIZE
 from svhn_sweep.data.splits import Images
 from svhn_sweep.errors import DataError
 
-SIZE = 32  # pixels
 MAX_SIDE = 4096  # pixels, before a picture is padded: the padding of 300,000 x 1 would be 84 GiB
 READ_ERRORS = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)  # Pillow's
 
@@ -47,10 +47,10 @@ def read(path: Path) -> Images:
         raise DataError(f"{path} does not exist.") from error
     except READ_ERRORS as error:
         raise DataError(f"{path} must be a picture but cannot be read: {error}.") from error
-    if grey.size != (SIZE, SIZE):
+    if grey.size != (IMAGE_SIZE, IMAGE_SIZE):
         grey.thumbnail((MAX_SIDE, MAX_SIDE))
         square = Image.fromarray(_pad_to_square(np.asarray(grey)))
-        grey = square.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
+        grey = square.resize((IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
     return np.asarray(grey, dtype=np.float32)[..., None]
 
 

@@ -17,13 +17,12 @@ from PIL import Image, ImageDraw, ImageFont
 from rich.progress import track
 from scipy import ndimage
 
-from svhn_sweep.config.data_sources import SyntheticConfig
+from svhn_sweep.config.data_sources import IMAGE_SIZE, SyntheticConfig
 from svhn_sweep.data import hdf5
 from svhn_sweep.data.splits import Images, Labels
 
 VERSION = 1  # part of the file's name: raise it when a crop with the same seed would look different
-SIZE = 32  # pixels, of a finished crop
-CANVAS = 2 * SIZE  # pixels, before downsampling
+CANVAS = 2 * IMAGE_SIZE  # pixels, before downsampling
 FONTS = (  # in matplotlib's own font folder
     *("DejaVuSans.ttf", "DejaVuSans-Bold.ttf", "DejaVuSans-BoldOblique.ttf"),
     *("DejaVuSansMono.ttf", "DejaVuSansMono-Bold.ttf"),
@@ -195,7 +194,7 @@ def _degrade(canvas: Canvas, random: np.random.Generator) -> NDArray[np.uint8]:
     """The crop, [32, 32], of a canvas that is blurred, downsampled, noisy and compressed."""
     blur = random.uniform(0.6, 1.5) if random.random() < 0.3 else random.uniform(1.5, 5.5)
     blurred = ndimage.gaussian_filter(canvas, (blur, blur * random.uniform(0.7, 1.4)))
-    downsampled = blurred.reshape(SIZE, 2, SIZE, 2).mean(axis=(1, 3))
+    downsampled = blurred.reshape(IMAGE_SIZE, 2, IMAGE_SIZE, 2).mean(axis=(1, 3))
     noisy = downsampled + random.normal(0, random.uniform(0.5, 4), downsampled.shape)
     crop = Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8))
     if random.random() < 0.5:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean, stdev
 
-from svhn_sweep.sweep.selection.race import RaceRules, VerdictOutcome
+from svhn_sweep.sweep.selection.race import VerdictOutcome, outcome_of
 from svhn_sweep.sweep.selection.repeated_intervals import Interval, single_interval
 
 # Of accuracy, as the default of a sweep's confirm.margin: smaller differences count as none.
@@ -58,13 +58,13 @@ def compare(
         One row for each config, in their order.
     """
     first = next(iter(accuracies), None)
-    rules = RaceRules(seeds=(), fixed=True, margin=margin, maximize=True)
     rows = []
     for config, by_seed in accuracies.items():
         values = list(by_seed.values())
         others = accuracies[first] if first is not None and config != first else {}
         differences = [by_seed[seed] - others[seed] for seed in by_seed if seed in others]
-        interval = rules.interval(differences)
+        interval = single_interval(differences) if len(differences) > 1 else None
+        outcome = outcome_of(interval, margin, maximize=True) if interval else None
         all_converged = not diverged.get(config) and not diverged.get(first or "")
         rows.append(
             Row(
@@ -77,7 +77,7 @@ def compare(
                 common_seeds=len(differences),
                 difference=mean(differences) if differences else None,
                 difference_interval=interval,
-                outcome=rules.outcome(interval) if interval and all_converged else None,
+                outcome=outcome if all_converged else None,
             )
         )
     return rows

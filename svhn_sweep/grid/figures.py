@@ -9,9 +9,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
+from svhn_sweep.figure_size import PAGE_DPI, PAGE_WIDTH
+
 MAX_CONFIGS = 8  # more curves cannot be told apart
-WIDTH = 6.6  # inches; MLflow cuts wider figures off in a window of 1280 pixels
-DPI = 96
 LABEL_CHARACTERS = 80
 
 
@@ -27,7 +27,7 @@ def learning_curves(curves: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
     """
     drawn = _choose(curves)
     n_lines = len(drawn)
-    figure = Figure(figsize=(WIDTH, 3.9 + 0.22 * n_lines), layout="constrained", dpi=DPI)
+    figure = Figure(figsize=(PAGE_WIDTH, 3.9 + 0.22 * n_lines), layout="constrained", dpi=PAGE_DPI)
     axes = figure.subplots()
     for color, config in zip(sns.color_palette("colorblind", n_lines), drawn, strict=True):
         values = np.array(curves[config])

@@ -14,16 +14,11 @@ from svhn_sweep.config.schema import Config
 from svhn_sweep.config.short_names import short_names
 from svhn_sweep.errors import ConfigError, DataError
 from svhn_sweep.files import write_atomically
-from svhn_sweep.tracking import journal
 from svhn_sweep.tracking.journal import Journal
-from svhn_sweep.tracking.run_folders import MULTIRUN
-from svhn_sweep.trial_status import TrialStatus
 
 FILE = "grid.json"
 SEED = "seed"
 FOLDER = re.compile(r"[+~]*hydra\.sweep\.dir=")
-# A run that failed is trained again; one that diverged would diverge again.
-FINAL = (TrialStatus.complete, TrialStatus.diverged)
 
 
 @dataclass(frozen=True)
@@ -126,10 +121,6 @@ class Grid:
         n_seeds = len({run.seed for run in self.runs})
         return f"grid · {_count(n_configs, 'config')} x {_count(n_seeds, SEED)}"
 
-    def left(self, folder: Path) -> list[GridRunPlan]:
-        """Returns the runs that are neither complete nor diverged; `folder` is the grid's."""
-        return [run for run in self.runs if status(folder / run.path) not in FINAL]
-
     def check_unchanged(self, folder: Path, now: Sequence[GridRunPlan]) -> None:
         """Checks that the same command still means the same runs.
 
@@ -160,15 +151,9 @@ def settings_hash(config: Config, initial_weights: str) -> str:
         config: The run's config.
         initial_weights: Their SHA-256; empty for random ones.
     """
-    sections = [_container(section) for section in (config.model, config.training, config.seed)]
-    text = OmegaConf.to_yaml(OmegaConf.create([*sections, initial_weights]))
+    model, training = map(OmegaConf.structured, (config.model, config.training))
+    text = OmegaConf.to_yaml(OmegaConf.create([model, training, config.seed, initial_weights]))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def status(folder: Path) -> TrialStatus | None:
-    """Returns how a run ended; None if it has not, or was never started."""
-    tags = journal.end_tags(folder)
-    return None if tags is None else TrialStatus(str(tags["trial.state"]))
 
 
 def save(grid: Grid, folder: Path) -> None:
@@ -188,26 +173,6 @@ def load(folder: Path) -> Grid | None:
         return None
 
 
-def find_unfinished(command: GridCommand, folder: Path) -> tuple[Grid, Path] | None:
-    """Finds the grid that a command continues.
-
-    Args:
-        command: The command.
-        folder: The folder that it would write into; if the command names it or it holds a grid, no
-            other one is looked for.
-
-    Returns:
-        The newest unfinished grid of the same command, and its folder; None if there is none.
-    """
-    files = sorted(MULTIRUN.glob(f"*/*/{FILE}"), reverse=True)
-    only_here = command.names_folder or (folder / FILE).exists()
-    for candidate in [folder] if only_here else [path.parent for path in files]:
-        grid = load(candidate)
-        if grid is not None and grid.command.is_same_grid(command) and grid.left(candidate):
-            return grid, candidate
-    return None
-
-
 def open_journal(folder: Path) -> Journal:
     """Opens the journal of a grid's own run, which one process at a time may hold.
 
@@ -221,12 +186,6 @@ def open_journal(folder: Path) -> Journal:
             f"the grid in {folder} must have one process at a time, but another one trains it; "
             "wait for it or stop it."
         ) from error
-
-
-def _container(section: object) -> object:
-    if isinstance(section, int):
-        return section
-    return OmegaConf.to_container(OmegaConf.structured(section), enum_to_str=True)
 
 
 def _count(number: int, word: str) -> str:

@@ -5,9 +5,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from svhn_sweep.grid.plan import FINAL, GridRunPlan
+from svhn_sweep.grid.plan import Grid, GridRunPlan
 from svhn_sweep.tracking import journal
 from svhn_sweep.trial_status import TrialStatus
+
+# A run that failed is trained again; one that diverged would diverge again.
+FINAL = (TrialStatus.complete, TrialStatus.diverged)
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,17 @@ class RunResult:
     def is_complete(self) -> bool:
         """Whether it ran to its end."""
         return self.status is TrialStatus.complete
+
+
+def read_results(grid: Grid, folder: Path) -> dict[str, RunResult]:
+    """Reads the results of a grid's runs in its folder, by their paths."""
+    configs = grid.configs
+    return {run.path: read_result(folder, run, configs[run.path]) for run in grid.runs}
+
+
+def count_left(results: Iterable[RunResult]) -> int:
+    """Counts the runs that the grid's command trains, or trains again."""
+    return sum(not result.is_over for result in results)
 
 
 def read_result(folder: Path, plan: GridRunPlan, config: str) -> RunResult:

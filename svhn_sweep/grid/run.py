@@ -12,7 +12,14 @@ from svhn_sweep.errors import ConfigError, DataError, RefusedError, Terminated, 
 from svhn_sweep.files import write_atomically
 from svhn_sweep.grid import plan, tables
 from svhn_sweep.grid.comparison import MARGIN, Row, compare
-from svhn_sweep.grid.results import accuracies, curves, diverged, read_result
+from svhn_sweep.grid.results import (
+    accuracies,
+    count_left,
+    curves,
+    diverged,
+    read_result,
+    read_results,
+)
 from svhn_sweep.provenance import code_tags
 from svhn_sweep.run_header import console
 from svhn_sweep.tracking import markdown, saved_views, tracking_uri, ui_links
@@ -59,9 +66,7 @@ class GridRun:
         self.grid = grid
         self.folder = folder
         self._configs = grid.configs
-        self._results = {
-            run.path: read_result(folder, run, self._configs[run.path]) for run in grid.runs
-        }
+        self._results = read_results(grid, folder)
         self._uploader = BackgroundUploader([folder], [*RUN_FOLDERS, folder])
 
     @property
@@ -179,7 +184,7 @@ class GridRun:
             return
         reason = f"{n_missing} of {len(self._results)} runs not complete"
         self._journal.end(TrialStatus.failed, reason)
-        left = sum(not result.is_over for result in self._results.values())
+        left = count_left(self._results.values())
         if left:
             console.print(f"The same command trains {left} of them again.")
 
@@ -187,7 +192,7 @@ class GridRun:
         stopped = isinstance(error, KeyboardInterrupt | Terminated)
         reason = "interrupted" if stopped else f"{type(error).__name__}: {error}"
         self._journal.end(TrialStatus.interrupted, reason)
-        left = sum(not result.is_over for result in self._results.values())
+        left = count_left(self._results.values())
         n_runs = len(self._results)
         console.print(f"{n_runs - left} of {n_runs} runs are over; the same command continues.")
 

@@ -4,10 +4,9 @@ import math
 
 import tensorflow as tf
 
+from svhn_sweep.config.data_sources import IMAGE_SIZE
 from svhn_sweep.config.schema import AugmentationConfig
-from svhn_sweep.training.model import INPUT_SHAPE
 
-SIZE = INPUT_SHAPE[0]  # pixels
 NOISE = 1  # keeps the numbers drawn here apart from those that order the batches
 
 
@@ -28,13 +27,13 @@ def random_transforms(
     """
     noise = tf.random.experimental.stateless_fold_in([tf.cast(seed, tf.int64), epoch], NOISE)
     unit = tf.random.stateless_uniform((4, n_images), noise, minval=-1.0, maxval=1.0)
-    shift_x = unit[0] * config.shift * SIZE
-    shift_y = unit[1] * config.shift * SIZE
+    shift_x = unit[0] * config.shift * IMAGE_SIZE
+    shift_y = unit[1] * config.shift * IMAGE_SIZE
     angle = unit[2] * config.rotation * 2 * math.pi
     zoom = 1 + unit[3] * config.zoom
     cos = zoom * tf.cos(angle)
     sin = zoom * tf.sin(angle)
-    center = (SIZE - 1) / 2
+    center = (IMAGE_SIZE - 1) / 2
     zero = tf.zeros(n_images)
     return tf.stack(
         [
@@ -59,7 +58,7 @@ def transform(images: tf.Tensor, transforms: tf.Tensor) -> tf.Tensor:
     return tf.raw_ops.ImageProjectiveTransformV3(
         images=images,
         transforms=transforms,
-        output_shape=[SIZE, SIZE],
+        output_shape=[IMAGE_SIZE, IMAGE_SIZE],
         fill_value=0.0,
         interpolation="BILINEAR",
         fill_mode="NEAREST",

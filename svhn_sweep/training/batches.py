@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from svhn_sweep.config.data_sources import CLASSES
 from svhn_sweep.config.schema import AugmentationConfig
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training.augmentation import random_transforms, transform
-from svhn_sweep.training.model import CLASSES
 
 
 def training_batches(

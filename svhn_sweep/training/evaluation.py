@@ -18,10 +18,11 @@ from sklearn.metrics import (
     recall_score,
 )
 
+from svhn_sweep.config.data_sources import CLASSES
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training.model import INPUT_SHAPE
 
-DIGITS = list(range(10))
+DIGITS = list(range(CLASSES))
 BATCH_SIZE = 128  # images
 CALIBRATION_BINS = 15
 
@@ -50,7 +51,7 @@ class Evaluation:
     @property
     def loss(self) -> float:
         """The mean categorical cross-entropy; Keras clips probabilities to at least 1e-7."""
-        truth = keras.utils.to_categorical(self.labels, len(DIGITS))
+        truth = keras.utils.to_categorical(self.labels, CLASSES)
         losses = keras.losses.categorical_crossentropy(truth, self.probabilities)
         return float(keras.ops.mean(losses))
 

@@ -11,14 +11,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from svhn_sweep.data.splits import Images, Labels
+from svhn_sweep.figure_size import PAGE_DPI, PAGE_WIDTH
 from svhn_sweep.training.evaluation import Evaluation
 from svhn_sweep.training.result import TrainResult
 
 TRAIN, VALIDATION = sns.color_palette("colorblind")[:2]
-DPI = 96
-# Of figures in a run's description, in inches: MLflow does not scale images, and cuts the panel
-# beside them off in a window of 1280 pixels if they are wider.
-PAGE_WIDTH = 6.6
 
 
 def samples(images: Images, labels: Labels) -> Figure:
@@ -32,7 +29,7 @@ def samples(images: Images, labels: Labels) -> Figure:
 
 def curves(result: TrainResult, title: str) -> Figure:
     """Draws accuracy and loss of training and validation by epoch, and marks the best epoch."""
-    figure = Figure(figsize=(PAGE_WIDTH, 3.6), dpi=DPI)
+    figure = Figure(figsize=(PAGE_WIDTH, 3.6), dpi=PAGE_DPI)
     margins = {"left": 0.105, "right": 0.98, "bottom": 0.235, "top": 0.89, "wspace": 0.33}
     epochs = range(1, len(result.history) + 1)
     for axes, metric in zip(
@@ -63,7 +60,7 @@ def curves(result: TrainResult, title: str) -> Figure:
 
 def confusion_heatmap(evaluation: Evaluation, title: str) -> Figure:
     """Draws the confusion matrix: counts as text, and the share of the true digit as colour."""
-    figure = Figure(figsize=(PAGE_WIDTH, 5.8), dpi=DPI)
+    figure = Figure(figsize=(PAGE_WIDTH, 5.8), dpi=PAGE_DPI)
     axes = figure.add_axes((0.15, 0.09, 0.67, 0.8))
     colour_bar = figure.add_axes((0.845, 0.17, 0.03, 0.64))
     counts = evaluation.confusion
@@ -97,7 +94,7 @@ def mistakes(images: Images, evaluation: Evaluation, title: str) -> Figure:
     confidences = evaluation.probabilities.max(axis=1)
     surest = wrong[np.argsort(-confidences[wrong])][:20]
     if len(surest) == 0:
-        figure = Figure(figsize=(10, 3.1), dpi=DPI)
+        figure = Figure(figsize=(10, 3.1), dpi=PAGE_DPI)
         figure.suptitle(title, fontsize=11)
         figure.text(0.5, 0.45, "no mistakes", ha="center")
         return figure
@@ -118,7 +115,7 @@ def _digit_grid(images: Images, notes: list[str], title: str) -> Figure:
     lines = notes[0].count("\n") + 1
     row_height = 1.1 + 0.18 * lines
     grid_height = rows * row_height
-    figure = Figure(figsize=(10, grid_height + 0.35), dpi=DPI)
+    figure = Figure(figsize=(10, grid_height + 0.35), dpi=PAGE_DPI)
     axes = figure.add_axes((0.01, 0, 0.98, grid_height / (grid_height + 0.35)))
     for index, (image, note) in enumerate(zip(images, notes, strict=True)):
         left = index % 10

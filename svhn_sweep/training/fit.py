@@ -8,6 +8,7 @@ from typing import Literal
 import keras
 import tensorflow as tf
 
+from svhn_sweep.config.data_sources import CLASSES
 from svhn_sweep.config.schema import Precision, TrainingConfig
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training import checkpoint
@@ -16,7 +17,6 @@ from svhn_sweep.training.batches import training_batches
 from svhn_sweep.training.evaluation import evaluate, predictor
 from svhn_sweep.training.fast_model import FastModel, FusedAdam
 from svhn_sweep.training.keras_callbacks import EpochRecorder, schedule_callbacks
-from svhn_sweep.training.model import CLASSES
 from svhn_sweep.training.progress import Progress
 from svhn_sweep.training.result import Log, ShouldStop, TrainResult
 from svhn_sweep.trial_status import TrialStatus
@@ -67,8 +67,10 @@ def fit(
     fast_model = _compiled(model, config)
     validate = partial(evaluate, predictor(fast_model), *validation, "validation")
     average = partial(averaged_weights, fast_model, train[0])
-    weights = average if config.ema_momentum > 0 else nullcontext
-    recorder = EpochRecorder(config, seed, validate, log, should_stop, checkpoint_path, weights)
+    with_evaluated_weights = average if config.ema_momentum > 0 else nullcontext
+    recorder = EpochRecorder(
+        config, seed, validate, log, should_stop, checkpoint_path, with_evaluated_weights
+    )
     if checkpoint_path is not None and checkpoint_path.exists():
         recorder.resume(checkpoint.load(checkpoint_path, fast_model))
     result = recorder.result

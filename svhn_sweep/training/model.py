@@ -6,10 +6,10 @@ import keras
 import numpy as np
 from keras import layers
 
+from svhn_sweep.config.data_sources import CLASSES, IMAGE_SIZE
 from svhn_sweep.config.schema import ModelConfig, Precision
 
-INPUT_SHAPE = (32, 32, 1)  # grey pixels, 0..255
-CLASSES = 10
+INPUT_SHAPE = (IMAGE_SIZE, IMAGE_SIZE, 1)  # grey pixels, 0..255
 SEED_VARIABLE = "seed_generator_state"  # Keras' name for the random state of a dropout layer
 
 

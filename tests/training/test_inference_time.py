@@ -13,7 +13,7 @@ def test_a_slow_model_is_timed_less_often(
     composed: Callable[..., Config], monkeypatch: pytest.MonkeyPatch, enough: float, passes: int
 ) -> None:
     config = composed("model=model1", "model.filters.conv1=1", "model.filters.conv2=1")
-    monkeypatch.setattr(inference_time, "ENOUGH_SECONDS", enough)
+    monkeypatch.setattr(inference_time, "MIN_TOTAL_SECONDS", enough)
     seconds = inference_seconds(build_model(config.model, config.training.precision, config.seed))
     assert len(seconds) == passes
     assert min(seconds) > 0

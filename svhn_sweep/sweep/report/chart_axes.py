@@ -24,15 +24,12 @@ from matplotlib.ticker import (
 )
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from svhn_sweep.figure_size import PAGE_DPI, PAGE_WIDTH
 from svhn_sweep.sweep.report.leaderboard import Row
 
 BLUE, ORANGE, _, RED = sns.color_palette("colorblind")[:4]
 GREY = "0.55"
 DPI = 150
-# Of figures in the study's description: MLflow does not scale images, and cuts the panel beside
-# them off in a window of 1280 pixels if they are wider.
-PAGE_WIDTH = 6.6  # inches
-PAGE_DPI = 96
 
 
 @dataclass(frozen=True)

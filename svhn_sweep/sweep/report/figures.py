@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from svhn_sweep.config.short_names import short_names
+from svhn_sweep.figure_size import PAGE_WIDTH
 from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
 from svhn_sweep.sweep.report.chart_axes import (
     BLUE,
     ORANGE,
-    PAGE_WIDTH,
     RED,
     add_legend,
     curve_style,

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import Bbox
 
+from svhn_sweep.figure_size import PAGE_WIDTH
 from svhn_sweep.sweep.report.chart_axes import (
     ORANGE,
-    PAGE_WIDTH,
     add_legend,
     message_figure,
     new_figure,

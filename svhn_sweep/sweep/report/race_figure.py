@@ -5,12 +5,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
+from svhn_sweep.figure_size import PAGE_WIDTH
 from svhn_sweep.sweep.plan.formatting import format_difference, format_limits
 from svhn_sweep.sweep.report.chart_axes import (
     BLUE,
     GREY,
     ORANGE,
-    PAGE_WIDTH,
     add_legend,
     new_figure,
 )

@@ -9,7 +9,7 @@ from statistics import NormalDist
 from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.run_header import console
-from svhn_sweep.sweep.selection.race import RaceRules, VerdictOutcome
+from svhn_sweep.sweep.selection.race import VerdictOutcome, outcome_of
 from svhn_sweep.sweep.selection.repeated_intervals import ERROR, Interval
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.trial_values import direction_sign, objective_value
@@ -85,7 +85,7 @@ class Ensemble:
         settings = self.study.settings
         confirm = settings.confirm
         margin = confirm.margin if confirm is not None and settings.maximize else 0.0
-        return RaceRules((), fixed=True, margin=margin, maximize=True).outcome(self.interval)
+        return outcome_of(self.interval, margin, maximize=True)
 
 
 def find_ensemble(study: Study, cluster: Cluster, config_dirs: Sequence[str]) -> Ensemble | None:

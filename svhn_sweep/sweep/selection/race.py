@@ -35,6 +35,25 @@ class VerdictOutcome(StrEnum):
     undecided = "undecided"
 
 
+def outcome_of(interval: Interval, margin: float, *, maximize: bool) -> VerdictOutcome:
+    """Returns what an interval of candidate minus baseline says.
+
+    Args:
+        interval: Of the difference of the metric.
+        margin: The largest difference that counts as none.
+        maximize: Whether a higher metric is better.
+    """
+    sign = 1 if maximize else -1
+    low, high = sorted((sign * interval.low, sign * interval.high))
+    if low > 0:
+        return VerdictOutcome.better
+    if high < 0:
+        return VerdictOutcome.worse
+    if -margin < low and high < margin:
+        return VerdictOutcome.equivalent
+    return VerdictOutcome.undecided
+
+
 @dataclass(frozen=True)
 class RaceRules:
     """The rules of a race.
@@ -61,15 +80,7 @@ class RaceRules:
 
     def outcome(self, interval: Interval) -> VerdictOutcome:
         """Returns what an interval of candidate minus baseline says."""
-        sign = 1 if self.maximize else -1
-        low, high = sorted((sign * interval.low, sign * interval.high))
-        if low > 0:
-            return VerdictOutcome.better
-        if high < 0:
-            return VerdictOutcome.worse
-        if -self.margin < low and high < self.margin:
-            return VerdictOutcome.equivalent
-        return VerdictOutcome.undecided
+        return outcome_of(interval, self.margin, maximize=self.maximize)
 
 
 @dataclass
