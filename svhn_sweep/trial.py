@@ -71,8 +71,7 @@ def run_trial(
         should_stop: Is called after each epoch; True ends the fit as pruned.
         initial_weights: Those that the config names; None for random ones.
         resumable: Whether an interrupted trial in the folder is resumed, and this one can be.
-        shares_device: Whether other trials may use the device at the same time; too little memory
-            interrupts the trial then.
+        shares_device: Whether too little memory interrupts the trial: others may use the device.
 
     Raises:
         DataError: There are too few digits to split; nothing is recorded then.
@@ -224,10 +223,8 @@ def _evaluate(
         metrics |= _metrics_of(evaluation)
     if result.status == TrialStatus.complete:  # few people look at those of pruned trials
         evaluation, images = evaluations[-1]
-        arrow = "true \N{RIGHTWARDS ARROW} predicted"
-        title = f"Surest mistakes on {evaluation.split}: {arrow}, confidence"
-        mistakes = figures.mistakes(images, evaluation, title)
-        _log_figure(journal, "figures/mistakes.png", mistakes)
+        title = f"Surest mistakes on {evaluation.split}: true → predicted, confidence"
+        _log_figure(journal, "figures/mistakes.png", figures.mistakes(images, evaluation, title))
     return metrics
 
 
@@ -263,12 +260,12 @@ def _title(config: Config, splits: Splits) -> str:
 
 
 def _initial_tags(splits: Splits) -> dict[str, Scalar]:
-    tags: dict[str, Scalar] = {
+    return {
         "trial.state": TrialStatus.running.value,
         "data.source": splits.source,
         "data.sha256": splits.sha256,
+        **code_tags(),
     }
-    return tags | code_tags()
 
 
 def _run_description(
