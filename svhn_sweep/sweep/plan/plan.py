@@ -16,6 +16,7 @@ from svhn_sweep.sweep.plan.formatting import format_param
 from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 from svhn_sweep.training.initial_weights import InitialWeights
 
+BASELINE_NUMBER = 0  # of the baseline's trial in its study
 MODEL = "model."
 FILTERS = "model.filters."
 MAX_COUNTED_CONFIGS = 20_000  # takes a second

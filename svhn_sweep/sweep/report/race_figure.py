@@ -36,7 +36,7 @@ def race(result: Race, metric: str, margin: float) -> Figure:
     axes.axhline(0, color="black", linestyle="--", linewidth=1.2, label="baseline")
     numbers = [number for number, looks in result.looks.items() if looks]
     offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(numbers)) if len(numbers) > 1 else [0.0]
-    shades = iter(np.linspace(1.0, 0.4, max(1, len(numbers) - 1)))
+    shades = iter(np.linspace(1.0, 0.4, sum(number != result.leader for number in numbers)))
     for number, offset in zip(numbers, offsets, strict=True):
         looks = result.looks[number]
         differences = np.array([look.difference for look in looks])

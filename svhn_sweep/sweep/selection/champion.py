@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from svhn_sweep.config.data_sources import source_name
 from svhn_sweep.run_header import console
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
 from svhn_sweep.sweep.selection.confirmation import WINNER, ConfirmationStudy
 from svhn_sweep.sweep.selection.ensemble import Ensemble, find_ensemble
 from svhn_sweep.sweep.selection.ensemble_run import ENSEMBLE, record_ensemble, register_ensemble
@@ -31,8 +32,9 @@ class Candidate:
         study: The search, which is over.
         trial_number: The trial with the best config: a confirmed one if there is any.
         verdicts: Verdicts on the confirmed configs, by number of their trial.
-        runs: Folders of runs with a saved model, by config (`BASELINE`, `BEST`) and seed. Runs
-            that the user removed are missing.
+        runs: Folders of runs with a saved model, by config (`BASELINE`, `BEST`) and seed: of the
+            seeds of the verdict, which are the same for both. Runs that the user removed are
+            missing.
         race: The race of the confirmation; None without one, or with fixed seeds.
     """
 
@@ -147,12 +149,11 @@ def select_candidate(study: Study, confirmation: ConfirmationStudy | None) -> Ca
         return None
     if confirmation is not None:
         number = confirmation.winner(best.number)
-        configs = {baseline.number: BASELINE, number: BEST}
         candidate = Candidate(
             study,
             number,
             confirmation.verdicts(),
-            _confirmation_runs(confirmation, configs),
+            _confirmation_runs(confirmation, number),
             None if confirmation.plan.rules.fixed else confirmation.race(),
         )
         if candidate.recommended_config == BEST:
@@ -198,17 +199,18 @@ def recommend(
     )
 
 
-def _confirmation_runs(
-    confirmation: Study, configs: Mapping[int, str]
-) -> dict[str, dict[int, Path]]:
-    """Returns the runs with a model by config and seed; `configs`: by the search's trial."""
+def _confirmation_runs(confirmation: ConfirmationStudy, number: int) -> dict[str, dict[int, Path]]:
+    """Returns the runs with a model of a trial of the search and of the baseline, on its seeds."""
+    configs = {BASELINE_NUMBER: BASELINE, number: BEST}
+    seeds = confirmation.counted_seeds(number)
     runs: dict[str, dict[int, Path]] = {}
     complete = [t for t in confirmation.trials() if t.state == TrialState.COMPLETE]
     for trial in complete:
         config = configs.get(trial.params["trial"])
+        seed = trial.params["seed"]
         run = confirmation.plan.trial_dir(trial.number)
-        if config is not None and _has_model(run):
-            runs.setdefault(config, {})[trial.params["seed"]] = run
+        if config is not None and seed in seeds and _has_model(run):
+            runs.setdefault(config, {})[seed] = run
     return runs
 
 

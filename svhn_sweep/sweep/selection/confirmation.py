@@ -97,7 +97,7 @@ class ConfirmationStudy(Study):
         results: dict[int, dict[int, float | None]] = {}
         for trial in self.finished():
             if trial.state != TrialState.PRUNED and trial.number not in self._repeated:
-                number, seed = _pair(trial.params)
+                number, seed = _pair(trial)
                 is_complete = trial.state == TrialState.COMPLETE
                 value = objective_value(trial) if is_complete else None
                 results.setdefault(number, {})[seed] = value
@@ -123,6 +123,17 @@ class ConfirmationStudy(Study):
             verdicts = {n: verdict_in_race(results, race, rules, n) for n in race.looks}
         return {number: verdict for number, verdict in verdicts.items() if verdict is not None}
 
+    def counted_seeds(self, number: int) -> Sequence[int]:
+        """Returns the seeds over which a trial of the search is compared with the baseline.
+
+        Which further seeds idle workers have begun depends on their number.
+        """
+        if self.plan.rules.fixed:
+            return self.plan.rules.seeds
+        race = self.race()
+        looks = race.looks.get(number)
+        return race.seeds[: looks[-1].pairs] if looks else race.seeds
+
     def winner(self, best: int) -> int:
         """Returns the trial that did best against the baseline.
 
@@ -142,14 +153,14 @@ class ConfirmationStudy(Study):
         trial = self._running[number].trial
         super().report(number, epoch, value)
         is_last = epoch >= self.plan.epochs(trial.params)
-        return not is_last and _pair(trial.params) not in self.race().missing
+        return not is_last and _to_pair(trial.params) not in self.race().missing
 
     def _unstarted(self, trials: list[FrozenTrial]) -> int:
         return len(self._pairs_to_start(trials))
 
     def _resumable(self, trials: list[FrozenTrial]) -> list[Trial]:
         missing = self.race().missing
-        return [trial for trial in self._interrupted if _pair(trial.params) in missing]
+        return [trial for trial in self._interrupted if _pair(trials[trial.number]) in missing]
 
     def _ask_new(self, trials: list[FrozenTrial]) -> Trial:
         number, seed = self._pairs_to_start(trials)[0]
@@ -160,7 +171,7 @@ class ConfirmationStudy(Study):
 
     def _pairs_to_start(self, trials: list[FrozenTrial]) -> list[tuple[int, int]]:
         running = [trial for trial in trials if trial.state == TrialState.RUNNING]
-        pairs = {_pair(trial.params) for trial in running if len(trial.params) == 2}
+        pairs = {_pair(trial) for trial in running}
         return [pair for pair in self.race().missing if pair not in pairs]
 
 
@@ -241,7 +252,15 @@ def _candidates(study: Study, complete: Sequence[FrozenTrial], confirm: ConfirmC
     return list(dict.fromkeys([*better[: confirm.candidates], *earlier]))
 
 
-def _pair(params: Params) -> tuple[int, int]:
+def _pair(trial: FrozenTrial) -> tuple[int, int]:
+    """A trial's trial of the search and its seed: Optuna has those of an enqueued one from ask on.
+
+    Its params follow one by one, and the driver may die before.
+    """
+    return _to_pair({**trial.system_attrs.get("fixed_params", {}), **trial.params})
+
+
+def _to_pair(params: Params) -> tuple[int, int]:
     return int(str(params["trial"])), int(str(params["seed"]))
 
 

@@ -90,7 +90,7 @@ class Race:
     Attributes:
         seeds: The seeds that count so far: those for which the baseline and all candidates that
             were in the race then have a result.
-        active: The candidates in the race, the leader first.
+        active: The candidates in the race, the leader first, then by their means.
         left: After how many pairs each other candidate left.
         looks: The interval of each candidate minus the baseline after each pair, as far as there
             is one.
@@ -109,7 +109,11 @@ class Race:
 
     @property
     def leader(self) -> int | None:
-        """The candidate with the best mean over the seeds so far; None if all have left."""
+        """The candidate that the race is about so far; None if all have left.
+
+        It has the best mean over the seeds so far. At the end it is one that is better than the
+        baseline, if there is any: of these, the one with the best mean.
+        """
         return self.active[0] if self.active else None
 
 
@@ -119,7 +123,9 @@ def hold_race(results: Results, candidates: Sequence[int], rules: RaceRules) -> 
     A candidate leaves the race when its interval against the leader is on the worse side of 0, or
     when its training fails. A seed for which the baseline's training failed does not count. The
     race is over once the leader's outcome against the baseline is decided, or the seeds are used.
-    Where the seeds are fixed nobody leaves; a seed counts if no training with it failed.
+    If it is not better then, but others are, the best of them becomes the leader: the mean of the
+    other may be due to few lucky seeds. Where the seeds are fixed nobody leaves; a seed counts if
+    no training with it failed.
 
     Args:
         results: The results so far.
@@ -162,9 +168,10 @@ def _count_seed(
         against_leader = rules.interval(_differences(race, results, number, leader))
         if against_leader and rules.outcome(against_leader) is VerdictOutcome.worse:
             _leave(race, number)
-    outcome = rules.outcome(race.looks[leader][-1])
-    if outcome is not VerdictOutcome.undecided or is_last:
-        race.outcome = outcome
+    outcomes = {number: rules.outcome(race.looks[number][-1]) for number in race.active}
+    if outcomes[leader] is not VerdictOutcome.undecided or is_last:
+        race.active.sort(key=lambda number: outcomes[number] is not VerdictOutcome.better)
+        race.outcome = outcomes[race.active[0]]
 
 
 def _look(race: Race, results: Results, rules: RaceRules) -> None:

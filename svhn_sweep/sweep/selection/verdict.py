@@ -41,17 +41,19 @@ def verdict_in_race(results: Results, race: Race, rules: RaceRules, number: int)
 
 
 def verdict_on_pairs(results: Results, rules: RaceRules, number: int) -> Verdict | None:
-    """Returns the verdict on a config over all seeds for which it and the baseline have a result.
+    """Returns the verdict on a config over those seeds with which it and the baseline are complete.
 
     Args:
         results: The results.
-        rules: Rules of fixed seeds.
+        rules: Rules of fixed seeds. Others, of an earlier race for example, do not count: the
+            interval is one for a number of seeds that was chosen before.
         number: The trial with the config.
 
     Returns:
         The verdict; None if there are fewer than two pairs.
     """
-    seeds = sorted(_complete(results[BASELINE]).keys() & _complete(results[number]).keys())
+    complete = _complete(results[BASELINE]).keys() & _complete(results[number]).keys()
+    seeds = [seed for seed in rules.seeds if seed in complete]
     interval = rules.interval(_differences(results, seeds, number))
     return None if interval is None else _verdict(results, seeds, rules, number, interval)
 

@@ -34,6 +34,21 @@ def test_each_candidate_has_its_means_and_intervals() -> None:
     assert [list(end) for end in ends] == [pytest.approx([look.low, look.high]) for look in looks]
 
 
+def test_a_race_that_every_candidate_has_left_is_drawn() -> None:
+    values: dict[int, list[float | None]] = {
+        0: [*BASELINE],
+        7: [0.82, 0.83, 0.80, None],
+        12: [0.81, 0.80, 0.81, None],
+    }
+    results = {number: dict(enumerate(known)) for number, known in values.items()}
+    rules = RaceRules(range(8), fixed=False, margin=0, maximize=True)
+    result = hold_race(results, [7, 12], rules)
+    assert (result.leader, result.left) == (None, {7: 4, 12: 4})
+    figure = race(result, "val/accuracy", 0.005)
+    assert figure.get_suptitle() == "The race: every candidate has left it"
+    assert len(errorbars(figure.axes[0])) == 2
+
+
 def test_the_title_says_who_leads_and_whether_it_is_decided() -> None:
     figure = race(held(5), "val/accuracy", 0.005)
     title = " ".join(figure.get_suptitle().split())

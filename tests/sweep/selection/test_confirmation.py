@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from optuna.distributions import IntDistribution
 from optuna.trial import TrialState
 from scipy import stats
 from studies import BASELINE, Studies, compare, fixed_seeds, sweeper, train, write
@@ -11,6 +12,8 @@ from studies import BASELINE, Studies, compare, fixed_seeds, sweeper, train, wri
 from svhn_sweep.config.data_sources import MAX_SEED
 from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import ConfirmConfig
+from svhn_sweep.sweep.selection.champion import BASELINE as BASELINE_CONFIG
+from svhn_sweep.sweep.selection.champion import BEST, select_candidate
 from svhn_sweep.sweep.selection.confirmation import (
     WINNER,
     ConfirmationPlan,
@@ -223,6 +226,28 @@ def test_an_interrupted_trial_is_continued(studies: Studies) -> None:
     assert [confirmation.ask() is not None for _ in range(3)] == [True, True, False]
 
 
+@pytest.mark.parametrize("suggested", [0, 1])
+def test_a_trial_whose_driver_died_before_it_had_its_params_is_continued(
+    studies: Studies, suggested: int
+) -> None:
+    study = searched(studies, 0.5, 0.6)
+    confirmation = opened(studies, study, 2)
+    confirmation.optuna_study.enqueue_trial({"trial": 0, "seed": 43})
+    trial = confirmation.optuna_study.ask()
+    for key in list(confirmation.plan.space)[:suggested]:
+        distribution = confirmation.plan.space[key]
+        assert isinstance(distribution, IntDistribution)
+        trial.suggest_int(key, distribution.low, distribution.high)
+    confirmation = opened(studies, studies.open(study.plan, study.settings), 2)
+    assert confirmation.trials_left() == 4
+    asked = [ask(confirmation) for _ in range(4)]
+    assert [(pending.number, pending.params) for pending in asked[:2]] == [
+        (0, {"trial": 0, "seed": 43}),
+        (1, {"trial": 1, "seed": 43}),
+    ]
+    assert confirmation.ask() is None
+
+
 @pytest.mark.parametrize("done", [0, 1, 4])
 def test_more_seeds_keep_the_trials_of_an_earlier_start(studies: Studies, done: int) -> None:
     study = searched(studies, 0.5, 0.6)
@@ -238,16 +263,16 @@ def test_more_seeds_keep_the_trials_of_an_earlier_start(studies: Studies, done: 
     assert len(confirmation.trials()) == 6
 
 
-def test_fewer_seeds_keep_all_trials_in_the_verdict(studies: Studies) -> None:
+def test_fewer_seeds_use_the_first_ones_of_an_earlier_start(studies: Studies) -> None:
     study = searched(studies, 0.5, 0.6)
     confirmation = opened(studies, study, 3)
-    for value in (0.5, 0.7) * 3:
+    for value in (0.5, 0.7, 0.5, 0.8, 0.5, 0.9):
         train(confirmation, value)
     fewer = opened(studies, study, 2)
     assert fewer.ask() is None
     verdict = fewer.verdicts().get(1)
     assert verdict is not None
-    assert verdict.best == (0.7, 0.7, 0.7)
+    assert verdict.best == (0.7, 0.8)
 
 
 def test_a_new_best_trial_is_compared_with_the_same_baselines(studies: Studies) -> None:
@@ -420,6 +445,7 @@ def value_of(params: Params) -> float:
 
 def finish(confirmation: ConfirmationStudy, pending: PendingTrial) -> None:
     write(confirmation, pending.number, value_of(pending.params))
+    (confirmation.plan.trial_dir(pending.number) / "model").mkdir()
     confirmation.tell(pending.number, TrialStatus.complete, "")
 
 
@@ -441,7 +467,8 @@ def test_the_best_trials_that_beat_the_baseline_race(studies: Studies) -> None:
 def test_a_race_with_any_number_of_workers_has_the_same_result(
     studies: Studies, workers: int
 ) -> None:
-    confirmation = racing(studies, searched(studies, 0.5, 0.6, 0.7))
+    study = searched(studies, 0.5, 0.6, 0.7)
+    confirmation = racing(studies, study)
     running: list[PendingTrial] = []
     while confirmation.trials_left() or running:
         while len(running) < workers and confirmation.trials_left():
@@ -454,6 +481,10 @@ def test_a_race_with_any_number_of_workers_has_the_same_result(
     verdict = confirmation.verdicts()[2]
     assert verdict.best == pytest.approx((0.851, 0.852, 0.85))
     assert verdict.difference == pytest.approx(0.05)
+    candidate = select_candidate(study, confirmation)
+    assert candidate is not None
+    seeds = {config: sorted(runs) for config, runs in candidate.runs.items()}
+    assert seeds == {BASELINE_CONFIG: [43, 44, 45], BEST: [43, 44, 45]}
 
 
 def test_what_a_decided_race_can_do_without_is_pruned(studies: Studies) -> None:

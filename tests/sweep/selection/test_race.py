@@ -58,6 +58,15 @@ def test_a_race_ends_as_soon_as_the_leader_is_decided(
     assert race.missing == []
 
 
+def test_at_the_end_a_candidate_that_is_better_wins_against_a_leader_that_is_not() -> None:
+    """The leader owes its mean to one seed; its interval is wide and contains 0."""
+    lucky = [*plus(0.001, 0.0005)[:7], 0.95]
+    race = raced(lucky, plus(0.004, 0.004), plus(0.003, 0.001))
+    means = {number: looks[-1].difference for number, looks in race.looks.items()}
+    assert max(means, key=means.__getitem__) == 1
+    assert (race.active, race.leader, race.outcome) == ([3, 1, 2], 3, "better")
+
+
 def test_lower_is_better_where_the_metric_is_minimized() -> None:
     race = raced(plus(0.05), plus(-0.05), held=rules(maximize=False))
     assert (race.leader, race.outcome) == (2, "better")
