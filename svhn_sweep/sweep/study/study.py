@@ -80,9 +80,9 @@ class Study:
             direction=optuna.study.StudyDirection[settings.direction.upper()],
             load_if_exists=True,
         )
+        check_compatible(self.optuna_study, plan)  # before trials are compared with the space
         check_trials(storage, plan)
         self.threads = get_or_set_threads(self.optuna_study, threads)
-        check_compatible(self.optuna_study, plan)
         bind_folder(self.optuna_study, plan.folder)
         self._enqueue_trials()
         self.optuna_study.sampler = UntriedSampler(
@@ -166,8 +166,9 @@ class Study:
     def report(self, number: int, epoch: int, value: float) -> bool:
         """Reports the value of an epoch to Optuna.
 
-        A resumed trial reports its last epoch again and gets the same answer. The baseline is
-        never pruned, nor is a trial after its last epoch.
+        A resumed trial reports its last epoch again. It is pruned if it was to be; else the pruner
+        is asked again, since the last driver may have died before it was. The baseline is never
+        pruned, nor is a trial after its last epoch.
 
         Args:
             number: The trial's number.
@@ -179,10 +180,13 @@ class Study:
         """
         running = self._running[number]
         trial = running.trial
-        if epoch in running.reported:
-            return bool(trial.user_attrs.get("stop_after") == epoch)
-        trial.report(value, epoch)
-        running.reported.add(epoch)
+        if epoch not in running.reported:
+            trial.report(value, epoch)
+            running.reported.add(epoch)
+        elif trial.user_attrs.get("stop_after") == epoch:
+            return True
+        elif epoch < max(running.reported):
+            return False
         # Successive halving compares a trial only with those that have called should_prune at the
         # same rung, so the baseline calls it too.
         prune = epoch < self.plan.epochs(trial.params) and trial.should_prune() and number > 0

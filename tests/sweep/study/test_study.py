@@ -160,12 +160,15 @@ def test_a_study_with_the_same_config_twice_can_be_continued(studies: Studies) -
 # which study it continues
 
 
-def test_a_study_is_not_continued_with_another_fingerprint(studies: Studies) -> None:
-    studies.open()
+@pytest.mark.parametrize("n_trials", [0, 1])
+def test_a_study_is_not_continued_with_another_fingerprint(studies: Studies, n_trials: int) -> None:
+    study = studies.open()
+    for _ in range(n_trials):
+        train(study, 0.5)
     with pytest.raises(
         ConfigError, match=r"^hydra\.sweeper\.study_name must be new for a changed sweep, but study"
     ):
-        studies.open(studies.plan(fingerprint="another"))
+        studies.open(studies.plan(fingerprint="another", space=SIX))
 
 
 def test_a_study_is_not_continued_in_another_precision(studies: Studies) -> None:
@@ -620,6 +623,25 @@ def test_a_resumed_trial_gets_the_same_answer_again(studies: Studies, name: str)
         study = studies.open(settings=settings)
         number = ask(study).number
         assert [study.report(number, epoch, 0.1) for epoch in (1, 2)] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])
+def test_the_pruner_is_asked_on_resume_if_the_driver_died_before(
+    studies: Studies, name: str
+) -> None:
+    settings = sweeper(pruner=PrunerConfig(name, startup_trials=2, min_resource=2))
+    study = studies.open(settings=settings)
+    for number in range(2):
+        assert epochs_until_pruned(study, value=0.9) is None
+        write(study, number, 0.9)
+        study.tell(number, TrialStatus.complete, "")
+    number = ask(study).number
+    assert not study.report(number, 1, 0.1)
+    trial = optuna.trial.Trial(study.optuna_study, study.trials()[number]._trial_id)
+    trial.report(0.1, 2)  # and the driver dies
+    study = studies.open(settings=settings)
+    assert ask(study).number == number
+    assert [study.report(number, epoch, 0.1) for epoch in (1, 2)] == [False, True]
 
 
 def test_the_median_pruner_waits_for_complete_trials(studies: Studies) -> None:
