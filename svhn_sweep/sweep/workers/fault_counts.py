@@ -67,7 +67,7 @@ class NodeFaults:
         self._counts.pop(node, None)
 
     def forget_missing(self, present: Set[str]) -> None:
-        """Forgets the faults of nodes that are not present: they may return repaired."""
-        for node in self._counts.keys() - present:
-            del self._counts[node]
+        """Discards the faults of nodes that are not present: they may return repaired."""
+        for node in (self._counts.keys() | self.excluded) - present:
+            self._counts.pop(node, None)
             self.excluded.discard(node)

@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
@@ -145,7 +144,7 @@ class LocalMachine:
             log: The file to which workers' stderr outside of trials is appended.
 
         Raises:
-            ConfigError: `devices` names a GPU that is not there, or mixes the CPU with GPUs.
+            ConfigError: `devices` cannot be used; see `local_devices`.
         """
         self.settings = settings
         self.log = log
@@ -192,8 +191,6 @@ class LocalMachine:
     def wait(self, workers: Collection[Worker], timeout: float) -> list[Worker]:
         """Waits until a worker has sent an event or has ended, at most `timeout` seconds."""
         connections = {cast(LocalWorker, worker).connection: worker for worker in workers}
-        if not connections:
-            time.sleep(timeout)
         return [connections[cast(Connection, ready)] for ready in wait(list(connections), timeout)]
 
     def close(self) -> None:

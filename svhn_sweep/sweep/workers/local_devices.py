@@ -15,13 +15,19 @@ def local_devices(settings: SweeperConfig) -> list[str]:
     """Returns the devices to use, each once: `cpu` or GPUs.
 
     Raises:
-        ConfigError: `devices` names a GPU that is not there, or mixes the CPU with GPUs.
+        ConfigError: `devices` names a GPU that is not there or one twice, or mixes the CPU with
+            GPUs.
     """
     gpus = machine.visible_gpus()
     devices = settings.devices or gpus or [CPU]
     if CPU in devices and len(devices) > 1:
         raise ConfigError(
             f"hydra.sweeper.devices must be [cpu] or GPUs but got [{','.join(devices)}]."
+        )
+    if len(set(devices)) < len(devices):
+        raise ConfigError(
+            "hydra.sweeper.devices must have each GPU once but got "
+            f"[{','.join(devices)}]; hydra.sweeper.workers_per_gpu is how many workers share it."
         )
     # Without nvidia-smi `gpus` is empty, and names other than indices are not known to it.
     if gpus and any(device.isdecimal() and device not in gpus for device in devices):

@@ -30,13 +30,16 @@ def test_the_third_fault_excludes_a_node_and_faults_close_to_another_count_once(
     assert faults.excluded == ({"node"} if any(excluded) else set())
 
 
+@pytest.mark.parametrize("trained_meanwhile", [False, True])
 def test_an_epoch_resets_the_count_and_a_node_that_left_is_not_excluded_any_more(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, trained_meanwhile: bool
 ) -> None:
     monkeypatch.setattr("svhn_sweep.sweep.workers.fault_counts.FAULT_WINDOW_SECONDS", 0.0)
     faults = NodeFaults()
     assert [faults.add("node", "no space left") for _ in range(2)] == [False, False]
     faults.reset("node")
     assert [faults.add("node", "no space left") for _ in range(3)] == [False, False, True]
+    if trained_meanwhile:  # a trial of another of its workers
+        faults.reset("node")
     faults.forget_missing({"other"})
     assert faults.excluded == set()

@@ -150,6 +150,14 @@ def test_devices_that_mix_the_cpu_with_gpus_are_refused(devices: list[str], list
         local_machine(devices=devices)
 
 
+def test_a_gpu_that_is_named_twice_is_refused() -> None:
+    with pytest.raises(
+        ConfigError,
+        match=r"^hydra\.sweeper\.devices must have each GPU once but got \[0,1,0\]; hydra",
+    ):
+        local_machine(devices=["0", "1", "0"])
+
+
 def test_a_gpu_that_nvidia_smi_does_not_list_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "visible_gpus", lambda: ["0", "1"])
     with pytest.raises(
