@@ -20,7 +20,7 @@ from svhn_sweep.tracking import markdown, saved_views
 from svhn_sweep.tracking.journal import Journal, Scalar
 from svhn_sweep.tracking.run_info import RunInfo
 from svhn_sweep.training.initial_weights import InitialWeights, freeze, take_over
-from svhn_sweep.trial_end import CHECKPOINT, end_run, record_errors
+from svhn_sweep.trial_end import CHECKPOINT, TRIAL_LOG, end_run, record_errors
 from svhn_sweep.trial_status import TrialStatus
 
 if TYPE_CHECKING:  # these import TensorFlow, which takes 5 s: bad data is reported before
@@ -85,7 +85,7 @@ def run_trial(
             journal.set_view(key, name, json.dumps(state))
         with (
             record_errors(journal, resumable=resumable, shares_device=shares_device),
-            redirect_native_output(folder / "trial.log"),
+            redirect_native_output(folder / TRIAL_LOG),
         ):
             return _train_and_evaluate(
                 config, splits, fit_data, journal, command, should_stop, initial_weights, resumable

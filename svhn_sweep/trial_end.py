@@ -9,6 +9,7 @@ from svhn_sweep.tracking.journal import Journal
 from svhn_sweep.trial_status import TrialStatus
 
 CHECKPOINT = "checkpoint.npz"
+TRIAL_LOG = "trial.log"
 # A full disk, a data file that is away, a damaged checkpoint: they interrupt a trial of a sweep.
 MACHINE_FAULTS = (OSError, DataError)
 # from CUDA's libraries, which allocate memory beside TensorFlow's
@@ -28,8 +29,8 @@ def end_run(journal: Journal, status: TrialStatus, reason: str = "") -> None:
         status: How the trial ended.
         reason: Why; empty if there is nothing to explain.
     """
-    if (journal.folder / "trial.log").exists():
-        journal.log_artifact("trial.log")
+    if (journal.folder / TRIAL_LOG).exists():
+        journal.log_artifact(TRIAL_LOG)
     journal.end(status, reason)
     if status != TrialStatus.interrupted:
         (journal.folder / CHECKPOINT).unlink(missing_ok=True)

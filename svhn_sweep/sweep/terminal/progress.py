@@ -146,7 +146,9 @@ class SweepProgress:
     ) -> None:
         """Implements `SweepCallbacks`."""
         progress = self.studies[study]
-        trial = progress.running[number]
+        trial = progress.running.get(number)
+        if trial is None:  # a signal came before `on_trial_start`
+            return
         seconds = self.clock() - trial.started
         with self.lock:
             progress.finish(number, status, value, seconds)

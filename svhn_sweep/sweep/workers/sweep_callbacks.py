@@ -33,7 +33,7 @@ class SweepCallbacks(Protocol):
     def on_trial_end(
         self, study: str, number: int, status: TrialStatus, value: float | None, reason: str = ""
     ) -> None:
-        """Is called when a trial has left its worker.
+        """Is called when a trial has left its worker; without its start if a signal came between.
 
         Args:
             study: Name of the trial's study.

@@ -24,7 +24,7 @@ from svhn_sweep.sweep.workers.evaluation_requests import (
 )
 from svhn_sweep.sweep.workers.protocol import NodeFault, OutOfMemory, TrainRequest, TrialEnded
 from svhn_sweep.trial import run_trial
-from svhn_sweep.trial_end import MACHINE_FAULTS
+from svhn_sweep.trial_end import MACHINE_FAULTS, TRIAL_LOG
 from svhn_sweep.trial_status import TrialStatus
 
 if TYPE_CHECKING:  # it imports TensorFlow
@@ -61,7 +61,7 @@ def train_trial(
     try:
         splits = _load(config, request.data_sha256, load_digits)
         command = shell_command(request.overrides, request.config_dirs)
-        with _log_to(folder / "trial.log"):
+        with _log_to(folder / TRIAL_LOG):
             outcome = run_trial(
                 config,
                 splits,

@@ -208,6 +208,19 @@ def test_a_trial_out_of_memory_closes_a_slot_and_is_trained_in_another(studies: 
     assert "1 of 2 workers from now on" in output
 
 
+def test_ctrl_c_just_before_a_trial_starts_interrupts_it(
+    studies: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(uploader: NoUploader, folder: Path) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(NoUploader, "watch", interrupt)
+    study = studies.open(studies.plan(n_trials=1))
+    with pytest.raises(KeyboardInterrupt):
+        run(study, FakeCluster({"a": 1}, {"a": [completes]}))
+    assert [trial.user_attrs["state"] for trial in study.trials()] == ["interrupted"]
+
+
 def test_a_trial_with_an_end_in_its_journal_is_not_trained_again(studies: Studies) -> None:
     study = studies.open(studies.plan(n_trials=1))
     pending = study.ask()

@@ -11,7 +11,9 @@ from pathlib import Path
 from svhn_sweep.files import write_atomically
 from svhn_sweep.tracking.journal import JOURNAL, Journal
 from svhn_sweep.tracking.run_info import RunInfo
-from svhn_sweep.trial_end import CHECKPOINT
+from svhn_sweep.trial_end import CHECKPOINT, TRIAL_LOG
+
+CONTINUED_FILES = (CHECKPOINT, TRIAL_LOG)  # of an interrupted trial, beside its journal
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,11 @@ class FolderState:
 
     Attributes:
         journal: The whole journal.
-        checkpoint: The checkpoint of the trial's last epoch; None if there is none.
+        files: The contents of those of `CONTINUED_FILES` that there are, by name.
     """
 
     journal: bytes
-    checkpoint: bytes | None
+    files: dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class FolderCopy:
         self.folder = folder
         self._journal_size = len(state.journal)
         (folder / JOURNAL).write_bytes(state.journal)
-        if state.checkpoint is not None:
-            (folder / CHECKPOINT).write_bytes(state.checkpoint)
+        for name, content in state.files.items():
+            (folder / name).write_bytes(content)
         self._versions = self._file_versions()
 
     def changes(self) -> FolderChanges:
@@ -104,10 +106,10 @@ class TrialFolder:
     def state(self) -> FolderState:
         """Returns the files with which a copy begins."""
         folder = self._journal.folder
-        checkpoint = folder / CHECKPOINT
+        present = [name for name in CONTINUED_FILES if (folder / name).exists()]
         return FolderState(
             (folder / JOURNAL).read_bytes(),
-            checkpoint.read_bytes() if checkpoint.exists() else None,
+            {name: (folder / name).read_bytes() for name in present},
         )
 
     def apply(self, changes: FolderChanges) -> None:

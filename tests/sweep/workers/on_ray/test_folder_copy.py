@@ -57,18 +57,24 @@ def test_only_new_files_and_lines_are_copied(tmp_path: Path) -> None:
     assert copy.changes() == FolderChanges({}, b"")
 
 
-def test_the_copy_of_a_resumed_trial_has_its_checkpoint_and_journal(tmp_path: Path) -> None:
+def test_the_copy_of_a_resumed_trial_has_its_checkpoint_log_and_journal(tmp_path: Path) -> None:
     here = tmp_path / "here"
     with closing(TrialFolder(here, RUN)) as folder:
-        assert folder.state().checkpoint is None
+        assert folder.state().files == {}
     (here / CHECKPOINT).write_bytes(b"weights")
+    (here / "trial.log").write_text("epoch 1\n")
     (here / "model_summary.txt").write_text("is written anew")
     with closing(TrialFolder(here, RUN)) as folder:
         state = folder.state()
         copy = copy_of(folder, tmp_path / "there")
-    assert state == FolderState((here / JOURNAL).read_bytes(), b"weights")
-    assert contents(tmp_path / "there") == {JOURNAL: state.journal, CHECKPOINT: b"weights"}
+    assert state == FolderState(
+        (here / JOURNAL).read_bytes(), {CHECKPOINT: b"weights", "trial.log": b"epoch 1\n"}
+    )
+    assert contents(tmp_path / "there") == {JOURNAL: state.journal, **state.files}
     assert copy.changes().files == {}
+    with (tmp_path / "there" / "trial.log").open("a") as log:
+        log.write("epoch 2\n")
+    assert copy.changes().files == {"trial.log": b"epoch 1\nepoch 2\n"}
 
 
 def test_a_file_is_written_before_the_journal_names_it(
