@@ -176,7 +176,7 @@ def test_the_champion_is_evaluated_on_test_and_registered(swept: tuple[Folder, s
     ).user_attrs["test"]
     (accuracies,) = evaluations.values()
     assert all(0 <= value <= 1 for values in accuracies.values() for value in values)
-    assert "On test, read once" in stdout
+    assert "On test, evaluated once" in stdout
     assert f"with the weights of seed {version.tags['seed']}" in stdout
 
 
@@ -467,7 +467,7 @@ def test_if_no_worker_can_start_no_trial_fails(folder: Folder, small_h5: Path) -
     )
     assert "no TensorFlow here" in (folder.path / "multirun" / "workers.log").read_text()
     (study,) = study_names(folder)
-    assert {state for _, state in trials_of(folder, study)} == {"RUNNING"}
+    assert {state for _, state in trials_of(folder, study)} == {"WAITING"}
 
 
 def test_consecutive_failures_end_the_sweep(

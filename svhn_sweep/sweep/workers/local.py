@@ -37,6 +37,7 @@ from svhn_sweep.sweep.workers.protocol import (
     Worker,
     WorkerEvent,
     WorkerExited,
+    WorkerReady,
 )
 
 EXTERNAL_SIGNALS = {signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
@@ -46,14 +47,11 @@ MAX_EVALUATIONS = 3  # attempts if the worker dies
 class LocalWorker(LimitedWorker):
     """A process of this machine; see `Worker`.
 
-    It accepts a trial at once, and begins it when TensorFlow is imported.
-
     Attributes:
+        is_ready: Whether the process has imported TensorFlow.
         process: The process.
         connection: The driver's end of the socket pair.
     """
-
-    is_ready = True
 
     def __init__(self, device: str, log: Path, max_trials: int) -> None:
         """Starts the process.
@@ -64,6 +62,7 @@ class LocalWorker(LimitedWorker):
             max_trials: The most trials that it trains.
         """
         super().__init__(max_trials)
+        self.is_ready = False
         visible_devices = "-1" if device == CPU else device
         driver_end, worker_end = socket.socketpair()
         with driver_end, worker_end, log.open("ab") as stderr:
@@ -79,7 +78,7 @@ class LocalWorker(LimitedWorker):
             self.connection: Connection[object, object] = Connection(os.dup(driver_end.fileno()))
 
     def train(self, request: TrainRequest, threads: int) -> None:
-        """Sends the trial to the process, which may still be starting."""
+        """Sends the trial to the process."""
         self.count_trial(threads)
         self._send(request)
 
@@ -89,18 +88,15 @@ class LocalWorker(LimitedWorker):
 
     def next_event(self) -> WorkerEvent:
         """Receives the next event; `WorkerExited` if the process has closed its end."""
-        try:
-            return cast(WorkerEvent, self.connection.recv())
-        except (EOFError, OSError):
-            return self._exited()
+        return cast(WorkerEvent, self._receive())
 
     def evaluate(self, request: ModelsRequest) -> ModelsResult | TrialEnded | WorkerExited:
         """Sends the request and waits for the result, or for why there is none."""
         self._send(request)
-        try:
-            return cast(ModelsResult | TrialEnded, self.connection.recv())
-        except (EOFError, OSError):
-            return self._exited()
+        received = self._receive()
+        if isinstance(received, WorkerReady):  # a new process, or one that had nothing to do yet
+            received = self._receive()
+        return cast(ModelsResult | TrialEnded | WorkerExited, received)
 
     def terminate(self) -> None:
         """Sends SIGTERM."""
@@ -118,6 +114,14 @@ class LocalWorker(LimitedWorker):
     def _send(self, message: object) -> None:
         with suppress(OSError):  # the process has ended, which is its next event
             self.connection.send(message)
+
+    def _receive(self) -> object:
+        try:
+            received = self.connection.recv()
+        except (EOFError, OSError):
+            return self._exited()
+        self.is_ready = self.is_ready or isinstance(received, WorkerReady)
+        return received
 
     def _exited(self) -> WorkerExited:
         code = self.process.wait()

@@ -1,9 +1,8 @@
 """The messages between the scheduler and its workers, and the interfaces of both kinds of workers.
 
-A worker's events come in this order. The first is `WorkerReady`, unless the worker is ready when it
-is created. For each trial there is one `EpochDone` per epoch, which the scheduler answers with
-`Worker.answer`, then one of `TrialEnded`, `OutOfMemory` and `NodeFault`. `WorkerExited` can come at
-any time and is the last event.
+A worker's events come in this order. The first is `WorkerReady`. For each trial there is one
+`EpochDone` per epoch, which the scheduler answers with `Worker.answer`, then one of `TrialEnded`,
+`OutOfMemory` and `NodeFault`. `WorkerExited` can come at any time and is the last event.
 """
 
 from collections.abc import Collection, Sequence
@@ -118,7 +117,7 @@ class WorkerExited:
 
 @dataclass(frozen=True)
 class WorkerReady:
-    """The worker has started: `Worker.is_ready` is true from now on.
+    """The worker has imported TensorFlow: `Worker.is_ready` is true from now on.
 
     Attributes:
         device: The device that it uses; empty if it is its slot's.

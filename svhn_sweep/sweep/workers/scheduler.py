@@ -199,18 +199,32 @@ class Scheduler:
         self._interrupt(state, event.reason)
 
     def _on_worker_exited(self, state: SlotState, event: WorkerExited) -> None:
-        """Interrupts the trial; fails it if it may be the cause."""
+        """Interrupts the trial; fails it if it may be the cause.
+
+        Raises:
+            SweepError: The worker crashed before it was ready.
+        """
         was_ready = state.worker is not None and state.worker.is_ready
         self.pool.stop_worker(state)
-        if state.trial is None:
-            if not was_ready and not event.node_lost:
-                self.pool.count_node_fault(state.slot.node, event.reason, self.callbacks)
+        if not was_ready:
+            self._on_failed_start(state, event)
+        elif state.trial is None:
+            return
         elif event.node_lost:
             self._interrupt(state, event.reason)
         elif event.external:
             self._on_worker_killed(state, event.reason)
         else:
-            self._on_worker_crashed(state, event.reason)
+            self._fail(state, event.reason)
+
+    def _on_failed_start(self, state: SlotState, event: WorkerExited) -> None:
+        """Counts a fault of the node; ends the sweep if the worker crashed: others would, too."""
+        if not event.external:
+            raise SweepError(
+                f"no worker can start: {event.reason}; multirun/workers.log tells why."
+            )
+        if not event.node_lost:
+            self.pool.count_node_fault(state.slot.node, event.reason, self.callbacks)
 
     def _on_worker_killed(self, state: SlotState, reason: str) -> None:
         """Interrupts the trial; fails it after the third worker killed in the same epoch."""
@@ -226,14 +240,6 @@ class Scheduler:
             state,
             f"{reason} {n_exits} times in epoch {epochs_done + 1}; perhaps the memory is too small",
         )
-
-    def _on_worker_crashed(self, state: SlotState, reason: str) -> None:
-        """Fails the trial; ends the sweep if the worker crashed before it began the trial."""
-        assert state.trial is not None
-        study, pending = state.trial
-        if not (study.plan.trial_dir(pending.number) / journal.JOURNAL).exists():
-            raise SweepError(f"no worker can start: {reason}; multirun/workers.log tells why.")
-        self._fail(state, reason)
 
     def _interrupt(self, state: SlotState, reason: str) -> None:
         self.finalizer.interrupt(*state.release(), reason)
@@ -256,5 +262,6 @@ class Scheduler:
             ):
                 self.pool.stop_worker(state)
                 node = state.slot.node
-                reason = f"no worker starts on node {node} within {START_TIMEOUT_SECONDS:.0f} s"
+                where = f" on node {node}" if node else ""
+                reason = f"no worker starts{where} within {START_TIMEOUT_SECONDS:.0f} s"
                 self.pool.count_node_fault(node, reason, self.callbacks)

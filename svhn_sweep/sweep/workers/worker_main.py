@@ -23,7 +23,7 @@ from svhn_sweep.sweep.workers.evaluation_requests import (
     EvaluateRequest,
     TimeRequest,
 )
-from svhn_sweep.sweep.workers.protocol import EpochDone, TrainRequest
+from svhn_sweep.sweep.workers.protocol import EpochDone, TrainRequest, WorkerReady
 from svhn_sweep.sweep.workers.tasks import evaluate_models, time_models, train_trial
 
 Inbox = queue.SimpleQueue[TrainRequest | EnsembleRequest | EvaluateRequest | TimeRequest | bool]
@@ -38,12 +38,13 @@ def main() -> None:
     inbox: Inbox = queue.SimpleQueue()
     threading.Thread(target=_receive, args=(connection, inbox), daemon=True).start()
     try:
-        # TensorFlow's import takes 5 s, in which the driver prepares.
+        # TensorFlow's import takes 5 s. If it fails, that is no trial's fault: none is here yet.
         import svhn_sweep.training.fit  # noqa: F401
 
         # Only now is there anything to save; within TensorFlow's import the exception could become
         # another one.
         signal.signal(signal.SIGTERM, _raise_terminated)
+        connection.send(WorkerReady())
         _handle_requests(connection, inbox)
     except Terminated:
         os._exit(128 + signal.SIGTERM)

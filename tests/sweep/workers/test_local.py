@@ -13,7 +13,7 @@ from svhn_sweep import machine
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.local import LocalMachine, LocalWorker
-from svhn_sweep.sweep.workers.protocol import NodeFault, TrainRequest, WorkerExited
+from svhn_sweep.sweep.workers.protocol import NodeFault, TrainRequest, WorkerExited, WorkerReady
 from svhn_sweep.tracking.run_info import RunInfo
 
 StandIn = Callable[[str], LocalWorker]
@@ -256,6 +256,7 @@ def test_a_worker_lives_until_its_driver_closes_the_connection(
     worker: Callable[[str], LocalWorker],
 ) -> None:
     busy = worker("cpu")
+    assert (busy.is_ready, busy.next_event(), busy.is_ready) == (False, WorkerReady(), True)
     for _ in range(2):  # an invalid trial does not end it
         busy.train(INVALID, 1)
         answer = busy.next_event()

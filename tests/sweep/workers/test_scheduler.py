@@ -13,7 +13,7 @@ from optuna.trial import TrialState
 from rich.console import Console
 from studies import Studies, sweeper, write
 
-from svhn_sweep.errors import SweepInterruptedError
+from svhn_sweep.errors import SweepError, SweepInterruptedError
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.terminal.progress import SweepProgress
 from svhn_sweep.sweep.workers import fault_counts
@@ -29,6 +29,7 @@ from svhn_sweep.sweep.workers.protocol import (
 from svhn_sweep.sweep.workers.scheduler import Scheduler
 from svhn_sweep.tracking.background_uploader import BackgroundUploader
 from svhn_sweep.tracking.journal import Journal, end_tags
+from svhn_sweep.trial_end import CHECKPOINT
 from svhn_sweep.trial_status import TrialStatus
 
 FULL_DISK = begins_and(NodeFault("no space left"))
@@ -189,13 +190,29 @@ def test_a_worker_that_cannot_start_counts_as_a_fault_of_its_node_unless_the_nod
         )
 
 
+def test_if_no_worker_can_start_any_more_no_interrupted_trial_fails(studies: Studies) -> None:
+    study = studies.open(studies.plan(n_trials=2))
+    for _ in range(2):
+        pending = study.ask()
+        assert pending is not None
+        write(study, pending.number, 0.5)
+        (study.plan.trial_dir(pending.number) / CHECKPOINT).write_bytes(b"weights")
+    study = studies.open(studies.plan(n_trials=2))
+    crashed: list[WorkerEvent] = [WorkerExited(False, "the worker ended with exit code 1")]
+    with pytest.raises(SweepError, match="no worker can start: the worker ended with exit"):
+        run(study, FakeCluster({"": 1}, {"": [completes]}, first_events=crashed))
+    assert states(study) == {"RUNNING": 2}
+    assert all((study.plan.trial_dir(number) / CHECKPOINT).exists() for number in range(2))
+
+
+@pytest.mark.parametrize(("node", "where"), [("a", " on node a"), ("", "")])
 def test_a_worker_that_does_not_start_in_time_is_stopped(
-    studies: Studies, monkeypatch: pytest.MonkeyPatch
+    studies: Studies, monkeypatch: pytest.MonkeyPatch, node: str, where: str
 ) -> None:
     monkeypatch.setattr(schedulers, "START_TIMEOUT_SECONDS", -1.0)
-    cluster = FakeCluster({"a": 1}, {"a": [completes]}, first_events=[WorkerReady()] * 9)
+    cluster = FakeCluster({node: 1}, {node: [completes]}, first_events=[WorkerReady()] * 9)
     monkeypatch.setattr(cluster, "wait", lambda workers, timeout: [])
-    with pytest.raises(SweepInterruptedError, match="no worker starts on node a within -1 s"):
+    with pytest.raises(SweepInterruptedError, match=f"no worker starts{where} within -1 s"):
         run(studies.open(studies.plan(n_trials=1)), cluster)
 
 
