@@ -19,6 +19,7 @@ from svhn_sweep.training.initial_weights import InitialWeights
 BASELINE_NUMBER = 0  # of the baseline's trial in its study
 MODEL = "model."
 FILTERS = "model.filters."
+SIZE_KEYS = ("model.dense_units", "model.batch_norm")  # the other keys that change the parameters
 MAX_COUNTED_CONFIGS = 20_000  # takes a second
 
 
@@ -113,23 +114,28 @@ class Plan:
         return count_parameters(model)
 
     def with_smallest_model(self, params: Params) -> Params:
-        """Returns the params with the smallest model of the search space."""
+        """Returns the params with those of the smallest model of the search space."""
         smallest = {
-            key: min(value for value in bounds(self.space[key]) if isinstance(value, int | float))
+            key: min(value for value in bounds(self.space[key]) if isinstance(value, int))
             for key in params
-            if key.startswith(MODEL)
+            if key.startswith(FILTERS) or key in SIZE_KEYS
         }
         return {**params, **smallest}
 
     @cached_property
     def n_configs(self) -> int | None:
-        """The number of configs that can be tried; None if there is no end or it is not counted."""
+        """The number of configs that can be tried; None if there is no end or it is not counted.
+
+        The baseline is one of them, even if its model is larger than `max_parameters`.
+        """
         size = self.space.size
         if size is None or self.max_parameters is None:
             return size
         if size > MAX_COUNTED_CONFIGS:
             return None
-        return sum(map(self.fits, self.space.points_from(self.enqueued_trials[0], limit=size)))
+        baseline = self.enqueued_trials[0]
+        n_fitting = sum(map(self.fits, self.space.points_from(baseline, limit=size)))
+        return n_fitting + (not self.fits(baseline))
 
     @property
     def max_epochs(self) -> int:

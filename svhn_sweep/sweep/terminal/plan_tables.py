@@ -31,10 +31,10 @@ def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster)
         run_header.print_copies(copies, data.locate(source))
     for plan in plans:
         n_configs = plan.n_configs
-        space = f"{n_configs:,} configurations" if n_configs else "a continuous space"
         n_trials = min(settings.n_trials, n_configs or settings.n_trials)
         console.print(
-            f"{plan.name}: {n_trials} trials of at most {plan.max_epochs} epochs, out of {space}"
+            f"{plan.name}: {n_trials} trials of at most {plan.max_epochs} epochs, out of "
+            f"{_describe_size(plan)}"
         )
         table = Table("explored", "values", "baseline")
         for key in plan.space:
@@ -50,6 +50,14 @@ def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster)
         f"sampler {settings.sampler}, pruner {settings.pruner.name}; "
         f"objective: {settings.direction} {settings.metric}"
     )
+
+
+def _describe_size(plan: Plan) -> str:
+    if plan.n_configs:
+        return f"{plan.n_configs:,} configurations"
+    if plan.space.size:
+        return f"{plan.space.size:,} configurations, some with more than max_parameters"
+    return "a continuous space"
 
 
 def print_dry_run(

@@ -856,3 +856,12 @@ def test_models_that_are_too_large_are_no_configs_of_a_finite_space(planned: Mak
         max_parameters=164_362,
     )
     assert plan.n_configs == 4
+
+
+def test_the_smallest_model_differs_in_its_size_only(planned: MakePlans) -> None:
+    (plan,) = planned("model=model1", "search_space=wide", max_parameters=300_000)
+    params = dict(plan.enqueued_trials[0])
+    smallest = plan.with_smallest_model(params)
+    changed = {key for key in params if smallest[key] != params[key]}
+    assert changed <= {"model.filters.conv1", "model.filters.conv2", "model.dense_units"}
+    assert plan.parameters(smallest) < plan.parameters(params)

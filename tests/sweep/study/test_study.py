@@ -7,11 +7,16 @@ from pathlib import Path
 
 import optuna
 import pytest
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.trial import FrozenTrial, TrialState
 from studies import BASELINE, EPOCHS, SPACE, Studies, sweeper, train, write
 
-from svhn_sweep.config.schema import Precision
+from svhn_sweep.config.schema import ModelConfig, Precision
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import PrunerConfig
@@ -116,6 +121,21 @@ def test_each_config_of_a_finite_space_is_trained_once(
     assert study.ask() is None
     assert len(study.finished()) == distinct([trial.params for trial in study.trials()]) == 6
     assert study.stop_reason == ("all 6 configs of the search space are tried after 6 of 9 trials")
+
+
+def test_a_baseline_that_is_too_large_is_tried_beside_all_configs_that_are_not(
+    studies: Studies,
+) -> None:
+    space = {"model.dense_units": IntDistribution(8, 32, step=8)}
+    plan = studies.plan(space=space, enqueued_trials=({"model.dense_units": 32},))
+    model = ModelConfig(name="model1", filters={"conv1": 1}, dense_units=32, batch_norm=False)
+    plan = replace(plan, config=replace(plan.config, model=model))
+    plan = replace(plan, max_parameters=plan.parameters({"model.dense_units": 16}))
+    study = studies.open(plan)
+    while study.trials_left():
+        train(study, 0.5)
+    assert {trial.params["model.dense_units"] for trial in study.trials()} == {8, 16, 32}
+    assert study.stop_reason == "all 3 configs of the search space are tried after 3 of 10 trials"
 
 
 def test_configs_of_running_and_interrupted_trials_are_not_drawn_again(studies: Studies) -> None:
