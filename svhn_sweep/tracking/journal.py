@@ -78,7 +78,7 @@ class Journal:
             # A crash cut the last line short; it was never uploaded.
             self._file.truncate(content.rfind(b"\n") + 1)
         self._params: set[str] = set()
-        self._metrics: set[tuple[str, int]] = set()
+        self._metrics: dict[tuple[str, int], Scalar] = {}
         self._views: dict[str, str] = {}
         self.description = ""
         self.started = self.ended = False
@@ -115,15 +115,21 @@ class Journal:
         """Sets tags; a new value replaces an old one."""
         self._append({"kind": "tags", "values": values})
 
-    def log_metrics(self, values: dict[str, float], step: int = 0) -> None:
+    def log_metrics(
+        self, values: dict[str, float], step: int = 0, *, replace: bool = False
+    ) -> None:
         """Records metrics; a metric keeps its first value at a step.
 
         Args:
             values: Finite numbers by metric.
             step: The epoch, from 1; 0 for a number of the whole run.
+            replace: Whether another value at the step is recorded as well. Of values at one step
+                the last one counts, in MLflow too.
         """
         new: dict[str, Scalar] = {
-            key: value for key, value in values.items() if (key, step) not in self._metrics
+            key: value
+            for key, value in values.items()
+            if (key, step) not in self._metrics or (replace and self._metrics[key, step] != value)
         }
         if new:
             self._append({"kind": "metrics", "values": new, "step": step})
@@ -189,7 +195,7 @@ class Journal:
         if event["kind"] == "params":
             self._params |= event["values"].keys()
         elif event["kind"] == "metrics":
-            self._metrics |= {(key, event["step"]) for key in event["values"]}
+            self._metrics |= {(key, event["step"]): n for key, n in event["values"].items()}
         elif event["kind"] == "description":
             self.description = event["text"]
         elif event["kind"] == "view":

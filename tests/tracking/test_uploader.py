@@ -2,6 +2,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -71,6 +72,17 @@ def run_content(client: MlflowClient, run_id: str) -> dict[str, object]:
         ],
         "models": [output.model_id for output in run.outputs.model_outputs],
     }
+
+
+def test_of_several_values_at_a_step_mlflow_has_the_last_one(
+    client: MlflowClient, journal: Journal
+) -> None:
+    uploader.send(journal.folder)
+    for value in (0.7, 0.1, 0.4):
+        time.sleep(0.002)  # a value's time is in milliseconds
+        journal.log_metrics({"test/accuracy": value}, replace=True)
+    run = client.get_run(uploader.send(journal.folder)["run_id"])
+    assert run.data.metrics["test/accuracy"] == 0.4
 
 
 def test_mlflow_has_what_the_journal_has(client: MlflowClient, journal: Journal) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.selection.race import Race
-from svhn_sweep.tracking.journal import Journal, history
+from svhn_sweep.tracking.journal import Journal
 
 FIGURE = "race.png"
 
@@ -12,19 +12,18 @@ FIGURE = "race.png"
 def log_race(journal: Journal, race: Race) -> None:
     """Logs each candidate's difference to the baseline and its interval after each pair.
 
-    The number of pairs is the metrics' step. What is logged already is not logged again.
+    The number of pairs is the metrics' step. A race with other rules replaces those of an earlier
+    one.
 
     Args:
         journal: Of the study's run.
         race: The race as far as it is.
     """
-    logged = history(journal.folder)
     for number, looks in race.looks.items():
         for look in looks:
             values = {"difference": look.difference, "low": look.low, "high": look.high}
             metrics = {f"race/trial_{number}/{name}": value for name, value in values.items()}
-            if not metrics.items() <= logged.get(look.pairs, {}).items():
-                journal.log_metrics(metrics, step=look.pairs)
+            journal.log_metrics(metrics, step=look.pairs, replace=True)
 
 
 def draw_race(folder: Path, race: Race, settings: SweeperConfig) -> Path:

@@ -115,7 +115,8 @@ class StudyRun:
             write_atomically(folder / "leaderboard.md", leaderboard.to_markdown(rows, metric))
         except OSError:  # the next trial's end tries again; training goes on
             logger.exception("no leaderboard")
-        self.journal.log_metrics(study_facts.metrics(self.study), step=len(self.study.finished()))
+        n_finished = len(self.study.finished())
+        self.journal.log_metrics(study_facts.metrics(self.study), step=n_finished, replace=True)
         self._log_differences(rows)
         self._set_description(rows)
         return rows
@@ -150,20 +151,21 @@ class StudyRun:
         folder = self.journal.folder
         for name in ("leaderboard.csv", "leaderboard.md"):
             self.journal.log_artifact(name)
-        self.journal.log_metrics(dict(metrics), step=step)
+        self.journal.log_metrics(dict(metrics), step=step, replace=True)
         best_command = "" if best is None else self._command(best)
         _write_artifact(self.journal, "best_command.txt", best_command + "\n")
         images = figures.save_all(self.study.optuna_study, metric, confusions, folder)
-        if race is not None and any(race.looks.values()):
+        if race is None:  # that of an earlier start
+            (folder / race_report.FIGURE).unlink(missing_ok=True)
+        elif any(race.looks.values()):
             race_report.log_race(self.journal, race)
             images.insert(0, race_report.draw_race(folder, race, self.study.settings))
         for image in images:
             self.journal.log_artifact(image.name)
         self._set_description(rows)  # again, now with the figures
-        title = self.study.plan.name
-        page = html_page.render_page(
-            title, lines, self._details(), rows, metric, images, best_command
-        )
+        name = self.study.plan.name
+        details = self._details()
+        page = html_page.render_page(name, lines, details, rows, metric, images, best_command)
         _write_artifact(self.journal, "report.html", page)
         for path in sorted((folder / "test").rglob("*.*")):
             self.journal.log_artifact(str(path.relative_to(folder)))

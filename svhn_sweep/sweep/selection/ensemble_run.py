@@ -18,13 +18,20 @@ REPORTS = ("confusion_matrix", "classification_report")  # folders of an evaluat
 def record_ensemble(ensemble: Ensemble, accuracy: float, calibration_error: float) -> None:
     """Writes the ensemble's run, unless it is written already.
 
+    The best trial, with which it is compared, may be another one since; then the scores are
+    replaced.
+
     Args:
         ensemble: An ensemble with a model.
         accuracy: Its accuracy on test, 0..1.
         calibration_error: Its expected calibration error on test, 0..1.
     """
     folder = ensemble.folder
-    if (journal.end_tags(folder) or {}).get("trial.state") == TrialStatus.complete.value:
+    scores = {"test/accuracy": accuracy, "test/calibration_error": calibration_error}
+    metrics = ensemble_metrics(ensemble) | scores
+    state = (journal.end_tags(folder) or {}).get("trial.state")
+    recorded = journal.history(folder).get(0, {})
+    if state == TrialStatus.complete.value and metrics.items() <= recorded.items():
         return
     result = ensemble.result
     config = ensemble.study.plan.config
@@ -41,10 +48,7 @@ def record_ensemble(ensemble: Ensemble, accuracy: float, calibration_error: floa
                 "data.sha256": ensemble.study.plan.data_sha256,
             }
         )
-        run.log_metrics(
-            ensemble_metrics(ensemble)
-            | {"test/accuracy": accuracy, "test/calibration_error": calibration_error}
-        )
+        run.log_metrics(metrics, replace=True)
         for path in sorted(path for name in REPORTS for path in (folder / name).glob("*")):
             run.log_artifact(str(path.relative_to(folder)))
         run.log_model("model")

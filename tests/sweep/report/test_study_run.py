@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 from studies import Studies, fixed_seeds, sweeper, train
 
+from svhn_sweep.sweep.plan.settings import ConfirmConfig
 from svhn_sweep.sweep.report.study_run import StudyRun
 from svhn_sweep.sweep.selection.confirmation import ConfirmationStudy, plan_confirmation
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
+from svhn_sweep.sweep.selection.race import Race, RaceRules, hold_race
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.tracking import markdown
 from svhn_sweep.tracking.journal import Journal, history
@@ -183,6 +185,36 @@ def test_the_report_shows_which_confusions_differ_from_the_baselines(studies: St
     assert (folder / "confusion_difference.png").stat().st_size > 10_000
     assert "confusion_difference.png" in {event.get("path") for event, _ in read_journal(folder)}
     assert "Which digits the best config takes for which" in (folder / "report.html").read_text()
+
+
+def raced(max_seeds: int) -> Race:
+    baseline = dict(enumerate([0.80, 0.81, 0.79]))
+    gains = (0.05, 0.052, 0.048)
+    results = {0: baseline, 1: {seed: value + gains[seed] for seed, value in baseline.items()}}
+    rules = RaceRules(range(max_seeds), fixed=False, margin=0.005, maximize=True)
+    return hold_race(results, [1], rules)
+
+
+def test_a_later_report_of_the_same_trials_replaces_the_metrics_and_the_race(
+    studies: Studies,
+) -> None:
+    confirm = ConfirmConfig(candidates=3, max_seeds=8, margin=0.005, seeds=None)
+    study = studies.open(settings=replace(sweeper(), confirm=confirm))
+    for value in (0.8, 0.85):
+        train_trial(study, value)
+    folder = study.plan.folder
+    for low, max_seeds in ((0.01, 8), (0.02, 16)):
+        race = raced(max_seeds)
+        study_run = start_run(study)
+        with study_run.journal:
+            study_run.write_report([""], {"confirmed/low": low}, 1, None, 5, race)
+        assert history(folder)[5]["confirmed/low"] == low
+        assert history(folder)[3]["race/trial_1/low"] == race.looks[1][0].low
+        assert markdown.picture("race.png") in description_of(folder)
+    study_run = start_run(study)
+    with study_run.journal:
+        study_run.write_report([""], {}, 1, None, 5)
+    assert markdown.picture("race.png") not in description_of(folder)
 
 
 def test_a_report_with_a_confirmed_difference_has_a_verdict(studies: Studies) -> None:

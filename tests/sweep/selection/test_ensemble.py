@@ -47,9 +47,9 @@ class EvaluatingCluster(FakeCluster):
         self.selections.append(request)
         if len(self.members) > 1:
             reports = request.folder / ensemble_folder(self.members) / "confusion_matrix"
-            reports.mkdir(parents=True)
+            reports.mkdir(parents=True, exist_ok=True)
             (reports / "validation.png").touch()
-            (reports.parent / MODEL).mkdir()
+            (reports.parent / MODEL).mkdir(exist_ok=True)
         return result(next(iter(request.candidates)), self.members, self.gained)
 
     def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
@@ -125,6 +125,17 @@ def test_no_ensemble_is_selected(
     assert find_ensemble(study, selecting, []) is None
     assert selecting.selections == []
     assert capsys.readouterr().out == message
+
+
+def test_no_ensemble_is_compared_with_a_trial_that_is_not_the_best(
+    studies: Studies, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = searched(studies, 0.5, 0.8, 0.7)
+    shutil.rmtree(study.plan.trial_dir(1) / MODEL)
+    selecting = cluster({0: 1, 2: 1})
+    assert find_ensemble(study, selecting, []) is None
+    assert selecting.selections == []
+    assert capsys.readouterr().out == "study: no ensemble, the best trial's model is missing\n"
 
 
 def remove_a_trial(study: Study) -> None:
@@ -270,6 +281,20 @@ def test_the_same_sweep_reads_test_once_and_records_one_run(
     assert second == first
     assert run.read_text() == written
     assert all(json.loads(line) for line in written.splitlines())
+
+
+def test_the_run_of_an_ensemble_has_its_newest_scores(
+    studies: Studies, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = searched(studies, 0.6, 0.5)
+    registrations(monkeypatch)
+    recommended(study, cluster({0: 1, 1: 2}, gained=20))
+    extend(study, 0.55)
+    ensemble = recommended(study, cluster({0: 1, 1: 2}, gained=10)).ensemble
+    assert ensemble is not None
+    metrics = journal.history(ensemble.folder)[0]
+    assert metrics["ensemble/difference"] == pytest.approx(0.1)
+    assert (journal.end_tags(ensemble.folder) or {})["trial.state"] == "complete"
 
 
 def test_one_trials_model_alone_is_neither_tested_nor_recorded(
