@@ -119,7 +119,7 @@ def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -
     Args:
         arguments: The user's overrides.
         cluster: Trains the trials.
-        needs_test: Whether the data must have a test split, which is not read yet.
+        needs_test: Whether the data must have a test split, which is not evaluated yet.
     """
     warned: set[str] = set()
 

@@ -106,7 +106,8 @@ class SweeperConfig:
         workers_per_gpu: The number of trials that share a GPU, with `workers=auto`.
         devices: GPU indices, or `cpu`; None means all GPUs or else the CPU.
         max_trials_per_worker: The trials after which a worker process is replaced.
-        trial_timeout: Seconds after which a trial has failed; None means no limit.
+        trial_timeout: Seconds after which a trial has failed, from 0 when it is continued; None
+            means no limit.
         max_consecutive_failures: The failed trials in a row that end the sweep.
         cluster: The Ray cluster that trains; None means this machine.
         confirm: The confirmation of the best config; None skips it, the test evaluation and
@@ -135,7 +136,7 @@ class SweeperConfig:
     max_consecutive_failures: int = number(at_least=1, at_most=1_000_000)
     cluster: str | None = constrained(ClusterAddress())
     confirm: ConfirmConfig | None = field(default_factory=ConfirmConfig)
-    ensemble: int | None = number(at_least=2, at_most=50)
+    ensemble: int | None = number(at_least=2, at_most=10)
     dry_run: bool = MISSING
 
     @property

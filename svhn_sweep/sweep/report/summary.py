@@ -235,12 +235,12 @@ def _test_result(recommendation: Recommendation) -> str:
             parts.append(part)
     times = (
         "once"
-        if recommendation.test_reads == 1
-        else f"{recommendation.test_reads} times so far, once for each choice"
+        if recommendation.test_evaluations == 1
+        else f"{recommendation.test_evaluations} times so far, once for each choice"
     )
     name = recommendation.candidate.recommended_name
     choice = f"the {name}" if name == BASELINE else name
-    return f"on test, read {times}: {', '.join(parts)}; this sweep recommends {choice}"
+    return f"on test, evaluated {times}: {', '.join(parts)}; this sweep recommends {choice}"
 
 
 def _not_tested(candidate: Candidate, other: Candidate) -> str:

@@ -113,7 +113,7 @@ class Recommendation:
     Attributes:
         candidate: The candidate.
         test_accuracies: Test accuracies in 0..1 by config, one for each seed, and by `ENSEMBLE`.
-        test_reads: How often the study read the test split: once for each choice of models.
+        test_evaluations: How often the study evaluated on test: once for each choice of models.
         registration: What MLflow's registry did with the model, as a sentence.
         champion: The champion in a few words, for example `baseline, version 1`; empty if the
             registry is unreachable.
@@ -124,7 +124,7 @@ class Recommendation:
 
     candidate: Candidate
     test_accuracies: Mapping[str, Sequence[float]]
-    test_reads: int
+    test_evaluations: int
     registration: str
     champion: str = ""
     calibration_errors: Mapping[str, Sequence[float]] = field(default_factory=dict)
@@ -217,7 +217,7 @@ def _confirmation_runs(confirmation: ConfirmationStudy, number: int) -> dict[str
 def _evaluate(
     champion: Candidate, extra: Mapping[str, Path], cluster: Cluster, config_dirs: Sequence[str]
 ) -> tuple[dict[str, list[float]], dict[str, list[float]], int]:
-    """Returns test accuracies and calibration errors by config, and how often test was read."""
+    """Returns test accuracies and calibration errors by config, and how often any were computed."""
     study = champion.study
     record = EvaluationRecord.load(study)
     runs = [run for by_seed in champion.runs.values() for run in by_seed.values()]

@@ -97,7 +97,8 @@ def find_ensemble(study: Study, cluster: Cluster, config_dirs: Sequence[str]) ->
         config_dirs: The user's own config folders.
 
     Returns:
-        None if the settings want none, or fewer than two complete trials have a model.
+        None if the settings want none, fewer than two complete trials have a model, or the best
+            one has none.
 
     Raises:
         SweepError: It could not be selected.
@@ -116,6 +117,9 @@ def find_ensemble(study: Study, cluster: Cluster, config_dirs: Sequence[str]) ->
     candidates = {number: run for number, run in runs.items() if (run / "model").exists()}
     if len(candidates) < 2:
         console.print(f"{study.plan.name}: no ensemble, fewer than two complete trials have models")
+        return None
+    if complete[0].number not in candidates:
+        console.print(f"{study.plan.name}: no ensemble, the best trial's model is missing")
         return None
     console.print(f"{study.plan.name}: selecting an ensemble of {len(candidates)} trials' models")
     result = cluster.select_ensemble(_request(study, candidates, limit, config_dirs))

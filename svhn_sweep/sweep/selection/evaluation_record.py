@@ -1,4 +1,4 @@
-"""Remembers the scores of models on test, so that the test split is read no oftener than needed."""
+"""The scores of models on test, in a study's attributes, so that none is evaluated twice."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ Scores = dict[str, dict[str, list[float]]]
 
 @dataclass(frozen=True)
 class EvaluationRecord:
-    """Remembers test scores in a study's user attributes, so that no model is evaluated twice.
+    """Test scores in a study's user attributes.
 
     Attributes:
         accuracies: Accuracies by config, for each choice of models: their runs' folders, relative

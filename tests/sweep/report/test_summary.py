@@ -128,7 +128,7 @@ def test_an_earlier_confirmed_trial_is_listed_beside_the_best(studies: Studies) 
             BETTER,
             {BEST: [0.84, 0.86], BASELINE: [0.80, 0.82]},
             1,
-            "On test, read once: best 85.00% (84.00% to 86.00%), "
+            "On test, evaluated once: best 85.00% (84.00% to 86.00%), "
             "baseline 81.00% (80.00% to 82.00%); this sweep "
             "recommends trial 1.",
         ),
@@ -136,7 +136,7 @@ def test_an_earlier_confirmed_trial_is_listed_beside_the_best(studies: Studies) 
             SAME,
             {BASELINE: [0.80]},
             2,
-            "On test, read 2 times so far, once for each choice: baseline 80.00%; this "
+            "On test, evaluated 2 times so far, once for each choice: baseline 80.00%; this "
             "sweep recommends the baseline.",
         ),
     ],

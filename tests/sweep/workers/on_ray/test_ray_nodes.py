@@ -66,7 +66,7 @@ def test_nodes_without_the_drivers_files_train_bit_identical_trials(
         result = folder.run(*arguments, f"hydra.sweeper.cluster={nodes.address}")
     assert result.returncode == 0, result.stderr
     assert "2 workers on 1 node of Ray" in result.stdout
-    assert "On test, read once" in result.stdout
+    assert "On test, evaluated once" in result.stdout
     on_ray = folder.path / "multirun"
     local_folder = Folder(tmp_path / "local", dict(plain_environment))
     local_folder.path.mkdir()
