@@ -251,7 +251,7 @@ def _study_runs(
     explored = list(dict.fromkeys(key for study in studies for key in study.plan.space))
     study_runs: list[StudyRun] = []
     try:
-        with study_storage.interrupted_by_database():
+        with study_storage.interrupted_by_database(), study_storage.interrupted_by_disk():
             for study in studies:
                 study_runs.append(StudyRun.start(study, explored, command, config_dirs))
                 study_runs[-1].update()
@@ -271,11 +271,19 @@ def _end_after_error(study_runs: Sequence[StudyRun], error: BaseException, comma
     status = TrialStatus.interrupted if resumable else TrialStatus.failed
     reason = "stopped" if stopped else tracking_uri.reason(error)
     for study_run in study_runs:
-        study_run.end(status, reason)
+        with _logged("the run could not be ended"):
+            study_run.end(status, reason)
     if resumable:
         console.print(f"Nothing is lost. The same command continues:\n{command}")
     for study_run in study_runs:
-        try:
+        with _logged("no leaderboard"):
             study_run.update()
-        except Exception:  # logged only: the caller raises the error that ended the sweep
-            logger.exception("no leaderboard")
+
+
+@contextmanager
+def _logged(failure: str) -> Iterator[None]:
+    """Logs an error instead of raising it: the caller raises the one that ended the sweep."""
+    try:
+        yield
+    except Exception:
+        logger.exception(failure)

@@ -595,14 +595,15 @@ def test_a_timeout_interrupts_the_trials(pretending: Folder, small_h5: Path) -> 
     result = folder.run(*command, "hydra.sweeper.timeout=8")
     assert result.returncode == 0, result.stderr
     assert "timeout=8 s is over: the same command continues the search" in result.stdout
-    assert "with hydra.sweeper.n_trials=2 it finishes what was begun" in result.stdout
+    assert re.search(r"with hydra.sweeper.n_trials=[12] it finishes what was begun", result.stdout)
     (study_run,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
     assert (study_run.info.status, study_run.data.tags["trial.state"]) == ("KILLED", "interrupted")
     assert folder.client.search_registered_models() == []
     (study,) = study_names(folder)
-    assert {state for _, state in trials_of(folder, study)} == {"RUNNING"}
+    # waiting if the workers take longer to start
+    assert {state for _, state in trials_of(folder, study)} <= {"RUNNING", "WAITING"}
     states = {run.data.tags["trial.state"] for run in runs_of(folder, study).values()}
-    assert states <= {"interrupted"}  # empty if the workers take longer to start
+    assert states <= {"interrupted"}
 
 
 def test_a_dead_server_costs_one_warning_and_no_data(

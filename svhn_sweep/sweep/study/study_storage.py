@@ -1,5 +1,6 @@
 """Optuna's storage, and the locks by which a study has one driver at a time."""
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from svhn_sweep.tracking import tracking_uri
 
 SQLITE_TIMEOUT = 60  # seconds to wait while another process writes to SQLite
 DATABASE_ERRORS = (optuna.exceptions.StorageInternalError, SQLAlchemyError)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
 POSTGRES = "postgresql"
 # Client and server notice a lost connection within seconds, not when TCP gives up; times are UTC,
 # whatever the server's time zone.
@@ -138,6 +140,24 @@ def interrupted_by_database() -> Iterator[None]:
             f"the studies' database cannot be used any more: {reason}; every finished "
             "epoch is kept, and the same "
             "command continues."
+        ) from error
+
+
+@contextmanager
+def interrupted_by_disk() -> Iterator[None]:
+    """Turns errors of a disk into one message that the sweep is interrupted with.
+
+    Raises:
+        SweepInterruptedError: The disk is full, or fails.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in DISK_ERRORS:
+            raise
+        raise SweepInterruptedError(
+            f"the disk cannot be written any more: {error}; every finished epoch is kept, and the "
+            "same command continues."
         ) from error
 
 

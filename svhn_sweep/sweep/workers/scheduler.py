@@ -108,8 +108,9 @@ class Scheduler:
         self.pool.stop()
         for state in self.pool.slots:
             if state.trial is not None:
-                # Without its database a sweep stops as well: the next start reads the journals.
-                with suppress(*DATABASE_ERRORS):
+                # Without its database or its disk a sweep stops as well: the next start reads the
+                # journals.
+                with suppress(OSError, *DATABASE_ERRORS):
                     self.finalizer.stop(*state.release())
 
     def _start_trials(self, studies: Sequence[Study]) -> bool:
