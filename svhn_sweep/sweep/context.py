@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from optuna.storages import RDBStorage
 from rich.console import Console
 
+from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.report.study_run import StudyRun
 from svhn_sweep.sweep.study.study import Study
@@ -90,7 +91,7 @@ class SweepContext:
         """Prints that workers start, which takes a while before the first trial does."""
         n_workers = min(self.worker_count, sum(study.trials_left() for study in studies))
         if n_workers and not self.scheduler.pool.has_workers():
-            workers = f"{n_workers} worker{'' if n_workers == 1 else 's'}"
+            workers = format_items(n_workers, "worker")
             console.print(f"starting {workers} with TensorFlow, some 10 to 30 s")
 
 

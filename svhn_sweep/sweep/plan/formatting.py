@@ -3,6 +3,16 @@
 import math
 
 
+def is_accuracy(metric: str) -> bool:
+    """Returns whether a metric is an accuracy, 0..1, the higher the better; else it is a loss."""
+    return metric.endswith("accuracy")
+
+
+def format_items(count: int, noun: str) -> str:
+    """Formats a count of things: `1 model`, `3 models`."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
 def format_metric(value: float | None, metric: str, sign: str = "") -> str:
     """Formats accuracies as 90.12%, other metrics as 0.9012, and None as "".
 
@@ -13,14 +23,14 @@ def format_metric(value: float | None, metric: str, sign: str = "") -> str:
     """
     if value is None:
         return ""
-    if not metric.endswith("accuracy"):
+    if not is_accuracy(metric):
         return f"{value:{sign}z.4f}"
     return f"{100 * value:{sign}z.2f}{'' if sign else '%'}"
 
 
 def format_difference(difference: float, metric: str) -> str:
     """Formats a difference with its unit: +0.42 points of accuracy, +0.0042 of other metrics."""
-    unit = " points" if metric.endswith("accuracy") else ""
+    unit = " points" if is_accuracy(metric) else ""
     return format_metric(difference, metric, "+") + unit
 
 

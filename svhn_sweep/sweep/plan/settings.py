@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from svhn_sweep.config.rules import check_values, constrained, identifier, number, one_of
+from svhn_sweep.sweep.plan.formatting import is_accuracy
 
 LOG_FORMAT = (
     "[%(asctime)s][%(name)s][%(levelname)s] %(message)s"  # as in conf/hydra/job_logging/file.yaml
@@ -142,7 +143,7 @@ class SweeperConfig:
     @property
     def maximize(self) -> bool:
         """Whether a higher value of the metric is better."""
-        return self.metric.endswith("accuracy")
+        return is_accuracy(self.metric)
 
     @property
     def direction(self) -> str:

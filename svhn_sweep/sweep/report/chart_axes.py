@@ -25,6 +25,7 @@ from matplotlib.ticker import (
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from svhn_sweep.figure_size import PAGE_DPI, PAGE_WIDTH
+from svhn_sweep.sweep.plan.formatting import is_accuracy
 from svhn_sweep.sweep.report.leaderboard import Row
 
 BLUE, ORANGE, _, RED = sns.color_palette("colorblind")[:4]
@@ -76,7 +77,7 @@ def add_legend(figure: Figure, axes: Axes) -> None:
 def metric_formatter(metric: str) -> Formatter:
     """Returns a formatter of accuracies as percent, and of other metrics as plain numbers."""
     percent = FuncFormatter(lambda value, _: f"{100 * value:.4g}%")
-    return percent if metric.endswith("accuracy") else ScalarFormatter(useOffset=False)
+    return percent if is_accuracy(metric) else ScalarFormatter(useOffset=False)
 
 
 def row_values(trial_rows: Sequence[Row]) -> np.ndarray:

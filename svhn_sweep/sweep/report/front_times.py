@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from svhn_sweep import machine
 from svhn_sweep.errors import SweepError
 from svhn_sweep.run_header import console
+from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.report.leaderboard import make_rows
 from svhn_sweep.sweep.report.pareto import multiply_adds, parameters, pareto_front
 from svhn_sweep.sweep.study.inference_times import InferenceTimes
@@ -31,8 +32,8 @@ def time_front(study: Study, cluster: Cluster, config_dirs: tuple[str, ...]) -> 
     untimed = [number for number in numbers if number not in times.medians]
     processor = machine.processor()
     if untimed and times.processor in ("", processor):
-        count = "1 model" if len(untimed) == 1 else f"{len(untimed)} models"
-        console.print(f"{study.plan.name}: timing {count} on one core")
+        models = format_items(len(untimed), "model")
+        console.print(f"{study.plan.name}: timing {models} on one core")
         try:
             passes = cluster.time_models(_request(study, untimed, config_dirs)).seconds
         except SweepError as error:

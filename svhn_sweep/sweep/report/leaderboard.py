@@ -14,6 +14,7 @@ from optuna.trial import FrozenTrial, TrialState
 from svhn_sweep.config.short_names import short_names
 from svhn_sweep.sweep.plan.formatting import (
     format_count,
+    format_items,
     format_metric,
     format_param,
     format_seconds,
@@ -180,7 +181,7 @@ def to_markdown(
         if limit is None or index < limit or row.number == 0:
             body.append([f"**{cell}**" if cell and row.number == 0 else cell for cell in cells])
     n_hidden = len(rows) - len(body)
-    more = f"\nand {n_hidden} more trial{'s' if n_hidden > 1 else ''}\n" if n_hidden else ""
+    more = f"\nand {format_items(n_hidden, 'more trial')}\n" if n_hidden else ""
     return "".join(f"| {' | '.join(line)} |\n" for line in [header, rules, *body]) + more
 
 

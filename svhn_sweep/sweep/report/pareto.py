@@ -2,7 +2,12 @@
 
 from collections.abc import Callable, Sequence
 
-from svhn_sweep.sweep.plan.formatting import format_count, format_metric, format_seconds
+from svhn_sweep.sweep.plan.formatting import (
+    format_count,
+    format_metric,
+    format_seconds,
+    is_accuracy,
+)
 from svhn_sweep.sweep.report.leaderboard import Row
 
 # What counts as nearly the best: about as much as another seed changes. By loss it is a share,
@@ -62,9 +67,9 @@ def smallest_near_best(rows: Sequence[Row], metric: str) -> Row | None:
     limit = value_limit(best, metric)
     close = [
         row
-        for row in pareto_front(rows, parameters, maximize=_is_accuracy(metric))
+        for row in pareto_front(rows, parameters, maximize=is_accuracy(metric))
         if row.value is not None
-        and (row.value >= limit if _is_accuracy(metric) else row.value <= limit)
+        and (row.value >= limit if is_accuracy(metric) else row.value <= limit)
     ]
     return close[0] if close[0].parameters != best.parameters else None
 
@@ -72,14 +77,14 @@ def smallest_near_best(rows: Sequence[Row], metric: str) -> Row | None:
 def value_limit(best: Row, metric: str) -> float:
     """Returns the worst value that is nearly as good as the best trial's."""
     assert best.value is not None
-    if _is_accuracy(metric):
+    if is_accuracy(metric):
         return best.value - MAX_ACCURACY_LOST - 1e-9  # rounding
     return best.value * MAX_LOSS_RATIO
 
 
 def nearness(metric: str) -> str:
     """Describes the trials that are nearly as good as the best one."""
-    if _is_accuracy(metric):
+    if is_accuracy(metric):
         return f"within {100 * MAX_ACCURACY_LOST:g} points of the best"
     return f"within {100 * MAX_LOSS_RATIO - 100:.0f} % of the lowest loss"
 
@@ -126,7 +131,3 @@ def _is_better(row: Row, other: Row, *, maximize: bool) -> bool:
     assert row.value is not None
     assert other.value is not None
     return row.value > other.value if maximize else row.value < other.value
-
-
-def _is_accuracy(metric: str) -> bool:
-    return metric.endswith("accuracy")

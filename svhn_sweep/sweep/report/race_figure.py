@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from svhn_sweep.figure_size import PAGE_WIDTH
-from svhn_sweep.sweep.plan.formatting import format_difference, format_limits
+from svhn_sweep.sweep.plan.formatting import format_difference, format_limits, is_accuracy
 from svhn_sweep.sweep.report.chart_axes import (
     BLUE,
     GREY,
@@ -62,7 +62,7 @@ def race(result: Race, metric: str, margin: float) -> Figure:
             axes.plot(end.pairs + offset, end.difference, "x", color=GREY, ms=11, label="left")
     _limit(axes, result)
     axes.set(xlabel="seeds", ylabel=f"{metric} minus the baseline's")
-    if metric.endswith("accuracy"):
+    if is_accuracy(metric):
         axes.set_ylabel("points above the baseline")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:+.3g}"))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

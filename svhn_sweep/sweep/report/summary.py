@@ -7,7 +7,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from svhn_sweep.sweep.plan.formatting import format_difference, format_limits, format_metric
+from svhn_sweep.sweep.plan.formatting import (
+    format_difference,
+    format_items,
+    format_limits,
+    format_metric,
+)
 from svhn_sweep.sweep.report.ensemble_summary import (
     calibration_and_ensemble_metrics,
     ensemble_result,
@@ -79,8 +84,7 @@ def headline(
             parts.append(f"test {mean(accuracies):.3f}")
         if recommendation.champion:
             parts.append(f"champion: {recommendation.champion}")
-    n_trials = len(study.finished())
-    trials = "1 trial" if n_trials == 1 else f"{n_trials} trials"
+    trials = format_items(len(study.finished()), "trial")
     return f"{study.plan.config.model.name}, {trials}: {'; '.join(parts)}"
 
 

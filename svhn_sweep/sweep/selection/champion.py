@@ -9,6 +9,7 @@ from optuna.trial import TrialState
 
 from svhn_sweep.config.data_sources import source_name
 from svhn_sweep.run_header import console
+from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
 from svhn_sweep.sweep.selection.confirmation import WINNER, ConfirmationStudy
 from svhn_sweep.sweep.selection.ensemble import Ensemble, find_ensemble
@@ -224,7 +225,7 @@ def _evaluate(
     runs += extra.values()
     key = " ".join(str(run.relative_to(study.plan.folder)) for run in runs)
     if key not in record.accuracies:
-        models = "1 model" if len(runs) == 1 else f"{len(runs)} models"
+        models = format_items(len(runs), "model")
         console.print(f"{study.plan.name}: evaluating {models} on test")
         result = cluster.evaluate(champion.evaluate_request(config_dirs, extra))
         record.accuracies[key] = result.accuracies

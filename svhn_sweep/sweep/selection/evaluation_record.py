@@ -7,7 +7,7 @@ from svhn_sweep.sweep.study.study import Study
 Scores = dict[str, dict[str, list[float]]]
 
 
-@dataclass(frozen=True)
+@dataclass
 class EvaluationRecord:
     """Test scores in a study's user attributes.
 

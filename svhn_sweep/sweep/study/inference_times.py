@@ -32,7 +32,7 @@ class InferenceTimes:
         by_number = {int(number): values for number, values in stored["trials"].items()}
         return cls(
             stored["processor"],
-            {number: median for number, (median, _) in by_number.items()},
+            {number: middle for number, (middle, _) in by_number.items()},
             {number: spread for number, (_, spread) in by_number.items()},
         )
 
@@ -53,6 +53,6 @@ class InferenceTimes:
     def save(self, study: optuna.Study) -> None:
         """Writes the times to the study."""
         trials = {
-            str(number): [median, self.spreads[number]] for number, median in self.medians.items()
+            str(number): [middle, self.spreads[number]] for number, middle in self.medians.items()
         }
         study.set_user_attr(self.ATTRIBUTE, {"processor": self.processor, "trials": trials})

@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column, Table
 from rich.text import Text
 
-from svhn_sweep.sweep.plan.formatting import format_difference
+from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
 from svhn_sweep.sweep.terminal.study_progress import (
     FinishedTrial,
     RunningTrial,
@@ -161,7 +161,7 @@ class SweepProgress:
         if value is not None:
             metric = "" if self.is_terminal else f"{self.metric} "
             columns += [
-                metric + self._format_value(value),
+                metric + format_metric(value, self.metric),
                 self._comparison(progress, number, value, is_complete),
             ]
         self._print(columns, trial.description, format_duration(seconds), STYLES[status])
@@ -251,8 +251,8 @@ class SweepProgress:
         """
         best = self._best_key(trial.values)
         in_first = f"in epoch {min(trial.epoch + 1, trial.epochs)}"
-        last_value = self._format_value(trial.values[trial.epoch]) if best else in_first
-        best_value = f"best {self._format_value(trial.values[best])}" if best else ""
+        last_value = format_metric(trial.values[trial.epoch], self.metric) if best else in_first
+        best_value = f"best {format_metric(trial.values[best], self.metric)}" if best else ""
         duration = format_duration(self.clock() - trial.started)
         return [f"{trial.epoch}/{trial.epochs}", last_value, best_value, duration]
 
@@ -263,7 +263,7 @@ class SweepProgress:
         lines = [counts.rstrip()]
         best = self._best_key(values)
         if best is not None and study.is_search:
-            value = self._format_value(values[best])
+            value = format_metric(values[best], self.metric)
             lines.append(f"  best {self.metric} {value} in {self._describe_best(study, best)}")
             if not study.is_baseline(best):
                 lines.append(f"  {study.description(best)}")
@@ -286,9 +286,6 @@ class SweepProgress:
         """Returns `value` minus the baseline's; empty before the baseline is complete."""
         baseline = study.baseline_value()
         return "" if baseline is None else format_difference(value - baseline, self.metric)
-
-    def _format_value(self, value: float) -> str:
-        return f"{100 * value:.2f} %" if self.metric.endswith("accuracy") else f"{value:.4f}"
 
 
 def _printable(text: str) -> str:

@@ -14,6 +14,7 @@ from typing import cast
 from svhn_sweep import machine
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import SweepError
+from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.evaluation_requests import (
@@ -180,10 +181,9 @@ class LocalMachine:
 
     def describe(self) -> str:
         """Returns the number of workers and their devices as text: "2 workers on the CPU"."""
-        n_workers = len(self.devices)
         on_cpu = self.devices[0] == CPU
         devices = "the CPU" if on_cpu else f"GPU {', '.join(dict.fromkeys(self.devices))}"
-        return f"{n_workers} worker{'' if n_workers == 1 else 's'} on {devices}"
+        return f"{format_items(len(self.devices), 'worker')} on {devices}"
 
     def start(self, slot: Slot) -> LocalWorker:
         """Starts a process on the slot's device."""

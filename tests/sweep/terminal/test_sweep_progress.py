@@ -20,8 +20,8 @@ def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(("status", "value", "reason", "epochs", "result"), [
-    ("complete", 0.8912, "", 10, "complete  val/accuracy 89.12 %"),
-    ("pruned", 0.71, "", 6, "pruned after epoch 6  val/accuracy 71.00 %"),
+    ("complete", 0.8912, "", 10, "complete  val/accuracy 89.12%"),
+    ("pruned", 0.71, "", 6, "pruned after epoch 6  val/accuracy 71.00%"),
     ("pruned", None, "", 6, "pruned after epoch 6"),
     ("diverged", None, "loss is nan", 3, "diverged after epoch 3: loss is nan"),
     ("failed", None, "no memory", 0, "failed: no memory"),
@@ -36,7 +36,7 @@ def test_a_trial_that_ends_leaves_a_line(
 
 @pytest.mark.parametrize(("metric", "maximize", "values", "results"), [
     ("val/accuracy", True, (0.80, 0.8042, 0.79),
-     ("80.00 %", "80.42 %  best of 2 (+0.42 points)", "-1.00 points")),
+     ("80.00%", "80.42%  best of 2 (+0.42 points)", "-1.00 points")),
     ("val/loss", False, (0.5, 0.4588, 0.6),
      ("0.5000", "0.4588  best of 2 (-0.0412)", "0.6000  +0.1000")),
     ("val/loss", False, (0.5, 0.6, 0.4),
@@ -64,7 +64,7 @@ def test_the_runs_of_a_confirmation_have_no_baseline_and_no_best() -> None:
     screen = Screen(is_search=False)
     screen.run_trial(0, value=0.7, description="baseline, seed 43")
     written = screen.run_trial(1, value=0.8, description="trial 7, seed 43")
-    assert written == "m run 1  complete  val/accuracy 80.00 %  trial 7, seed 43  1 min\n"
+    assert written == "m run 1  complete  val/accuracy 80.00%  trial 7, seed 43  1 min\n"
     counts = "m  2/8  2 complete, 0 pruned, 0 failed  at most 3 min left\n"
     assert screen.written_by(screen.progress.__exit__) == counts
 
@@ -73,7 +73,7 @@ def test_before_the_baseline_is_complete_there_is_no_difference_to_it() -> None:
     screen = Screen(terminal=True)
     with screen.progress:
         screen.run_trial(3, value=0.8)
-        best = "best val/accuracy 80.00 % in trial 3"
+        best = "best val/accuracy 80.00% in trial 3"
         assert f"{best}, baseline not finished" in screen.live_rows()
         screen.run_trial(0, value=0.7, description="baseline")
         assert f"{best}, +10.00 points vs baseline" in screen.live_rows()
@@ -85,7 +85,7 @@ def test_the_best_may_be_the_baseline_that_ends_after_an_equal_trial() -> None:
         screen.run_trial(1, value=0.7)
         screen.run_trial(0, value=0.7, description="baseline")
         screen.run_trial(2, value=0.6)
-        assert "best val/accuracy 70.00 % in the baseline" in screen.live_rows()
+        assert "best val/accuracy 70.00% in the baseline" in screen.live_rows()
 
 
 def test_only_a_complete_trial_is_the_best() -> None:
@@ -162,11 +162,11 @@ def test_trials_of_earlier_starts_are_counted() -> None:
     ]
     screen = Screen(earlier=earlier)
     assert screen.file.getvalue() == "m  5/8  2 complete, 1 pruned, 2 failed\n"
-    assert "84.00 %  +4.00 points" in screen.run_trial(6, value=0.84)
-    assert "86.00 %  best of 7 (+6.00 points)" in screen.run_trial(5, value=0.86)
+    assert "84.00%  +4.00 points" in screen.run_trial(6, value=0.84)
+    assert "86.00%  best of 7 (+6.00 points)" in screen.run_trial(5, value=0.86)
     assert screen.written_by(screen.progress.__exit__) == (
         "m  7/8  4 complete, 1 pruned, 2 failed  about 1 min left"
-        f"  best val/accuracy 86.00 % in trial 5, +6.00 points vs baseline  {DESCRIPTION}\n"
+        f"  best val/accuracy 86.00% in trial 5, +6.00 points vs baseline  {DESCRIPTION}\n"
     )
 
 
@@ -183,19 +183,19 @@ def test_a_terminal_shows_a_row_for_each_running_trial() -> None:
             progress.on_epoch("m", 3, epoch, value)
         screen.now += 75
         rows = screen.live_rows()
-        assert re.search(r"m trial 3  [━╸╺]+  11/40  81.00 % +best 82.00 %  1 min 15 s", rows)
+        assert re.search(r"m trial 3  [━╸╺]+  11/40  81.00% +best 82.00%  1 min 15 s", rows)
         progress.on_trial_end("m", 3, TrialStatus.pruned, 0.81)
         assert "trial 3" not in screen.live_rows()
 
 
 @pytest.mark.parametrize(("width", "status", "result"), [
-    (48, "complete", ["complete  80.00 %  2 min 10 s",
+    (48, "complete", ["complete  80.00%  2 min 10 s",
                       "    learning_rate 1.2e-03, filters [16, 32],", "    dropout 0.31"]),
-    (48, "pruned", ["pruned after epoch 10  80.00 %",
+    (48, "pruned", ["pruned after epoch 10  80.00%",
                     "    learning_rate 1.2e-03, filters [16, 32],", "    dropout 0.31"]),
-    (80, "complete", ["complete  80.00 %  2 min 10 s", f"    {LONG_DESCRIPTION}"]),
-    (80, "pruned", ["pruned after epoch 10  80.00 %  2 min 10 s", f"    {LONG_DESCRIPTION}"]),
-    (99, "complete", [f"complete  80.00 %  {LONG_DESCRIPTION}  2 min 10 s"]),
+    (80, "complete", ["complete  80.00%  2 min 10 s", f"    {LONG_DESCRIPTION}"]),
+    (80, "pruned", ["pruned after epoch 10  80.00%  2 min 10 s", f"    {LONG_DESCRIPTION}"]),
+    (99, "complete", [f"complete  80.00%  {LONG_DESCRIPTION}  2 min 10 s"]),
 ])  # fmt: skip
 def test_the_hyperparameters_are_readable_and_no_line_is_wider_than_the_terminal(
     width: int, status: str, result: list[str]
@@ -251,7 +251,7 @@ def test_without_a_terminal_events_are_printed_as_plain_lines() -> None:
         assert screen.written_by(lambda: progress.on_epoch("m", 0, 1, 0.8)) == ""
         screen.now += 1
         assert screen.written_by(lambda: progress.on_epoch("m", 0, 2, 0.7)) == (
-            "m trial 0  2/10  70.00 %  best 80.00 %  30 s\n"
+            "m trial 0  2/10  70.00%  best 80.00%  30 s\n"
             "m trial 1  4/10  in epoch 5  30 s\n"
             "m  0/8  0 complete, 0 pruned, 0 failed\n"
         )

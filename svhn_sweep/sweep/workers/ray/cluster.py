@@ -26,6 +26,7 @@ from svhn_sweep import data, environment
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError, SweepInterruptedError
 from svhn_sweep.native_output import redirect_native_output
+from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.evaluation_requests import (
@@ -152,9 +153,9 @@ class RayCluster:
             slots = slots[: int(self.settings.workers)]
         gpus = {(slot.node, slot.device) for slot in slots if slot.device != CPU}
         nodes = {slot.node for slot in slots}
-        on_gpus = f"{_count(len(gpus), 'GPU')} of " if gpus else ""
+        on_gpus = f"{format_items(len(gpus), 'GPU')} of " if gpus else ""
         return (
-            f"{_count(len(slots), 'worker')} on {on_gpus}{_count(len(nodes), 'node')} "
+            f"{format_items(len(slots), 'worker')} on {on_gpus}{format_items(len(nodes), 'node')} "
             f"of Ray at {self.nodes.address}"
         )
 
@@ -241,10 +242,6 @@ class RayCluster:
         thread = threading.Thread(target=ray.shutdown, daemon=True)
         thread.start()
         thread.join(SHUTDOWN_TIMEOUT_SECONDS)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _connect(address: str) -> None:

@@ -13,6 +13,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError, SweepInterruptedError
 from svhn_sweep.run_header import console
+from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.local_devices import workers_per_gpu
 from svhn_sweep.sweep.workers.protocol import CPU, Slot
@@ -195,9 +196,7 @@ class RayNodes:
             return
         node = _node(name, info, facts.precision, self.settings)
         self.present[node_id] = node
-        self.notices.append(
-            f"node {name} joined: {len(node.slots)} worker{'' if len(node.slots) == 1 else 's'}"
-        )
+        self.notices.append(f"node {name} joined: {format_items(len(node.slots), 'worker')}")
 
     def _missing_precision(self, precision: Precision) -> str:
         """Why a node of this precision is refused; empty if it is not."""
