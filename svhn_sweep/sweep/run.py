@@ -5,34 +5,29 @@ import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import replace
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from optuna.storages import RDBStorage
+from sqlalchemy import URL
 
-from svhn_sweep import data, transfer
-from svhn_sweep.config.overrides import (
-    run_mode,
-    sets_data_path,
-    user_config_dirs,
-)
-from svhn_sweep.config.schema import Config
-from svhn_sweep.errors import ConfigError, DataError, SweepError, SweepInterruptedError, Terminated
+from svhn_sweep import data
+from svhn_sweep.config.overrides import run_mode, user_config_dirs
+from svhn_sweep.errors import ConfigError, SweepError, SweepInterruptedError, Terminated
 from svhn_sweep.output_folders import check_folder
-from svhn_sweep.run_header import console, print_validation_warning
+from svhn_sweep.run_header import console
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.finalize import finalize, report_search
-from svhn_sweep.sweep.plan.data_copies import count_copies
 from svhn_sweep.sweep.plan.hydra_checks import check_hydra
-from svhn_sweep.sweep.plan.make_plans import Resolve, Resolved, make_plans
+from svhn_sweep.sweep.plan.make_plans import make_plans
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.resume_command import resume_command
 from svhn_sweep.sweep.plan.settings import LOG_FORMAT, SweeperConfig, to_sweeper_config
 from svhn_sweep.sweep.report import summary
 from svhn_sweep.sweep.report.study_run import StudyRun
+from svhn_sweep.sweep.resolver import make_resolver
 from svhn_sweep.sweep.study import study_storage
-from svhn_sweep.sweep.study.compatibility import STUDY_ID
+from svhn_sweep.sweep.study.compatibility import STUDY_ID, stored_threads
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.terminal import plan_tables
 from svhn_sweep.sweep.workers.local import LocalMachine
@@ -71,14 +66,13 @@ def run_sweep(composed: DictConfig, arguments: Sequence[str]) -> None:
     check_folder("multirun", MULTIRUN, [DRIVER_LOG, WORKERS_LOG, NEWEST])
     database = study_storage.storage_url(settings.storage)
     with closing(_open_cluster(settings)) as cluster:
-        resolve = _resolver(arguments, cluster, needs_test=settings.confirm is not None)
-        plans = count_copies(
-            make_plans(settings, [*arguments, *run_mode(hydra)], resolve, composed)
-        )
+        resolve = make_resolver(arguments, cluster, needs_test=settings.confirm is not None)
+        plans = make_plans(settings, [*arguments, *run_mode(hydra)], resolve, composed)
         _check_folders(plans)
-        plan_tables.print_plan(plans, settings, cluster)
+        threads = _threads(plans, database, cluster.threads)
+        plan_tables.print_plan(plans, settings, cluster, threads)
         if settings.dry_run:
-            plan_tables.print_dry_run(plans, settings, cluster.threads, user_config_dirs(hydra))
+            plan_tables.print_dry_run(plans, settings, threads, user_config_dirs(hydra))
             return
         _log_to_file()
         storage = study_storage.connect(database)
@@ -100,6 +94,17 @@ def _check_folders(plans: Sequence[Plan]) -> None:
         check_folder(f"the study {plan.name}", plan.folder, [STUDY_ID, JOURNAL])
 
 
+def _threads(plans: Sequence[Plan], database: URL, default: int) -> list[int]:
+    """Returns the threads of each study's trials: a study that exists keeps its own number."""
+    stored: dict[str, int] = {}
+    if any((plan.folder / STUDY_ID).exists() for plan in plans) and study_storage.exists(database):
+        storage = study_storage.connect(database)
+        with study_storage.interrupted_by_database():
+            stored = stored_threads(storage, plans)
+        storage.engine.dispose()
+    return [stored.get(plan.name, plan.config.training.threads or default) for plan in plans]
+
+
 def _open_cluster(settings: SweeperConfig) -> Cluster:
     """Returns this machine, or the Ray cluster that the settings name."""
     if settings.cluster is None:
@@ -111,45 +116,6 @@ def _open_cluster(settings: SweeperConfig) -> Cluster:
             f"hydra.sweeper.cluster={settings.cluster} needs this package's extra `ray`: {error}."
         ) from error
     return RayCluster(settings, MULTIRUN / WORKERS_LOG)
-
-
-def _resolver(arguments: Sequence[str], cluster: Cluster, *, needs_test: bool) -> Resolve:
-    """Returns a function that resolves data source, precision and initial weights of a config.
-
-    Args:
-        arguments: The user's overrides.
-        cluster: Trains the trials.
-        needs_test: Whether the data must have a test split, which is not evaluated yet.
-    """
-    warned: set[str] = set()
-
-    def resolve(config: Config) -> Resolved:
-        source = data.resolve(config.data, path_given=sets_data_path(arguments))
-        splits = data.load(source, test=False)
-        fit_data = data.split_validation(splits, config.training.validation_split)
-        if (imbalance := data.describe_imbalance(fit_data)) not in warned:
-            warned.add(imbalance)
-            print_validation_warning(imbalance)
-        if needs_test:
-            _check_test(splits)
-        training = replace(
-            config.training, precision=cluster.resolve_precision(config.training.precision)
-        )
-        weights = transfer.resolve(config, splits)
-        config = transfer.with_address(replace(config, data=source, training=training), weights)
-        return Resolved(config, splits.sha256, weights)
-
-    return resolve
-
-
-def _check_test(splits: data.Splits) -> None:
-    try:
-        data.check_test(splits.path)
-    except DataError as error:
-        raise DataError(
-            f"{error} A sweep evaluates its champion on test; "
-            "hydra.sweeper.confirm=null leaves that out."
-        ) from error
 
 
 def _log_to_file() -> None:

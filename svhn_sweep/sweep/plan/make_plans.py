@@ -57,11 +57,13 @@ class Resolved:
         config: The config.
         data_sha256: The SHA-256 of the data file.
         initial_weights: Those that the config names; None means random ones.
+        data_copies: How many images are in two splits of the data; empty if none is.
     """
 
     config: Config
     data_sha256: str
     initial_weights: InitialWeights | None = None
+    data_copies: str = ""
 
 
 Resolve = Callable[[Config], Resolved]
@@ -76,7 +78,7 @@ def make_plans(
         settings: The settings of the sweep.
         arguments: The user's overrides, sweeps among them; they have precedence over `params`.
         resolve: Resolves what a config leaves open.
-        composed: Hydra's config; it remembers the time that `${now:...}` stands for, in all plans.
+        composed: Hydra's config, whose cache fixes the time of `${now:...}` for all plans.
 
     Raises:
         ConfigError: The overrides are no valid sweep. Hydra and OmegaConf raise their own errors.
@@ -129,12 +131,11 @@ def _make_plan(
     fixed = pin_interpolations(fixed, baseline, {*explored, *map(str, baseline.search_space)})
     OmegaConf.copy_cache(from_config=baseline, to_config=composed)
     resolved = resolve(to_config(baseline))
-    config = resolved.config
-    if config.evaluation.test:
+    if resolved.config.evaluation.test:
         raise ConfigError(
             "evaluation.test must not be true in a sweep, which selects on validation alone."
         )
-    config = replace(config, evaluation=EvaluationConfig(test=False))
+    config = replace(resolved.config, evaluation=EvaluationConfig(test=False))
     space, baseline_params = _make_space(
         config, overrides, model, partial(_baseline_value, baseline, fixed)
     )
@@ -153,6 +154,7 @@ def _make_plan(
         data_sha256=resolved.data_sha256,
         initial_weights=resolved.initial_weights,
         max_parameters=settings.max_parameters,
+        data_copies=resolved.data_copies,
     )
     _check_max_parameters(plan)
     _check_sizes(plan)

@@ -1,9 +1,11 @@
 """Refuses to continue a study with another sweep, or in another folder."""
 
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 import optuna
+from optuna.storages import BaseStorage
 
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.files import write_atomically
@@ -29,6 +31,21 @@ def get_or_set_threads(study: optuna.Study, threads: int) -> int:
     if not value.isdecimal():
         raise edited_error(f"threads of {study.study_name}", f"to {value!r}")
     return int(value)
+
+
+def stored_threads(storage: BaseStorage, plans: Sequence[Plan]) -> dict[str, int]:
+    """Returns the CPU threads of each trial of those studies that exist, by their names.
+
+    Raises:
+        ConfigError: Somebody edited a number.
+    """
+    names = {plan.name for plan in plans} & set(optuna.get_all_study_names(storage))
+    studies = [optuna.load_study(study_name=name, storage=storage) for name in sorted(names)]
+    return {
+        study.study_name: get_or_set_threads(study, 0)
+        for study in studies
+        if "threads" in study.user_attrs
+    }
 
 
 def edited_error(what: str, how: str) -> ConfigError:

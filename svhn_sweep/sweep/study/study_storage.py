@@ -66,6 +66,12 @@ def storage_url(setting: str | None) -> URL:
     return parsed
 
 
+def exists(database: URL) -> bool:
+    """Returns whether a SQLite file is there; True for other databases, which are on a server."""
+    is_sqlite = database.get_backend_name() == "sqlite"
+    return not is_sqlite or Path(database.database or "").exists()
+
+
 def connect(database: URL) -> RDBStorage:
     """Opens Optuna's storage in a database, and creates its tables if it has none.
 

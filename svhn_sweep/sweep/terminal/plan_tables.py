@@ -8,6 +8,7 @@ from rich.table import Table
 from svhn_sweep import data, run_header
 from svhn_sweep.config.overrides import shell_command
 from svhn_sweep.run_header import console
+from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.sampling import sampler_maker, suggest_params
@@ -18,13 +19,16 @@ from svhn_sweep.trial import experiment_name
 DRY_RUN_TRIALS = 3
 
 
-def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster) -> None:
+def print_plan(
+    plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster, threads: Sequence[int]
+) -> None:
     """Prints the studies, their search spaces, the workers, sampler and pruner.
 
     Args:
         plans: One plan for each study.
         settings: The sweep's settings.
         cluster: Trains the trials.
+        threads: TensorFlow's threads for each trial of each study.
     """
     run_header.print_synthetic_warning(plans[0].config, experiment_name(plans[0].config))
     for copies, source in {plan.data_copies: plan.config.data for plan in plans}.items():
@@ -41,12 +45,12 @@ def print_plan(plans: Sequence[Plan], settings: SweeperConfig, cluster: Cluster)
             baseline = str(plan.enqueued_trials[0].get(key, ""))
             table.add_row(key, plan.space.describe(key), baseline)
         console.print(table)
-    count = plans[0].config.training.threads or cluster.threads
-    threads = f"{count} thread{'s' if count > 1 else ''}"
+    counts = dict.fromkeys(format_items(count, "thread") for count in threads)
     precisions = dict.fromkeys(plan.config.training.precision.value for plan in plans)
     console.print(
         f"{cluster.describe()}, "
-        f"{threads}{'' if len(cluster.slots()) == 1 else ' each'}, {' and '.join(precisions)}; "
+        f"{' or '.join(counts)}{'' if len(cluster.slots()) == 1 else ' each'}, "
+        f"{' and '.join(precisions)}; "
         f"sampler {settings.sampler}, pruner {settings.pruner.name}; "
         f"objective: {settings.direction} {settings.metric}"
     )
@@ -61,23 +65,26 @@ def _describe_size(plan: Plan) -> str:
 
 
 def print_dry_run(
-    plans: Sequence[Plan], settings: SweeperConfig, threads: int, config_dirs: Sequence[str]
+    plans: Sequence[Plan],
+    settings: SweeperConfig,
+    threads: Sequence[int],
+    config_dirs: Sequence[str],
 ) -> None:
     """Prints the commands of up to three trials of each study without starting any.
 
     Args:
         plans: One plan for each study.
         settings: The sweep's settings.
-        threads: TensorFlow's threads for each trial whose config sets none.
+        threads: TensorFlow's threads for each trial of each study.
         config_dirs: The user's own config folders.
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    for plan in plans:
+    for plan, count in zip(plans, threads, strict=True):
         console.print(f"\nTrials that {plan.name} may train; none was started:")
         study = optuna.create_study()
         make_sampler = sampler_maker(settings.sampler, plan)
         study.sampler = UntriedSampler(make_sampler, plan, study.get_trials)
         for _ in range(min(DRY_RUN_TRIALS, plan.n_configs or DRY_RUN_TRIALS)):
             params = suggest_params(study.ask(), plan.space)
-            overrides = plan.overrides(params, plan.config.training.threads or threads)
+            overrides = plan.overrides(params, count)
             console.print(shell_command(overrides, config_dirs))

@@ -21,6 +21,7 @@ from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import PrunerConfig
 from svhn_sweep.sweep.report import study_facts
+from svhn_sweep.sweep.study.compatibility import stored_threads
 from svhn_sweep.sweep.study.sampling import make_pruner
 from svhn_sweep.sweep.study.study import PendingTrial, Study
 from svhn_sweep.sweep.study.trial_run import run_info
@@ -207,6 +208,14 @@ def test_a_study_keeps_the_threads_that_it_was_created_with(studies: Studies) ->
         1,
         1,
     )
+
+
+def test_the_threads_of_studies_that_exist_can_be_read_before_they_are_opened(
+    studies: Studies,
+) -> None:
+    plan = studies.open().plan
+    plans = [plan, replace(plan, name="new")]
+    assert stored_threads(studies.opened[0], plans) == {"study": 1}
 
 
 def test_a_new_study_does_not_take_the_folder_of_another(
