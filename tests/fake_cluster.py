@@ -8,10 +8,8 @@ from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import SweepError
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.workers.evaluation_requests import (
-    EnsembleRequest,
-    EnsembleResult,
-    EvaluateRequest,
-    EvaluateResult,
+    ModelsRequest,
+    Result,
     TimeRequest,
     TimeResult,
 )
@@ -146,17 +144,13 @@ class FakeCluster:
     def wait(self, workers: Collection[Worker], timeout: float) -> list[Worker]:
         return [worker for worker in workers if cast(FakeWorker, worker).events][:1]
 
-    def select_ensemble(self, request: EnsembleRequest) -> EnsembleResult:
-        raise AssertionError
-
-    def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
-        raise AssertionError
-
-    def time_models(self, request: TimeRequest) -> TimeResult:
+    def evaluate(self, request: ModelsRequest[Result]) -> Result:
+        assert isinstance(request, TimeRequest)
         self.timed.append(request.overrides)
         if self.seconds is None:
             raise SweepError("the models could not be timed: no luck.")
-        return TimeResult({number: self.seconds[number] for number in request.overrides})
+        seconds = {number: self.seconds[number] for number in request.overrides}
+        return cast(Result, TimeResult(seconds))
 
     def close(self) -> None:
         pass

@@ -35,7 +35,7 @@ def time_front(study: Study, cluster: Cluster, config_dirs: tuple[str, ...]) -> 
         models = format_items(len(untimed), "model")
         console.print(f"{study.plan.name}: timing {models} on one core")
         try:
-            passes = cluster.time_models(_request(study, untimed, config_dirs)).seconds
+            passes = cluster.evaluate(_request(study, untimed, config_dirs)).seconds
         except SweepError as error:
             console.print(f"{study.plan.name}: {error}")
             return

@@ -122,7 +122,7 @@ def find_ensemble(study: Study, cluster: Cluster, config_dirs: Sequence[str]) ->
         console.print(f"{study.plan.name}: no ensemble, the best trial's model is missing")
         return None
     console.print(f"{study.plan.name}: selecting an ensemble of {len(candidates)} trials' models")
-    result = cluster.select_ensemble(_request(study, candidates, limit, config_dirs))
+    result = cluster.evaluate(_request(study, candidates, limit, config_dirs))
     study.optuna_study.set_user_attr(ATTRIBUTE, results | {key: asdict(result)})
     return Ensemble(study, result)
 

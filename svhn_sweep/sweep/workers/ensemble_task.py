@@ -6,38 +6,29 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from svhn_sweep import data
-from svhn_sweep.config.schema import Config
 from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.sweep.workers.evaluation_requests import (
     EnsembleRequest,
     EnsembleResult,
     ensemble_folder,
 )
-from svhn_sweep.sweep.workers.protocol import TrialEnded
 from svhn_sweep.sweep.workers.tasks import compose
-from svhn_sweep.trial_status import TrialStatus
 
 if TYPE_CHECKING:  # these import TensorFlow
     from svhn_sweep.training.evaluation import Evaluation
 
 
-def select_ensemble(request: EnsembleRequest) -> EnsembleResult | TrialEnded:
-    """Selects and judges an ensemble; every error is returned as a `TrialEnded`.
+def select_ensemble(request: EnsembleRequest) -> EnsembleResult:
+    """Selects and judges an ensemble.
 
     An ensemble of at least two different models is saved below the request's folder, in
     `ensemble_folder(members)`.
     """
-    try:
-        return _select_ensemble(request, compose(request.overrides, request.config_dirs))
-    except Exception as error:  # noqa: BLE001  # the driver prints the reason
-        return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
-
-
-def _select_ensemble(request: EnsembleRequest, config: Config) -> EnsembleResult:
     from svhn_sweep.tracking.saved_model import load_model, save_model
     from svhn_sweep.training.ensemble import build_ensemble, split_halves
     from svhn_sweep.training.evaluation import evaluate, predictor
 
+    config = compose(request.overrides, request.config_dirs)
     splits = data.load(config.data, test=False)
     images, labels = data.split_validation(splits, config.training.validation_split).validation
     selecting, judging = split_halves(labels, request.seed)

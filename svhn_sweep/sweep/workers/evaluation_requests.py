@@ -3,28 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
+
+Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class EnsembleRequest:
-    """Asks a worker to select an ensemble on one half of validation and judge it on the other.
+class ModelsRequest(Generic[Result]):
+    """Asks a worker on the driver's machine to predict with models, and is answered by a `Result`.
 
     Attributes:
-        overrides: Hydra overrides of a config that names the data and the validation split.
-        config_dirs: The user's own config folders.
-        candidates: Folders of runs that saved a model, by the number of their trial; the first is
-            the search's best trial, with which the ensemble is compared.
-        limit: The most different models in the ensemble.
-        seed: Fixes the halves.
-        folder: Receives the ensemble's folder, with its model and its reports.
+        failure: What there is not without a result; begins the error message.
+        advice: What the user can do then; ends it.
+        single_thread: Whether the worker must compute with one thread on the CPU.
     """
 
-    overrides: tuple[str, ...]
-    config_dirs: tuple[str, ...]
-    candidates: dict[int, Path]
-    limit: int
-    seed: int
-    folder: Path
+    failure: ClassVar[str]
+    advice: ClassVar[str] = "the same command tries again"
+    single_thread: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
@@ -57,21 +52,27 @@ class EnsembleResult:
 
 
 @dataclass(frozen=True)
-class EvaluateRequest:
-    """Asks a worker to evaluate saved models on the test split.
+class EnsembleRequest(ModelsRequest[EnsembleResult]):
+    """Asks a worker to select an ensemble on one half of validation and judge it on the other.
 
     Attributes:
-        overrides: Hydra overrides of a config that names the data.
+        overrides: Hydra overrides of a config that names the data and the validation split.
         config_dirs: The user's own config folders.
-        models: Folders of the runs that saved a model, by the name of the config they share.
-        plotted: For each name the run whose reports and confusion matrix are written.
-        folder: Receives `test/NAME/` with these files.
+        candidates: Folders of runs that saved a model, by the number of their trial; the first is
+            the search's best trial, with which the ensemble is compared.
+        limit: The most different models in the ensemble.
+        seed: Fixes the halves.
+        folder: Receives the ensemble's folder, with its model and its reports.
     """
+
+    failure = "no ensemble could be selected"
+    advice = f"{ModelsRequest.advice}, and hydra.sweeper.ensemble=null leaves it out"
 
     overrides: tuple[str, ...]
     config_dirs: tuple[str, ...]
-    models: dict[str, tuple[Path, ...]]
-    plotted: dict[str, Path]
+    candidates: dict[int, Path]
+    limit: int
+    seed: int
     folder: Path
 
 
@@ -89,16 +90,24 @@ class EvaluateResult:
 
 
 @dataclass(frozen=True)
-class TimeRequest:
-    """Asks a worker how long models take to predict on one core.
+class EvaluateRequest(ModelsRequest[EvaluateResult]):
+    """Asks a worker to evaluate saved models on the test split.
 
     Attributes:
-        overrides: Hydra overrides of each model's config, by the number of its trial.
+        overrides: Hydra overrides of a config that names the data.
         config_dirs: The user's own config folders.
+        models: Folders of the runs that saved a model, by the name of the config they share.
+        plotted: For each name the run whose reports and confusion matrix are written.
+        folder: Receives `test/NAME/` with these files.
     """
 
-    overrides: dict[int, tuple[str, ...]]
+    failure = "the models could not be evaluated on test"
+
+    overrides: tuple[str, ...]
     config_dirs: tuple[str, ...]
+    models: dict[str, tuple[Path, ...]]
+    plotted: dict[str, Path]
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -112,8 +121,20 @@ class TimeResult:
     seconds: dict[int, list[float]]
 
 
-ModelsRequest = EnsembleRequest | EvaluateRequest | TimeRequest
-ModelsResult = EnsembleResult | EvaluateResult | TimeResult
+@dataclass(frozen=True)
+class TimeRequest(ModelsRequest[TimeResult]):
+    """Asks a worker how long models take to predict on one core.
+
+    Attributes:
+        overrides: Hydra overrides of each model's config, by the number of its trial.
+        config_dirs: The user's own config folders.
+    """
+
+    failure = "the models could not be timed"
+    single_thread = True
+
+    overrides: dict[int, tuple[str, ...]]
+    config_dirs: tuple[str, ...]
 
 
 def ensemble_folder(members: Mapping[int, int]) -> str:

@@ -5,8 +5,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import cast
@@ -17,16 +17,7 @@ from svhn_sweep.errors import SweepError
 from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.workers.evaluation_requests import (
-    EnsembleRequest,
-    EnsembleResult,
-    EvaluateRequest,
-    EvaluateResult,
-    ModelsRequest,
-    ModelsResult,
-    TimeRequest,
-    TimeResult,
-)
+from svhn_sweep.sweep.workers.evaluation_requests import ModelsRequest, Result
 from svhn_sweep.sweep.workers.limited_worker import LimitedWorker
 from svhn_sweep.sweep.workers.local_devices import count_workers, local_devices
 from svhn_sweep.sweep.workers.protocol import (
@@ -91,13 +82,13 @@ class LocalWorker(LimitedWorker):
         """Receives the next event; `WorkerExited` if the process has closed its end."""
         return cast(WorkerEvent, self._receive())
 
-    def evaluate(self, request: ModelsRequest) -> ModelsResult | TrialEnded | WorkerExited:
+    def evaluate(self, request: ModelsRequest[Result]) -> Result | TrialEnded | WorkerExited:
         """Sends the request and waits for the result, or for why there is none."""
         self._send(request)
         received = self._receive()
         if isinstance(received, WorkerReady):  # a new process, or one that had nothing to do yet
             received = self._receive()
-        return cast(ModelsResult | TrialEnded | WorkerExited, received)
+        return cast(Result | TrialEnded | WorkerExited, received)
 
     def terminate(self) -> None:
         """Sends SIGTERM."""
@@ -204,70 +195,39 @@ class LocalMachine:
         for worker in self._workers:
             worker.close(STOP_TIMEOUT_SECONDS)
 
-    def select_ensemble(self, request: EnsembleRequest) -> EnsembleResult:
-        """Selects an ensemble on a worker that still runs, or on a new one.
+    def evaluate(self, request: ModelsRequest[Result]) -> Result:
+        """Predicts with models on a worker that still runs, or on a new one.
 
         Raises:
-            SweepError: The selection failed, or its worker died several times.
+            SweepError: The worker failed, or died several times.
         """
-        result = self._evaluate(request)
-        if isinstance(result, EnsembleResult):
-            return result
-        raise SweepError(
-            f"no ensemble could be selected: {result}; the same command tries again, and "
-            "hydra.sweeper.ensemble=null leaves it out."
-        )
-
-    def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
-        """Evaluates models on a worker that still runs, or on a new one.
-
-        Raises:
-            SweepError: The evaluation failed, or its worker died several times.
-        """
-        result = self._evaluate(request)
-        if isinstance(result, EvaluateResult):
-            return result
-        raise SweepError(
-            f"the models could not be judged on test: {result}; the same command tries again."
-        )
-
-    def _evaluate(self, request: ModelsRequest) -> ModelsResult | str:
-        """Returns a worker's result, or why there is none."""
         reason = ""
         for _ in range(MAX_EVALUATIONS):
-            idle = next((worker for worker in self._workers if worker.process.poll() is None), None)
-            worker = idle or self.start(self.slots()[0])
-            result = worker.evaluate(request)
-            if isinstance(result, ModelsResult):
-                return result
-            reason = result.reason
-            if not isinstance(result, WorkerExited):
+            with self._worker_for(request) as worker:
+                answer = worker.evaluate(request)
+            if not isinstance(answer, TrialEnded | WorkerExited):
+                return answer
+            reason = answer.reason
+            if isinstance(answer, TrialEnded):
                 break
             worker.close(0)
-        return reason
+        raise SweepError(f"{request.failure}: {reason}; {request.advice}.")
 
-    def time_models(self, request: TimeRequest) -> TimeResult:
-        """Times models on a CPU worker with one thread that still runs, or on a new one.
-
-        Raises:
-            SweepError: It failed, or its worker died.
-        """
-        result = self._time(request)
-        if isinstance(result, TimeResult):
-            return result
-        assert isinstance(result, TrialEnded | WorkerExited)
-        raise SweepError(
-            f"the models could not be timed: {result.reason}; the same command tries again."
-        )
-
-    def _time(self, request: TimeRequest) -> ModelsResult | TrialEnded | WorkerExited:
-        for worker in self._workers if self.devices[0] == CPU else []:
-            if worker.threads == 1 and worker.process.poll() is None:
-                return worker.evaluate(request)
+    @contextmanager
+    def _worker_for(self, request: ModelsRequest[Result]) -> Iterator[LocalWorker]:
+        """Yields a worker that still runs and can answer the request, or a new one."""
+        idle = [worker for worker in self._workers if worker.process.poll() is None]
+        if not request.single_thread:
+            yield idle[0] if idle else self.start(self.slots()[0])
+            return
+        on_cpu = idle if self.devices[0] == CPU else []
+        if single := [worker for worker in on_cpu if worker.threads == 1]:
+            yield single[0]
+            return
         # It ends, since later requests are for another device or for more threads.
         worker = LocalWorker(CPU, self.log, self.settings.max_trials_per_worker)
         try:
-            return worker.evaluate(request)
+            yield worker
         finally:
             worker.terminate()
             worker.close(STOP_TIMEOUT_SECONDS)

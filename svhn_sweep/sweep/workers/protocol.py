@@ -12,14 +12,7 @@ from typing import Protocol
 
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.sweep.plan.plan import Plan
-from svhn_sweep.sweep.workers.evaluation_requests import (
-    EnsembleRequest,
-    EnsembleResult,
-    EvaluateRequest,
-    EvaluateResult,
-    TimeRequest,
-    TimeResult,
-)
+from svhn_sweep.sweep.workers.evaluation_requests import ModelsRequest, Result
 from svhn_sweep.tracking.run_info import RunInfo
 from svhn_sweep.training.initial_weights import InitialWeights
 from svhn_sweep.trial_status import TrialStatus
@@ -257,29 +250,13 @@ class Cluster(Protocol):
             SweepInterruptedError: The cluster is gone.
         """
 
-    def select_ensemble(self, request: EnsembleRequest) -> EnsembleResult:
-        """Selects an ensemble in a process of the driver's machine and waits for the result.
-
-        No trial is trained meanwhile or afterwards. The test split is not read.
-
-        Raises:
-            SweepError: It could not be selected.
-        """
-
-    def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
-        """Evaluates models in a process of the driver's machine and waits for the result.
+    def evaluate(self, request: ModelsRequest[Result]) -> Result:
+        """Predicts with models in a process of the driver's machine and waits for the result.
 
         No trial is trained meanwhile or afterwards. The test split does not leave the machine.
 
         Raises:
-            SweepError: The models could not be evaluated.
-        """
-
-    def time_models(self, request: TimeRequest) -> TimeResult:
-        """Times models on one core of the driver's machine; no trial is trained afterwards.
-
-        Raises:
-            SweepError: The models could not be timed.
+            SweepError: There is no result.
         """
 
     def close(self) -> None:

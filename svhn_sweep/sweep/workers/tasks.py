@@ -93,24 +93,21 @@ def _load(config: Config, sha256: str, load_digits: Callable[[Config], Splits]) 
     return splits
 
 
-def evaluate_models(request: EvaluateRequest) -> EvaluateResult | TrialEnded:
-    """Evaluates models on test; every error is returned as a `TrialEnded`."""
-    try:
-        splits = data.load(compose(request.overrides, request.config_dirs).data, test=True)
-        evaluations = {
-            name: [_evaluate_model(request, name, run, splits) for run in runs]
-            for name, runs in request.models.items()
-        }
-    except Exception as error:  # noqa: BLE001  # the driver prints the reason
-        return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
+def evaluate_models(request: EvaluateRequest) -> EvaluateResult:
+    """Evaluates models on test."""
+    splits = data.load(compose(request.overrides, request.config_dirs).data, test=True)
+    evaluations = {
+        name: [_evaluate_model(request, name, run, splits) for run in runs]
+        for name, runs in request.models.items()
+    }
     return EvaluateResult(
         {name: [item.accuracy for item in items] for name, items in evaluations.items()},
         {name: [item.calibration_error for item in items] for name, items in evaluations.items()},
     )
 
 
-def time_models(request: TimeRequest) -> TimeResult | TrialEnded:
-    """Times models on one thread; every error is returned as a `TrialEnded`."""
+def time_models(request: TimeRequest) -> TimeResult:
+    """Times models on one thread."""
     from svhn_sweep.training.device import use_threads
     from svhn_sweep.training.inference_time import inference_seconds
     from svhn_sweep.training.model import build_model
@@ -119,11 +116,8 @@ def time_models(request: TimeRequest) -> TimeResult | TrialEnded:
         config = compose(overrides, request.config_dirs)
         return inference_seconds(build_model(config.model, config.training.precision, config.seed))
 
-    try:
-        use_threads(1)
-        return TimeResult({number: seconds(item) for number, item in request.overrides.items()})
-    except Exception as error:  # noqa: BLE001  # the driver prints the reason
-        return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
+    use_threads(1)
+    return TimeResult({number: seconds(item) for number, item in request.overrides.items()})
 
 
 def _evaluate_model(request: EvaluateRequest, name: str, run: Path, splits: Splits) -> "Evaluation":

@@ -10,8 +10,10 @@ import queue
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from types import FrameType
+from typing import cast
 
 from svhn_sweep import data
 from svhn_sweep.config.schema import Config
@@ -21,12 +23,21 @@ from svhn_sweep.sweep.workers.ensemble_task import select_ensemble
 from svhn_sweep.sweep.workers.evaluation_requests import (
     EnsembleRequest,
     EvaluateRequest,
+    ModelsRequest,
+    Result,
     TimeRequest,
 )
-from svhn_sweep.sweep.workers.protocol import EpochDone, TrainRequest, WorkerReady
+from svhn_sweep.sweep.workers.protocol import EpochDone, TrainRequest, TrialEnded, WorkerReady
 from svhn_sweep.sweep.workers.tasks import evaluate_models, time_models, train_trial
+from svhn_sweep.trial_status import TrialStatus
 
-Inbox = queue.SimpleQueue[TrainRequest | EnsembleRequest | EvaluateRequest | TimeRequest | bool]
+Inbox = queue.SimpleQueue[TrainRequest | ModelsRequest[object] | bool]
+
+TASKS: dict[type, Callable[..., object]] = {  # return the request's result
+    EnsembleRequest: select_ensemble,
+    EvaluateRequest: evaluate_models,
+    TimeRequest: time_models,
+}
 
 
 def main() -> None:
@@ -58,14 +69,18 @@ def _handle_requests(connection: Connection, inbox: Inbox) -> None:
 
     while True:
         request = inbox.get()
-        if isinstance(request, EvaluateRequest):
-            connection.send(evaluate_models(request))
-        elif isinstance(request, TimeRequest):
-            connection.send(time_models(request))
-        elif isinstance(request, EnsembleRequest):
-            connection.send(select_ensemble(request))
-        elif isinstance(request, TrainRequest):
+        if isinstance(request, TrainRequest):
             connection.send(train_trial(request, request.folder, _load_digits, should_stop))
+        elif isinstance(request, ModelsRequest):
+            connection.send(answer(request))
+
+
+def answer(request: ModelsRequest[Result]) -> Result | TrialEnded:
+    """Returns the result of a request; every error is returned as a `TrialEnded`."""
+    try:
+        return cast(Result, TASKS[type(request)](request))
+    except Exception as error:  # noqa: BLE001  # the driver prints the reason
+        return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
 
 
 def _load_digits(config: Config) -> Splits:

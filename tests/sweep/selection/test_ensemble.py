@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 import pytest
 from fake_cluster import FakeCluster
@@ -19,6 +20,8 @@ from svhn_sweep.sweep.workers.evaluation_requests import (
     EnsembleResult,
     EvaluateRequest,
     EvaluateResult,
+    ModelsRequest,
+    Result,
     ensemble_folder,
 )
 from svhn_sweep.tracking import journal, registry
@@ -43,7 +46,13 @@ class EvaluatingCluster(FakeCluster):
     selections: list[EnsembleRequest] = field(default_factory=list)
     evaluations: list[EvaluateRequest] = field(default_factory=list)
 
-    def select_ensemble(self, request: EnsembleRequest) -> EnsembleResult:
+    def evaluate(self, request: ModelsRequest[Result]) -> Result:
+        if isinstance(request, EnsembleRequest):
+            return cast(Result, self.select(request))
+        assert isinstance(request, EvaluateRequest)
+        return cast(Result, self.evaluate_on_test(request))
+
+    def select(self, request: EnsembleRequest) -> EnsembleResult:
         self.selections.append(request)
         if len(self.members) > 1:
             reports = request.folder / ensemble_folder(self.members) / "confusion_matrix"
@@ -52,7 +61,7 @@ class EvaluatingCluster(FakeCluster):
             (reports.parent / MODEL).mkdir(exist_ok=True)
         return result(next(iter(request.candidates)), self.members, self.gained)
 
-    def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
+    def evaluate_on_test(self, request: EvaluateRequest) -> EvaluateResult:
         self.evaluations.append(request)
         for name in request.models:
             matrices = request.folder / "test" / name / "confusion_matrix"

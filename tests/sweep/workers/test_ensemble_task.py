@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from svhn_sweep.config.schema import ModelConfig, Precision
-from svhn_sweep.sweep.workers.ensemble_task import select_ensemble
 from svhn_sweep.sweep.workers.evaluation_requests import (
     EnsembleRequest,
     EnsembleResult,
     ensemble_folder,
 )
 from svhn_sweep.sweep.workers.protocol import TrialEnded
+from svhn_sweep.sweep.workers.worker_main import answer
 from svhn_sweep.tracking.saved_model import load_model, save_model
 from svhn_sweep.training.ensemble import split_halves
 from svhn_sweep.training.model import build_model
@@ -58,7 +58,7 @@ def request(h5: Path, candidates: dict[int, Path], folder: Path) -> EnsembleRequ
 
 
 def selected(request: EnsembleRequest) -> EnsembleResult:
-    result = select_ensemble(request)
+    result = answer(request)
     assert isinstance(result, EnsembleResult), result
     return result
 
@@ -138,6 +138,6 @@ def test_an_error_is_returned_with_its_reason(
     saved: dict[int, Path], small_h5: Path, tmp_path: Path
 ) -> None:
     lost = replace(request(small_h5, saved, tmp_path), candidates={1: tmp_path / "nowhere"})
-    ended = select_ensemble(lost)
+    ended = answer(lost)
     assert isinstance(ended, TrialEnded)
     assert ended.reason == "MlflowException: No such artifact: 'model'"

@@ -29,14 +29,7 @@ from svhn_sweep.native_output import redirect_native_output
 from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.workers.evaluation_requests import (
-    EnsembleRequest,
-    EnsembleResult,
-    EvaluateRequest,
-    EvaluateResult,
-    TimeRequest,
-    TimeResult,
-)
+from svhn_sweep.sweep.workers.evaluation_requests import ModelsRequest, Result
 from svhn_sweep.sweep.workers.local import LocalMachine, worker_environment
 from svhn_sweep.sweep.workers.protocol import CPU, Slot, Worker
 from svhn_sweep.sweep.workers.ray.actor import TrialActor
@@ -201,32 +194,14 @@ class RayCluster:
             ready, _ = ray.wait(list(waiting), num_returns=len(waiting), timeout=0)
         return [waiting[reference] for reference in ready]
 
-    def select_ensemble(self, request: EnsembleRequest) -> EnsembleResult:
-        """Leaves the cluster and selects an ensemble in a process of this machine.
+    def evaluate(self, request: ModelsRequest[Result]) -> Result:
+        """Leaves the cluster and predicts with models in a process of this machine.
 
         Raises:
-            SweepError: It could not be selected.
-        """
-        self._leave()
-        return self._evaluator.select_ensemble(request)
-
-    def evaluate(self, request: EvaluateRequest) -> EvaluateResult:
-        """Leaves the cluster and evaluates models in a process of this machine.
-
-        Raises:
-            SweepError: The models could not be evaluated.
+            SweepError: There is no result.
         """
         self._leave()
         return self._evaluator.evaluate(request)
-
-    def time_models(self, request: TimeRequest) -> TimeResult:
-        """Leaves the cluster and times models in a process of this machine.
-
-        Raises:
-            SweepError: The models could not be timed.
-        """
-        self._leave()
-        return self._evaluator.time_models(request)
 
     def close(self) -> None:
         """Leaves the cluster, which ends its actors."""
