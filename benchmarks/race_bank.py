@@ -35,8 +35,8 @@ from transfer import begin, composed
 from svhn_sweep import data
 from svhn_sweep.config.schema import conf_dir
 from svhn_sweep.files import write_atomically
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
 from svhn_sweep.sweep.selection.race import (
-    BASELINE,
     Race,
     RaceRules,
     VerdictOutcome,
@@ -114,9 +114,9 @@ def race(drawn: Bank, candidates: Sequence[str]) -> Race:
     """Holds a race of some configs against the baseline with the sweeper's default rules."""
     seeds = range(DEFAULTS.max_seeds)
     rules = RaceRules(seeds, fixed=False, margin=DEFAULTS.margin, maximize=True)
-    numbers = range(BASELINE + 1, BASELINE + 1 + len(candidates))
+    numbers = range(BASELINE_NUMBER + 1, BASELINE_NUMBER + 1 + len(candidates))
     results = {number: drawn[name] for number, name in zip(numbers, candidates, strict=True)}
-    return hold_race({BASELINE: drawn["baseline"], **results}, numbers, rules)
+    return hold_race({BASELINE_NUMBER: drawn["baseline"], **results}, numbers, rules)
 
 
 def trainings(held: Race) -> int:
@@ -164,7 +164,7 @@ def joint_races(drawn: Sequence[Bank]) -> list[list[str]]:
     """Returns how often each candidate wins a race of all, and how often it is best on one seed."""
     leaders = [race(each, CANDIDATES).leader for each in drawn]
     best = [max(CANDIDATES, key=lambda name: each[name][0]) for each in drawn]
-    numbered = enumerate(CANDIDATES, BASELINE + 1)
+    numbered = enumerate(CANDIDATES, BASELINE_NUMBER + 1)
     return [
         [
             name,

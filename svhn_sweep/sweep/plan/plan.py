@@ -146,16 +146,16 @@ class Plan:
 
     def is_baseline(self, number: int) -> bool:
         """Whether the other trials are compared with this one."""
-        return number == 0
+        return number == BASELINE_NUMBER
 
     def run_name(self, number: int, params: Params) -> str:
         """Returns the name of the trial's MLflow run."""
-        trial = "baseline" if number == 0 else f"trial {number}"
+        trial = "baseline" if number == BASELINE_NUMBER else f"trial {number}"
         return f"{self.config.model.name} · {trial}"
 
     def describe(self, number: int, params: Params) -> str:
         """Describes the trial's params in a few words, for the terminal."""
-        if number == 0:
+        if number == BASELINE_NUMBER:
             return "baseline"
         names = short_names(list(params))
         return ", ".join(

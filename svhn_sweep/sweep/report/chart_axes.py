@@ -146,7 +146,7 @@ def scatter_trials(
             color = number_colors.to_rgba(np.array(row.number)) if number_colors else BLUE
             face, edge = (color, color) if row.rank else ("none", GREY)
             dot = axes.plot(x, y, marker, mfc=face, mec=edge, clip_on=False, label=label)[0]
-            if row.number == 0:
+            if row.is_baseline:
                 dot.set(marker="D", markeredgecolor="black")
                 axes.axhline(y, color="black", linestyle="--", linewidth=1.2, label="baseline")
         elif row.state not in ("running", "interrupted"):
@@ -199,7 +199,7 @@ def _tick_locator(
 
 def curve_style(row: Row) -> dict[str, Any]:
     """Returns the keyword arguments of `Axes.plot` for the learning curve of a trial."""
-    if row.number == 0:
+    if row.is_baseline:
         return {
             "color": "black",
             "linestyle": "--",

@@ -3,6 +3,7 @@
 from statistics import mean
 
 from svhn_sweep.sweep.plan.formatting import format_difference, format_limits
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
 from svhn_sweep.sweep.selection.champion import BASELINE, Recommendation
 from svhn_sweep.sweep.selection.ensemble import Ensemble
 from svhn_sweep.sweep.selection.ensemble_run import ENSEMBLE, ensemble_metrics
@@ -15,7 +16,7 @@ def ensemble_result(recommendation: Recommendation) -> str:
     ensemble = recommendation.ensemble
     if ensemble is None:
         return ""
-    if not ensemble.has_model:
+    if not ensemble.has_several_members:
         return (
             f"no ensemble of the trials' models does better than {ensemble.members} alone, on the "
             "half of validation that selects"
@@ -38,7 +39,7 @@ def calibration_and_ensemble_metrics(recommendation: Recommendation) -> dict[str
         for config, errors in recommendation.calibration_errors.items()
     }
     ensemble = recommendation.ensemble
-    if ensemble is None or not ensemble.has_model:
+    if ensemble is None or not ensemble.has_several_members:
         return metrics
     return metrics | ensemble_metrics(ensemble)
 
@@ -46,7 +47,8 @@ def calibration_and_ensemble_metrics(recommendation: Recommendation) -> dict[str
 def _compared(ensemble: Ensemble) -> str:
     """Its accuracy beside the best trial's, and the verdict."""
     interval = ensemble.interval
-    best = "the baseline" if ensemble.result.best == 0 else f"trial {ensemble.result.best}"
+    number = ensemble.result.best
+    best = "the baseline" if number == BASELINE_NUMBER else f"trial {number}"
     return (
         f"has {ensemble.result.accuracy:.2%} on the half of validation that did not select it: "
         f"{format_difference(ensemble.difference, ACCURACY)} "

@@ -151,7 +151,7 @@ def parallel_coordinates(study: optuna.Study, metric: str) -> Figure:
         ]
         heights.append(float(norm(value)))
         (line,) = axes.plot(heights, color=shade.to_rgba(value), linewidth=1.8)
-        if row.number == 0:
+        if row.is_baseline:
             line.set(color=RED, linestyle="--", linewidth=2.4, zorder=3, label="baseline")
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1}
     for x, scale in enumerate(scales.values()):
@@ -266,7 +266,7 @@ def _headline(trial_rows: Sequence[Row], metric: str) -> str:
     best = trial_rows[0] if trial_rows and trial_rows[0].rank else None
     if best is None:
         return f"{metric}: no trial is complete yet"
-    compared = best.number > 0 and best.delta is not None
+    compared = not best.is_baseline and best.delta is not None
     versus = (
         f", {format_difference(best.delta or 0, metric)} against the baseline" if compared else ""
     )

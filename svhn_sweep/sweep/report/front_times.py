@@ -74,5 +74,5 @@ def _worth_timing(study: Study) -> list[int]:
         for price in (parameters, multiply_adds)
         for row in pareto_front(rows, price, maximize=study.settings.maximize)
     ]
-    baseline = [row for row in rows if row.number == 0 and row.rank]
+    baseline = [row for row in rows if row.is_baseline and row.rank]
     return sorted({row.number for row in [*fronts, *baseline]})

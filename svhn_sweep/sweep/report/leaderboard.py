@@ -19,6 +19,7 @@ from svhn_sweep.sweep.plan.formatting import (
     format_param,
     format_seconds,
 )
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
 from svhn_sweep.sweep.study.inference_times import InferenceTimes
 from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
 from svhn_sweep.trial_status import TrialStatus
@@ -62,6 +63,11 @@ class Row:
     params: dict[str, object]
     reason: str
 
+    @property
+    def is_baseline(self) -> bool:
+        """Whether the trial is the baseline's."""
+        return self.number == BASELINE_NUMBER
+
 
 def make_rows(study: optuna.Study) -> list[Row]:
     """Makes a row for each started trial, best first.
@@ -89,7 +95,7 @@ def make_rows(study: optuna.Study) -> list[Row]:
 def _difference(values: Mapping[int, float | None], number: int) -> float | None:
     """Returns the value of a complete trial minus that of a complete baseline, else None."""
     value = values.get(number)
-    baseline = values.get(0)
+    baseline = values.get(BASELINE_NUMBER)
     return None if value is None or baseline is None else value - baseline
 
 
@@ -178,8 +184,8 @@ def to_markdown(
     for index, (row, line) in enumerate(zip(rows, lines, strict=True)):
         short = [textwrap.shorten(cell, MAX_CELL_CHARACTERS, placeholder=" ...") for cell in line]
         cells = [html.escape(cell, quote=False).replace("|", r"\|") for cell in short]
-        if limit is None or index < limit or row.number == 0:
-            body.append([f"**{cell}**" if cell and row.number == 0 else cell for cell in cells])
+        if limit is None or index < limit or row.is_baseline:
+            body.append([f"**{cell}**" if cell and row.is_baseline else cell for cell in cells])
     n_hidden = len(rows) - len(body)
     more = f"\nand {format_items(n_hidden, 'more trial')}\n" if n_hidden else ""
     return "".join(f"| {' | '.join(line)} |\n" for line in [header, rules, *body]) + more
@@ -196,7 +202,7 @@ def _row(trial: FrozenTrial, sign: int) -> Row:
         value = values[best_epoch]
     return Row(
         number=trial.number,
-        name=f"trial {trial.number}" if trial.number else "baseline",
+        name="baseline" if trial.number == BASELINE_NUMBER else f"trial {trial.number}",
         state=status,
         value=value,
         best_epoch=None if value is None else best_epoch,

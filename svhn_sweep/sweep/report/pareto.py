@@ -113,7 +113,7 @@ def size_sentence(rows: Sequence[Row], metric: str) -> str:
 
 def definite_name(row: Row) -> str:
     """Returns "the baseline" or "trial 7"."""
-    return "the baseline" if row.number == 0 else row.name
+    return "the baseline" if row.is_baseline else row.name
 
 
 def format_price(row: Row) -> str:

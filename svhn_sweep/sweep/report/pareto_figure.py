@@ -83,7 +83,7 @@ def _draw_panel(
     axes.axhline(limit, color=ORANGE, linestyle=":", label=nearness(metric))
     scatter_trials(axes, priced, [float(price(row) or 0) for row in priced], limits)
     for x, y, row in zip(xs, ys, front, strict=True):
-        marker = "D" if row.number == 0 else "o"
+        marker = "D" if row.is_baseline else "o"
         axes.plot(x, y, marker, mfc=ORANGE, mec="black", clip_on=False, zorder=5)
     _set_price_axis(axes, [float(price(row) or 0) for row in priced])
     _make_room_for_labels(axes, limits, sign)
@@ -128,7 +128,7 @@ def _label_points(
     best_first = reversed(list(zip(front, points, strict=True)))
     for row, point in sorted(best_first, key=lambda item: item[0] is not named):
         label = axes.annotate(
-            "baseline" if row.number == 0 else str(row.number),
+            "baseline" if row.is_baseline else str(row.number),
             point,
             xytext=(0, 0),
             textcoords="offset points",

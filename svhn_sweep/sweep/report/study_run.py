@@ -269,7 +269,7 @@ def _log_difference(trial: Journal, row: leaderboard.Row, metric: str) -> None:
     assert row.delta is not None
     trial.log_metrics({saved_views.DELTA_METRICS[metric]: round(row.delta, DELTA_DECIMALS)})
     difference = f"**{format_difference(row.delta, metric)}** of {metric} against the baseline."
-    if row.number > 0 and trial.description and not trial.description.startswith(difference):
+    if not row.is_baseline and trial.description and not trial.description.startswith(difference):
         trial.set_description(f"{difference}\n\n{trial.description}")
 
 

@@ -13,6 +13,7 @@ from svhn_sweep.sweep.plan.formatting import (
     format_limits,
     format_metric,
 )
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
 from svhn_sweep.sweep.report.ensemble_summary import (
     calibration_and_ensemble_metrics,
     ensemble_result,
@@ -198,7 +199,7 @@ def _verdict_cells(study: Study, candidate: Candidate | None, metric: str) -> li
     """Returns the confirmed difference with its interval, and the verdict."""
     if candidate is None or candidate.verdict is None:
         best = study.best()
-        is_baseline = best is not None and best.number == 0
+        is_baseline = best is not None and best.number == BASELINE_NUMBER
         return ["", "nothing beat the baseline" if is_baseline else "not confirmed"]
     verdict = candidate.verdict
     difference = format_metric(verdict.difference, metric, "+")
@@ -217,7 +218,7 @@ def _search_result(study: Study) -> str:
             f"the best is trial {best.number} with {format_metric(best.value, metric)} "
             f"{metric}; the baseline is not complete"
         )
-    if best.number == 0:
+    if best.number == BASELINE_NUMBER:
         return f"nothing beat the baseline's {format_metric(baseline.value, metric)} {metric}"
     difference = objective_value(best) - objective_value(baseline)
     return (

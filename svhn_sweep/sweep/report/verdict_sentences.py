@@ -3,6 +3,7 @@
 from statistics import mean
 
 from svhn_sweep.sweep.plan.formatting import format_difference, format_limits, format_metric
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
 from svhn_sweep.sweep.selection.champion import Candidate
 from svhn_sweep.sweep.selection.race import VerdictOutcome
 from svhn_sweep.sweep.selection.verdict import Verdict
@@ -17,7 +18,8 @@ def confirmation_sentences(study: Study, candidate: Candidate) -> list[str]:
         candidate: What the study recommends.
     """
     best = study.best()
-    numbers = sorted({best.number, candidate.trial_number} - {0}) if best is not None else []
+    found = {best.number, candidate.trial_number} if best is not None else set()
+    numbers = sorted(found - {BASELINE_NUMBER})
     verdicts = [
         _verdict_sentence(n, candidate.verdicts[n], study.settings.metric)
         for n in numbers
@@ -55,7 +57,7 @@ def _explain(outcome: VerdictOutcome) -> str:
         case VerdictOutcome.equivalent:
             return "equivalent, the difference is within the margin"
         case VerdictOutcome.undecided:
-            return "undecided, the seeds do not tell"
+            return "undecided, the interval contains 0 and exceeds the margin"
         case _:
             return outcome.value
 

@@ -8,13 +8,11 @@ from statistics import mean
 from optuna.trial import TrialState
 
 from svhn_sweep.config.data_sources import source_name
-from svhn_sweep.run_header import console
-from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
 from svhn_sweep.sweep.selection.confirmation import WINNER, ConfirmationStudy
 from svhn_sweep.sweep.selection.ensemble import Ensemble, find_ensemble
 from svhn_sweep.sweep.selection.ensemble_run import ENSEMBLE, record_ensemble, register_ensemble
-from svhn_sweep.sweep.selection.evaluation_record import EvaluationRecord
+from svhn_sweep.sweep.selection.evaluation_record import evaluate_once
 from svhn_sweep.sweep.selection.race import Race, VerdictOutcome
 from svhn_sweep.sweep.selection.verdict import Verdict
 from svhn_sweep.sweep.study.study import Study
@@ -187,16 +185,27 @@ def recommend(
         return None
     champion = max(with_model, key=lambda candidate: candidate.validation_accuracy)
     ensemble = find_ensemble(champion.study, cluster, config_dirs)
-    extra = {ENSEMBLE: ensemble.folder} if ensemble is not None and ensemble.has_model else {}
-    accuracies, errors, reads = _evaluate(champion, extra, cluster, config_dirs)
-    registration = _register(champion, mean(accuracies[champion.recommended_config]))
+    extra = (
+        {ENSEMBLE: ensemble.folder} if ensemble is not None and ensemble.has_several_members else {}
+    )
+    request = champion.evaluate_request(config_dirs, extra)
+    accuracies, errors, n_evaluations = evaluate_once(champion.study, request, cluster)
+    test_accuracy = mean(accuracies[champion.recommended_config])
+    registration, champion_name = _register(champion, test_accuracy)
     ensemble_registration = ""
-    if ensemble is not None and ensemble.has_model:
+    if ensemble is not None and ensemble.has_several_members:
         (accuracy,) = accuracies[ENSEMBLE]
         record_ensemble(ensemble, accuracy, *errors[ENSEMBLE])
         ensemble_registration = register_ensemble(ensemble, accuracy)
     return Recommendation(
-        champion, accuracies, reads, *registration, errors, ensemble, ensemble_registration
+        candidate=champion,
+        test_accuracies=accuracies,
+        test_evaluations=n_evaluations,
+        registration=registration,
+        champion=champion_name,
+        calibration_errors=errors,
+        ensemble=ensemble,
+        ensemble_registration=ensemble_registration,
     )
 
 
@@ -213,25 +222,6 @@ def _confirmation_runs(confirmation: ConfirmationStudy, number: int) -> dict[str
         if config is not None and seed in seeds and _has_model(run):
             runs.setdefault(config, {})[seed] = run
     return runs
-
-
-def _evaluate(
-    champion: Candidate, extra: Mapping[str, Path], cluster: Cluster, config_dirs: Sequence[str]
-) -> tuple[dict[str, list[float]], dict[str, list[float]], int]:
-    """Returns test accuracies and calibration errors by config, and how often any were computed."""
-    study = champion.study
-    record = EvaluationRecord.load(study)
-    runs = [run for by_seed in champion.runs.values() for run in by_seed.values()]
-    runs += extra.values()
-    key = " ".join(str(run.relative_to(study.plan.folder)) for run in runs)
-    if key not in record.accuracies:
-        models = format_items(len(runs), "model")
-        console.print(f"{study.plan.name}: evaluating {models} on test")
-        result = cluster.evaluate(champion.evaluate_request(config_dirs, extra))
-        record.accuracies[key] = result.accuracies
-        record.calibration_errors[key] = result.calibration_errors
-        record.save(study)
-    return record.accuracies[key], record.calibration_errors.get(key, {}), len(record.accuracies)
 
 
 def _register(champion: Candidate, test_accuracy: float) -> tuple[str, str]:
@@ -253,7 +243,7 @@ def _register(champion: Candidate, test_accuracy: float) -> tuple[str, str]:
     tags = {
         "data.sha256": champion.study.plan.data_sha256,
         "study": champion.study.plan.name,
-        "arm": config,
+        "config": config,
         "seed": str(seed),
         "seeds": str(len(runs)),
         "test": str(test_accuracy),

@@ -9,7 +9,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from svhn_sweep.config.data_sources import MAX_SEED
-from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, Plan
 from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, SweeperConfig
 from svhn_sweep.sweep.selection.race import Race, RaceRules, VerdictOutcome, hold_race
@@ -116,7 +116,9 @@ class ConfirmationStudy(Study):
         results = self.results()
         rules = self.plan.rules
         if rules.fixed:
-            numbers = sorted(results.keys() - {0}) if 0 in results else []
+            numbers = (
+                sorted(results.keys() - {BASELINE_NUMBER}) if BASELINE_NUMBER in results else []
+            )
             verdicts = {n: verdict_on_pairs(results, rules, n) for n in numbers}
         else:
             race = self.race()
@@ -265,4 +267,4 @@ def _to_pair(params: Params) -> tuple[int, int]:
 
 
 def _config_name(params: Params) -> str:
-    return "baseline" if params["trial"] == 0 else f"trial {params['trial']}"
+    return "baseline" if params["trial"] == BASELINE_NUMBER else f"trial {params['trial']}"

@@ -43,7 +43,7 @@ class Ensemble:
         return self.study.plan.folder / "ensemble" / ensemble_folder(self.result.members)
 
     @property
-    def has_model(self) -> bool:
+    def has_several_members(self) -> bool:
         """Whether it has two members or more; one trial's model is no ensemble."""
         return len(self.result.members) > 1
 
@@ -51,7 +51,7 @@ class Ensemble:
     def members(self) -> str:
         """Its members in words, for example `trials 7, 12 (twice), 31`."""
         parts = [f"{trial}{_times(count)}" for trial, count in sorted(self.result.members.items())]
-        return f"trial{'s' if self.has_model else ''} {', '.join(parts)}"
+        return f"trial{'s' if self.has_several_members else ''} {', '.join(parts)}"
 
     @property
     def difference(self) -> float:
@@ -111,7 +111,7 @@ def find_ensemble(study: Study, cluster: Cluster, config_dirs: Sequence[str]) ->
     results = study.optuna_study.user_attrs.get(ATTRIBUTE, {})
     if key in results:
         recorded = Ensemble(study, _from_json(EnsembleResult(**results[key])))
-        if not recorded.has_model or (recorded.folder / "model").exists():
+        if not recorded.has_several_members or (recorded.folder / "model").exists():
             return recorded
     runs = {trial.number: study.plan.trial_dir(trial.number) for trial in complete}
     candidates = {number: run for number, run in runs.items() if (run / "model").exists()}

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from statistics import mean
 
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
 from svhn_sweep.sweep.selection.repeated_intervals import (
     MIN_PAIRS,
     Interval,
     repeated_interval,
     single_interval,
 )
-
-BASELINE = 0  # the number of the baseline's trial in the search
 
 # The metric of each training by trial of the search and seed; None if it failed or diverged.
 Results = Mapping[int, Mapping[int, float | None]]
@@ -134,7 +133,7 @@ def hold_race(results: Results, candidates: Sequence[int], rules: RaceRules) -> 
     """
     race = Race(active=list(candidates), looks={number: [] for number in candidates})
     for index, seed in enumerate(rules.seeds):
-        racing = [BASELINE, *sorted(race.active)]
+        racing = [BASELINE_NUMBER, *sorted(race.active)]
         if any(seed not in results.get(number, {}) for number in racing):
             race.missing = [
                 (number, later)
@@ -154,7 +153,7 @@ def _count_seed(
 ) -> None:
     """Adds a seed to the race: who leads, who leaves, what is decided."""
     failed = [number for number in race.active if results[number][seed] is None]
-    if results[BASELINE][seed] is not None and not (rules.fixed and failed):
+    if results[BASELINE_NUMBER][seed] is not None and not (rules.fixed and failed):
         race.seeds.append(seed)
         for number in failed:
             _leave(race, number)
@@ -182,7 +181,7 @@ def _look(race: Race, results: Results, rules: RaceRules) -> None:
 
     race.active.sort(key=mean_result, reverse=rules.maximize)
     for number in race.active:
-        interval = rules.interval(_differences(race, results, number, BASELINE))
+        interval = rules.interval(_differences(race, results, number, BASELINE_NUMBER))
         if interval is not None:
             race.looks[number].append(interval)
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import mean
 
-from svhn_sweep.sweep.selection.race import BASELINE, Race, RaceRules, Results, VerdictOutcome
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
+from svhn_sweep.sweep.selection.race import Race, RaceRules, Results, VerdictOutcome
 from svhn_sweep.sweep.selection.repeated_intervals import Interval
 
 
@@ -52,7 +53,7 @@ def verdict_on_pairs(results: Results, rules: RaceRules, number: int) -> Verdict
     Returns:
         The verdict; None if there are fewer than two pairs.
     """
-    complete = _complete(results[BASELINE]).keys() & _complete(results[number]).keys()
+    complete = _complete(results[BASELINE_NUMBER]).keys() & _complete(results[number]).keys()
     seeds = [seed for seed in rules.seeds if seed in complete]
     interval = rules.interval(_differences(results, seeds, number))
     return None if interval is None else _verdict(results, seeds, rules, number, interval)
@@ -61,7 +62,7 @@ def verdict_on_pairs(results: Results, rules: RaceRules, number: int) -> Verdict
 def _verdict(
     results: Results, seeds: list[int], rules: RaceRules, number: int, interval: Interval
 ) -> Verdict:
-    baseline, best = (_complete(results[config]) for config in (BASELINE, number))
+    baseline, best = (_complete(results[config]) for config in (BASELINE_NUMBER, number))
     return Verdict(
         tuple(baseline[seed] for seed in seeds),
         tuple(best[seed] for seed in seeds),
@@ -72,7 +73,7 @@ def _verdict(
 
 
 def _differences(results: Results, seeds: list[int], number: int) -> list[float]:
-    baseline, best = (_complete(results[config]) for config in (BASELINE, number))
+    baseline, best = (_complete(results[config]) for config in (BASELINE_NUMBER, number))
     return [best[seed] - baseline[seed] for seed in seeds]
 
 

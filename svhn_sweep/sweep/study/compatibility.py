@@ -105,9 +105,7 @@ def bind_folder(study: optuna.Study, folder: Path) -> None:
         study.set_user_attr("id", study_id)
     if folder_id != study_id:
         missing = (
-            "the folder is not there"
-            if folder_id is None
-            else "the database does not know this folder"
+            "the folder is not there" if folder_id is None else "the study there is another one"
         )
         raise ConfigError(
             f"{folder} must belong to the study of that name in the "

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import optuna
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, Plan
 from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.compatibility import bind_folder, check_compatible, get_or_set_threads
@@ -189,7 +189,8 @@ class Study:
             return False
         # Successive halving compares a trial only with those that have called should_prune at the
         # same rung, so the baseline calls it too.
-        prune = epoch < self.plan.epochs(trial.params) and trial.should_prune() and number > 0
+        prune = epoch < self.plan.epochs(trial.params) and trial.should_prune()
+        prune = prune and number != BASELINE_NUMBER
         if prune:
             trial.set_user_attr("stop_after", epoch)
         return prune

@@ -44,7 +44,7 @@ class RaceMessages:
     """Describes each race whenever another seed counts."""
 
     def __init__(self) -> None:
-        """Knows of no race yet."""
+        """Starts without any race."""
         self._pairs: dict[str, int] = {}
 
     def __call__(self, study: Study) -> str:

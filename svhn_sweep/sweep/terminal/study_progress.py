@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
 from svhn_sweep.trial_status import TrialStatus
 
 
@@ -77,11 +78,11 @@ class StudyProgress:
 
     def is_baseline(self, number: int) -> bool:
         """Returns whether a trial is the baseline: the first of a search; no confirmation's is."""
-        return self.is_search and number == 0
+        return self.is_search and number == BASELINE_NUMBER
 
     def baseline_value(self) -> float | None:
         """Returns the baseline's value; None in a confirmation, or before it is complete."""
-        return self.complete_values().get(0) if self.is_search else None
+        return self.complete_values().get(BASELINE_NUMBER) if self.is_search else None
 
     def finish(self, number: int, status: TrialStatus, value: float | None, seconds: float) -> None:
         """Moves a running trial to the finished ones; an interrupted one is only removed."""

@@ -93,7 +93,7 @@ def test_without_a_complete_baseline_the_best_trial_is_not_compared(studies: Stu
             "Over 3 fresh seeds trial 1 has 80.00% and the baseline "
             "80.00%: a difference of +0.00 points, "
             "-4.30 to +4.30 (95 % interval; seed by seed +1.00, -2.00, +1.00): undecided, the "
-            "seeds do not tell.",
+            "interval contains 0 and exceeds the margin.",
         ),
         (
             None,
@@ -118,7 +118,7 @@ def test_an_earlier_confirmed_trial_is_listed_beside_the_best(studies: Studies) 
     assert first.startswith("Trial 2 has 86.00%")
     assert second.startswith("Over 3 fresh seeds trial 1 has 85.00%")
     assert third.startswith("Over 3 fresh seeds trial 2 has 80.00%")
-    assert third.endswith("undecided, the seeds do not tell.")
+    assert third.endswith("undecided, the interval contains 0 and exceeds the margin.")
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def test_a_new_study_does_not_take_the_folder_of_another(
     train(studies.open(), 0.5)
     (studies.path / "optuna.db").rename(studies.path / "old.db")
     with pytest.raises(
-        ConfigError, match=r"but the database does not know this folder; put back what was moved"
+        ConfigError, match=r"but the study there is another one; put back what was moved"
     ):
         studies.open()
     (studies.path / "old.db").rename(studies.path / "optuna.db")
