@@ -157,7 +157,7 @@ class ConfirmationStudy(Study):
         is_last = epoch >= self.plan.epochs(trial.params)
         return not is_last and _to_pair(trial.params) not in self.race().missing
 
-    def _unstarted(self, trials: list[FrozenTrial]) -> int:
+    def _unstarted_trials(self, trials: list[FrozenTrial]) -> int:
         return len(self._pairs_to_start(trials))
 
     def _resumable(self, trials: list[FrozenTrial]) -> list[Trial]:

@@ -9,7 +9,7 @@ from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.trial_values import best_trial, objective_value, started_points
 
 
-def startable_trials(plan: Plan, trials: Sequence[FrozenTrial]) -> int:
+def unstarted_trials(plan: Plan, trials: Sequence[FrozenTrial]) -> int:
     """Counts the trials that a study may still start if the target value is not reached.
 
     Args:
@@ -38,7 +38,7 @@ def stop_reason(plan: Plan, settings: SweeperConfig, trials: Sequence[FrozenTria
     if target_reached(settings, trials):
         return f"hydra.sweeper.target_value={settings.target_value:g} is reached {after}"
     running = any(trial.state == TrialState.RUNNING for trial in trials)
-    if running or startable_trials(plan, trials) > 0:
+    if running or unstarted_trials(plan, trials) > 0:
         return ""
     return f"all {plan.n_configs} configs of the search space are tried {after}"
 

@@ -10,7 +10,7 @@ from svhn_sweep.sweep.plan.search_space import Params
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.compatibility import bind_folder, check_compatible, get_or_set_threads
 from svhn_sweep.sweep.study.sampling import make_pruner, sampler_maker, suggest_params
-from svhn_sweep.sweep.study.stop_rule import startable_trials, stop_reason, target_reached
+from svhn_sweep.sweep.study.stop_rule import stop_reason, target_reached, unstarted_trials
 from svhn_sweep.sweep.study.stored_trials import check_trials
 from svhn_sweep.sweep.study.trial_values import best_trial
 from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
@@ -118,7 +118,7 @@ class Study:
         """The number of trials at the end, unless the target value is reached before."""
         trials = self._all_trials()
         started = sum(trial.state != TrialState.WAITING for trial in trials)
-        return started + self._unstarted(trials)
+        return started + self._unstarted_trials(trials)
 
     @property
     def stop_reason(self) -> str:
@@ -235,11 +235,11 @@ class Study:
         return trials
 
     def _startable_trials(self, trials: list[FrozenTrial]) -> int:
-        return 0 if self._is_target_reached(trials) else self._unstarted(trials)
+        return 0 if self._is_target_reached(trials) else self._unstarted_trials(trials)
 
-    def _unstarted(self, trials: list[FrozenTrial]) -> int:
+    def _unstarted_trials(self, trials: list[FrozenTrial]) -> int:
         """Counts the trials that may be started unless the target value is reached."""
-        return startable_trials(self.plan, trials)
+        return unstarted_trials(self.plan, trials)
 
     def _ask_new(self, trials: list[FrozenTrial]) -> Trial:
         return self.optuna_study.ask()
