@@ -7,7 +7,8 @@ from svhn_sweep.errors import ConfigError
 
 # The tags that the program sets itself, and MLflow's.
 OWN_TAGS = re.compile(
-    r"(role|study|sampler|pruner|grid|config|device|precision|version)$|(trial|data|git|journal|mlflow)\."
+    r"(role|study|sampler|pruner|grid|config|device|precision|version)$"
+    r"|(trial|data|git|journal|mlflow)\."
 )
 
 

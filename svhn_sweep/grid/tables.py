@@ -59,9 +59,9 @@ def to_markdown(rows: Sequence[Row], limit: int | None = None) -> str:
             all rows.
     """
     rules = ["---", *["---:"] * (len(COLUMNS) - 2), "---"]
-    shown = rows if limit is None else _best(rows, limit)
-    lines = [COLUMNS, rules, *([_escape(cell) for cell in cells] for cells in to_cells(shown))]
-    n_hidden = len(rows) - len(shown)
+    chosen = rows if limit is None else _best(rows, limit)
+    lines = [COLUMNS, rules, *([_escape(cell) for cell in cells] for cells in to_cells(chosen))]
+    n_hidden = len(rows) - len(chosen)
     more = f"\nand {n_hidden} more config{'s' if n_hidden > 1 else ''}\n" if n_hidden else ""
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + more
 
@@ -111,8 +111,8 @@ def incomplete_lines(results: Sequence[RunResult]) -> list[str]:
 def _best(rows: Sequence[Row], limit: int) -> list[Row]:
     """Returns the first row and those with the best means, in their order."""
     others = sorted(rows[1:], key=lambda row: -1 if row.mean is None else row.mean, reverse=True)
-    shown = [*rows[:1], *others[: limit - 1]]
-    return [row for row in rows if row in shown]
+    chosen = [*rows[:1], *others[: limit - 1]]
+    return [row for row in rows if row in chosen]
 
 
 def _mean(row: Row) -> str:

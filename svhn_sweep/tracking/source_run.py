@@ -74,9 +74,9 @@ def find(address: str) -> SourceRun:
         run = client.get_run(version.run_id)
         models = _logged_models(client, run)
         meant = [model for model in models if _is_of_version(model, version)]
-        found = _described(run, meant, models)
+        source = _described(run, meant, models)
         location = meant[0].artifact_location if meant else version.source
-        return replace(found, version=f"{version.name}/{version.version}", locations=[location])
+        return replace(source, version=f"{version.name}/{version.version}", locations=[location])
 
 
 def fetch(run: SourceRun, folder: Path) -> Path:

@@ -1,5 +1,6 @@
 """Trains a model with Keras, epoch by epoch; an interrupted fit resumes from its checkpoint."""
 
+from collections.abc import Callable
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from svhn_sweep.data.splits import Images, Labels
 from svhn_sweep.training import checkpoint
 from svhn_sweep.training.averaged_weights import averaged_weights
 from svhn_sweep.training.batches import training_batches
-from svhn_sweep.training.evaluation import evaluate, predictor
+from svhn_sweep.training.evaluation import Evaluation, evaluate, predictor
 from svhn_sweep.training.fast_model import FastModel, FusedAdam
 from svhn_sweep.training.keras_callbacks import EpochRecorder, schedule_callbacks
 from svhn_sweep.training.progress import Progress
@@ -76,6 +77,14 @@ def fit(
     result = recorder.result
     if result.status is TrialStatus.complete and len(result.history) < config.epochs:
         _train(fast_model, train, config, seed, recorder)
+    return _with_evaluated_weights(model, recorder, validate)
+
+
+def _with_evaluated_weights(
+    model: keras.Sequential, recorder: EpochRecorder, validate: Callable[[], Evaluation]
+) -> TrainResult:
+    """Gives the model the weights that count, and evaluates them if no epoch has done it."""
+    result = recorder.result
     if recorder.evaluated_weights is not None:
         model.set_weights(recorder.evaluated_weights)
     if result.validation is None and result.status is not TrialStatus.diverged:

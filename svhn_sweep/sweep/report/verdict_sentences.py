@@ -18,8 +18,8 @@ def confirmation_sentences(study: Study, candidate: Candidate) -> list[str]:
         candidate: What the study recommends.
     """
     best = study.best()
-    found = {best.number, candidate.trial_number} if best is not None else set()
-    numbers = sorted(found - {BASELINE_NUMBER})
+    recommended = {best.number, candidate.trial_number} if best is not None else set()
+    numbers = sorted(recommended - {BASELINE_NUMBER})
     verdicts = [
         _verdict_sentence(n, candidate.verdicts[n], study.settings.metric)
         for n in numbers

@@ -263,6 +263,6 @@ class Scheduler:
             ):
                 self.pool.stop_worker(state)
                 node = state.slot.node
-                where = f" on node {node}" if node else ""
-                reason = f"no worker starts{where} within {START_TIMEOUT_SECONDS:.0f} s"
+                on_node = f" on node {node}" if node else ""
+                reason = f"no worker starts{on_node} within {START_TIMEOUT_SECONDS:.0f} s"
                 self.pool.count_node_fault(node, reason, self.callbacks)

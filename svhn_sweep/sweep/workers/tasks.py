@@ -23,7 +23,7 @@ from svhn_sweep.sweep.workers.evaluation_requests import (
     TimeResult,
 )
 from svhn_sweep.sweep.workers.protocol import NodeFault, OutOfMemory, TrainRequest, TrialEnded
-from svhn_sweep.trial import run_trial
+from svhn_sweep.trial import TrialOutcome, run_trial
 from svhn_sweep.trial_end import MACHINE_FAULTS, TRIAL_LOG
 from svhn_sweep.trial_status import TrialStatus
 
@@ -59,20 +59,7 @@ def train_trial(
         # The driver composed the same: a file in conf/ or in the user's folder has changed.
         return NodeFault(f"the trial's config cannot be composed: {explain(error)}")
     try:
-        splits = _load(config, request.data_sha256, load_digits)
-        command = shell_command(request.overrides, request.config_dirs)
-        with _log_to(folder / TRIAL_LOG):
-            outcome = run_trial(
-                config,
-                splits,
-                folder,
-                command,
-                request.run_info,
-                should_stop,
-                request.initial_weights,
-                resumable=True,
-                shares_device=True,
-            )
+        outcome = _run(request, config, folder, load_digits, should_stop)
     except (OutOfMemoryError, MemoryError) as error:
         return OutOfMemory(str(error) or "MemoryError")
     except DataError as error:
@@ -82,6 +69,29 @@ def train_trial(
     except Exception as error:  # noqa: BLE001  # one trial has failed; the sweep goes on
         return TrialEnded(TrialStatus.failed, f"{type(error).__name__}: {error}")
     return TrialEnded(outcome.status, outcome.reason)
+
+
+def _run(
+    request: TrainRequest,
+    config: Config,
+    folder: Path,
+    load_digits: Callable[[Config], Splits],
+    should_stop: Callable[[int, dict[str, float]], bool],
+) -> TrialOutcome:
+    splits = _load(config, request.data_sha256, load_digits)
+    command = shell_command(request.overrides, request.config_dirs)
+    with _log_to(folder / TRIAL_LOG):
+        return run_trial(
+            config,
+            splits,
+            folder,
+            command,
+            request.run_info,
+            should_stop,
+            request.initial_weights,
+            resumable=True,
+            shares_device=True,
+        )
 
 
 def _load(config: Config, sha256: str, load_digits: Callable[[Config], Splits]) -> Splits:
