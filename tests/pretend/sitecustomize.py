@@ -22,6 +22,8 @@ if any(
     from svhn_sweep import trial
     from svhn_sweep.config.flatten import flatten
     from svhn_sweep.config.schema import Config
+    from svhn_sweep.sweep.workers import tasks
+    from svhn_sweep.sweep.workers.evaluation_requests import TimeRequest, TimeResult
     from svhn_sweep.tracking import journal as journals
     from svhn_sweep.tracking.journal import Journal
     from svhn_sweep.trial_status import TrialStatus
@@ -67,6 +69,12 @@ if any(
         journal.log_metrics(summary_metrics)
         end(journal, TrialStatus.complete)
         return trial.TrialOutcome(TrialStatus.complete, summary_metrics)
+
+    def time_models(request: TimeRequest) -> TimeResult:
+        """Returns the same times for all models: real ones take 10 s of TensorFlow."""
+        return TimeResult({number: [0.1] * 3 for number in request.overrides})
+
+    tasks.time_models = time_models  # before worker_main imports it
 
     # The public `run_trial` around it records errors, and stays the real one.
     trial._train_and_evaluate = sleep
