@@ -15,7 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from folder import Folder
+from folder import PRETEND, Folder
 from hydra import initialize_config_dir
 from mlflow import MlflowClient
 from ray_nodes import RayNodes, namespaces_allowed, ray_nodes
@@ -109,6 +109,13 @@ def folder(tmp_path: Path, plain_environment: dict[str, str], new_store: Path) -
     for process in folder.started:
         process.kill()
         process.communicate()
+
+
+@pytest.fixture
+def pretending(folder: Folder) -> Folder:
+    """Returns the folder; workers and single runs in it sleep instead of training."""
+    folder.environment = folder.environment | {"PYTHONPATH": str(PRETEND)}
+    return folder
 
 
 @pytest.fixture

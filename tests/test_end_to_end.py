@@ -20,6 +20,8 @@ from folder import Folder
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from svhn_sweep.commands.sync import sync
+from svhn_sweep.errors import FailedError
 from svhn_sweep.files import file_digest
 
 pytestmark = [
@@ -321,16 +323,8 @@ def wait_for_two_epochs(process: subprocess.Popen[str], folder: Folder) -> None:
     raise TimeoutError("no two epochs were finished in two minutes")
 
 
-@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_run_is_interrupted_and_keeps_its_epochs(
-    folder: Folder, small_h5: Path, number: signal.Signals, exit_code: int
-) -> None:
-    process = folder.start(*ENDLESS, "data=svhn", f"data.path={small_h5}")
-    wait_for_two_epochs(process, folder)
-    process.send_signal(number)
-    stdout, stderr = process.communicate(timeout=30)
-    assert process.returncode == exit_code
-    assert stderr == "svhn_sweep: interrupted\n"
+def assert_interrupted(folder: Folder, stdout: str) -> None:
+    """Asserts that the only run is over, has its epochs, and that stdout leads to it."""
     (run,) = folder.runs()
     sentence = "A single run is not resumed: the same command starts a new one."
     (line,) = [line for line in stdout.splitlines() if line.startswith(sentence)]
@@ -341,15 +335,48 @@ def test_a_stopped_run_is_interrupted_and_keeps_its_epochs(
     assert [step for step, _ in folder.history(run, "val/accuracy")][:2] == [1, 2]
 
 
-def test_a_killed_run_does_not_stay_running(folder: Folder, small_h5: Path) -> None:
-    process = folder.start(*ENDLESS, "data=svhn", f"data.path={small_h5}")
+def stop(folder: Folder, digits: Path, number: signal.Signals) -> tuple[int, str]:
+    """Starts a run and sends it a signal in the middle; returns its exit code and its stdout."""
+    process = folder.start(*ENDLESS, "data=svhn", f"data.path={digits}")
     wait_for_two_epochs(process, folder)
-    while_running = folder.run("sync")
-    assert "still running" in while_running.stdout
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=30)
+    assert stderr == "svhn_sweep: interrupted\n"
+    return process.returncode, stdout
+
+
+def test_a_run_that_trains_is_interrupted_by_ctrl_c_and_keeps_its_epochs(
+    folder: Folder, small_h5: Path
+) -> None:
+    exit_code, stdout = stop(folder, small_h5, signal.SIGINT)
+    assert exit_code == 130
+    assert_interrupted(folder, stdout)
+
+
+def test_a_terminated_run_is_interrupted_and_keeps_its_epochs(
+    pretending: Folder, small_h5: Path
+) -> None:
+    exit_code, stdout = stop(pretending, small_h5, signal.SIGTERM)
+    assert exit_code == 143
+    assert_interrupted(pretending, stdout)
+
+
+def test_a_killed_run_does_not_stay_running(
+    pretending: Folder,
+    small_h5: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(pretending.path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    process = pretending.start(*ENDLESS, "data=svhn", f"data.path={small_h5}")
+    wait_for_two_epochs(process, pretending)
+    sync([])
+    assert "still running" in capsys.readouterr().out
     process.kill()
     process.communicate()
-    assert folder.run("sync").returncode == 0
-    (run,) = folder.runs()
+    sync([])
+    (run,) = pretending.runs()
     assert run.info.status == "KILLED"
     assert run.data.tags["trial.state"] == "interrupted"
 
@@ -400,6 +427,7 @@ def test_a_dead_server_costs_a_warning_and_no_data_and_no_password_is_written(
     port: int,
     start_server: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     uri = f"http://someone:xyzzy-secret@127.0.0.1:{port}"
@@ -407,22 +435,28 @@ def test_a_dead_server_costs_a_warning_and_no_data_and_no_password_is_written(
     assert result.returncode == 0, result.stderr
     assert result.stderr.count("cannot record this run") == 1
     assert "at the latest by `python -m svhn_sweep sync`" in result.stderr
-    assert folder.run("sync", MLFLOW_TRACKING_URI=uri).returncode == 1
+    monkeypatch.chdir(folder.path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    with pytest.raises(FailedError, match=r"did not take 1 of 1 runs") as refused:
+        sync([])
 
     start_server()
+    synced = folder.run("sync", MLFLOW_TRACKING_URI=uri)
+    assert synced.returncode == 0, synced.stderr
+    assert "sent to run" in synced.stdout
+    assert "View run" not in synced.stdout  # MLflow's own line, which would show the address
     client = MlflowClient(f"http://127.0.0.1:{port}")
-    for expected in ("sent to run", "nothing new"):
-        synced = folder.run("sync", MLFLOW_TRACKING_URI=uri)
-        assert synced.returncode == 0, synced.stderr
-        assert expected in synced.stdout
-        assert "View run" not in synced.stdout  # MLflow's own line, which would show the address
-        assert "xyzzy-secret" not in synced.stdout + synced.stderr
-        (run,) = client.search_runs([client.get_experiment_by_name("svhn").experiment_id])
-        assert run.info.status == "FINISHED"
-        assert len(client.get_metric_history(run.info.run_id, "val/accuracy")) == 2
-        assert [entry.path for entry in client.list_artifacts(run.info.run_id, "figures")]
+    capsys.readouterr()
+    sync([])
+    again = capsys.readouterr()
+    assert "nothing new" in again.out
+    (run,) = client.search_runs([client.get_experiment_by_name("svhn").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert len(client.get_metric_history(run.info.run_id, "val/accuracy")) == 2
+    assert [entry.path for entry in client.list_artifacts(run.info.run_id, "figures")]
 
-    assert "xyzzy-secret" not in result.stdout + result.stderr
+    outputs = (result.stdout, result.stderr, synced.stdout, synced.stderr, again.out, again.err)
+    assert "xyzzy-secret" not in "".join([*outputs, str(refused.value)])
     for path in folder.path.rglob("*"):
         assert not path.is_file() or b"xyzzy-secret" not in path.read_bytes(), path
 
@@ -431,8 +465,11 @@ def test_an_error_while_training_is_a_failed_run_with_its_traceback(
     folder: Folder, small_h5: Path
 ) -> None:
     environment = folder.python_begins_with(
-        "import keras\ndef fit(*arguments, **options):\n    raise RuntimeError('no "
-        "luck')\nkeras.Model.fit = fit\n"
+        "if is_single_run:\n"
+        "    def fail(*others):\n"
+        "        raise RuntimeError('no luck')\n"
+        "    trial._train_and_evaluate = fail\n",
+        pretend=True,
     )
     data = ("data=svhn", f"data.path={small_h5}", "tracking.experiment=broken")
     result = folder.run(*TINY, *data, **environment)

@@ -8,15 +8,16 @@ from folder import Folder
 from mlflow.entities import Run
 
 from svhn_sweep.tracking.journal import JOURNAL, history
+from svhn_sweep.trial_end import CHECKPOINT
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # MLflow's SQLite connections
 ]
 
-# The runs 1 and 2 are equal: 1 is killed and continued, 2 is trained at once.
-GRID = ("-m", "seed=2,1,1", "model=model2", "model.filters.conv1=2", "training.epochs=20")
-KILLED, WHOLE = 1, 2
+# The runs 0 and 1 are equal: 0 is trained at once, 1 is killed and continued.
+GRID = ("-m", "seed=1,1", "model=model2", "model.filters.conv1=2", "training.epochs=20")
+WHOLE, KILLED = 0, 1
 
 
 def wait_for(path: Path, text: str, folder: Folder) -> None:
@@ -41,7 +42,7 @@ def continued(
     process.kill()
     process.communicate()
     assert max(history(grid / str(KILLED))) < 20  # in the middle
-    before = (grid / "0" / JOURNAL).read_bytes()
+    before = (grid / str(WHOLE) / JOURNAL).read_bytes()
     result = folder.run(*command, "hydra.sweep.dir=grid")
     assert result.returncode == 0, result.stderr
     return folder, grid, before, result.stdout
@@ -58,8 +59,8 @@ def test_a_killed_run_continues_with_equal_results_and_a_finished_one_is_left_al
     continued: tuple[Folder, Path, bytes, str],
 ) -> None:
     folder, grid, before, stdout = continued
-    assert "grid · 1 config x 2 seeds: continues in grid, 2 of 3 runs are left" in stdout
-    assert (grid / "0" / JOURNAL).read_bytes() == before
+    assert "grid · 1 config x 1 seed: continues in grid, 1 of 2 runs are left" in stdout
+    assert (grid / str(WHOLE) / JOURNAL).read_bytes() == before
     killed, whole = (history(grid / str(number)) for number in (KILLED, WHOLE))
     for epochs in (killed, whole):
         for metrics in epochs.values():
@@ -67,8 +68,9 @@ def test_a_killed_run_continues_with_equal_results_and_a_finished_one_is_left_al
     assert killed == whole
     assert list(whole) == [*range(1, 21), 0]
     _, others = runs(folder)
-    assert len(others) == 3  # the killed one continued in its own run
+    assert len(others) == 2  # the killed one continued in its own run
     assert {run.info.status for run in others} == {"FINISHED"}
+    assert not list(grid.rglob(CHECKPOINT))
 
 
 def test_mlflow_has_the_grid_with_its_runs_table_figure_and_views(
@@ -76,7 +78,7 @@ def test_mlflow_has_the_grid_with_its_runs_table_figure_and_views(
 ) -> None:
     folder, _, _, stdout = continued
     parent, others = runs(folder)
-    assert parent.info.run_name == "grid · 1 config x 2 seeds"
+    assert parent.info.run_name == "grid · 1 config x 1 seed"
     assert parent.info.status == "FINISHED"
     assert {run.data.tags["mlflow.parentRunId"] for run in others} == {parent.info.run_id}
     assert {run.data.tags["config"] for run in others} == {"model2"}
@@ -87,7 +89,7 @@ def test_mlflow_has_the_grid_with_its_runs_table_figure_and_views(
         "learning_curves.png",
     }
     description = parent.data.tags["mlflow.note.content"]
-    assert "| model2 | 2 | " in description
+    assert "| model2 | 1 | " in description
     assert f"path=learning_curves.png&run_uuid={parent.info.run_id}" in description
     (key,) = {run.data.tags["grid"] for run in others}
     tags = folder.client.get_experiment(parent.info.experiment_id).tags

@@ -1,4 +1,4 @@
-"""Lets workers sleep instead of training, in all processes with this folder on PYTHONPATH.
+"""Lets workers and single runs sleep instead of training: processes with this folder on PYTHONPATH.
 
 Journals, drivers, databases and servers are the real ones.
 """
@@ -9,10 +9,16 @@ import os
 import sys
 import types
 
-if any(
+is_worker = any(
     "workers.worker_main" in argument or argument.endswith("default_worker.py")
     for argument in sys.orig_argv
-):
+)
+is_single_run = (
+    "svhn_sweep" in sys.orig_argv
+    and "optuna" not in sys.orig_argv
+    and any(argument.startswith("model=") for argument in sys.orig_argv)
+)
+if is_worker or is_single_run:
     import errno
     import math
     import time
@@ -38,7 +44,7 @@ if any(
         parts: object,
         journal: Journal,
         command: str,
-        should_stop: trial.ShouldStop,
+        should_stop: trial.ShouldStop | None,
         initial_weights: object,
         resumable: bool,
     ) -> trial.TrialOutcome:
@@ -58,7 +64,7 @@ if any(
             accuracy = top * (1 - 0.5**epoch)
             values = {"val/accuracy": accuracy, "val/loss": 1 - accuracy, "epoch_seconds": seconds}
             journal.log_metrics(values, step=epoch)
-            if should_stop(epoch, values):
+            if should_stop is not None and should_stop(epoch, values):
                 end(journal, TrialStatus.pruned)
                 return trial.TrialOutcome(TrialStatus.pruned, {})
         del allocated

@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import optuna
 import pytest
-from folder import PRETEND, Folder
+from folder import Folder
 from mlflow.entities import Run
 from omegaconf import OmegaConf
 
@@ -302,13 +302,6 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
         in refused.stderr
     )
     assert folder.client.search_registered_models() == []
-
-
-@pytest.fixture
-def pretending(folder: Folder) -> Folder:
-    """Workers sleep instead of training."""
-    folder.environment = folder.environment | {"PYTHONPATH": str(PRETEND)}
-    return folder
 
 
 def test_a_second_driver_is_refused_and_the_first_can_be_terminated(
