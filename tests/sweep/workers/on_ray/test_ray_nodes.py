@@ -11,7 +11,9 @@ from folder import Folder
 from ray_nodes import ray_nodes
 from ray_sweeps import DRY_RUN, PRETENDING, Cluster, assert_whole, finish, tags_of, wait_for_nodes
 
+from svhn_sweep.errors import ConfigError
 from svhn_sweep.files import file_digest
+from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.tracking import journal
 
 pytest.importorskip("ray")
@@ -28,7 +30,7 @@ def test_nodes_without_the_drivers_files_train_bit_identical_trials(
     small_h5: Path,
     tmp_path: Path,
 ) -> None:
-    """A sweep with a confirmation equals (`==`) one without Ray.
+    """The trials equal (`==`) those of a sweep without Ray; the confirmation is on Ray only.
 
     The nodes see neither the driver's folder nor its data, the user's configs or the weights that
     the trials begin with.
@@ -54,7 +56,6 @@ def test_nodes_without_the_drivers_files_train_bit_identical_trials(
         f"training.initial_weights={weights}",
         *(
             "hydra.sweeper.n_trials=2",
-            "hydra.sweeper.confirm.seeds=2",
             "hydra.sweeper.sampler=random",
         ),
         *("hydra.sweeper.study_name=study", "training.precision=float32"),
@@ -63,17 +64,20 @@ def test_nodes_without_the_drivers_files_train_bit_identical_trials(
         own = {"TF_ENABLE_ONEDNN_OPTS": "0", "KERAS_BACKEND": "jax"}  # without influence
         nodes.join("blind", cpus=2, hidden=[folder.path, small_h5.parent], environment=own)
         folder.environment = nodes.environment
-        result = folder.run(*arguments, f"hydra.sweeper.cluster={nodes.address}")
+        on_nodes = (f"hydra.sweeper.cluster={nodes.address}", "hydra.sweeper.confirm.seeds=2")
+        result = folder.run(*arguments, *on_nodes)
     assert result.returncode == 0, result.stderr
     assert "2 workers on 1 node of Ray" in result.stdout
     assert "On test, evaluated once" in result.stdout
-    on_ray = folder.path / "multirun"
+    on_ray = folder.path / "multirun" / "study"
     local_folder = Folder(tmp_path / "local", dict(plain_environment))
     local_folder.path.mkdir()
-    result = local_folder.run(*arguments, "hydra.sweeper.workers=2")
+    alone = ("hydra.sweeper.workers=1", "hydra.sweeper.confirm=null")
+    result = local_folder.run(*arguments, *alone)
     assert result.returncode == 0, result.stderr
-    local = local_folder.path / "multirun"
+    local = local_folder.path / "multirun" / "study"
     trial_folders = relative_trial_folders(on_ray)
+    assert len(trial_folders) == 2
     assert trial_folders == relative_trial_folders(local)
     for trial_folder in trial_folders:
         assert metrics(on_ray / trial_folder) == metrics(local / trial_folder)
@@ -111,7 +115,9 @@ def files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def test_a_node_with_other_versions_is_refused(ray_cluster: Cluster, tmp_path: Path) -> None:
+def test_a_node_with_other_versions_is_refused_and_others_have_a_worker_per_core(
+    ray_cluster: Cluster, tmp_path: Path
+) -> None:
     metadata = tmp_path / "other" / "seaborn-0.1.dist-info"
     metadata.mkdir(parents=True)
     (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: seaborn\nVersion: 0.1\n")
@@ -125,31 +131,33 @@ def test_a_node_with_other_versions_is_refused(ray_cluster: Cluster, tmp_path: P
         r"[\d.]+\.\n",
         result.stderr,
     )
-    ray_cluster.nodes.join("new")
-    wait_for_nodes(ray_cluster, 2)
-    output = finish(ray_cluster.start())
-    assert "2 workers on 1 node of Ray" in output
-    assert_whole(ray_cluster, 4)
+    ray_cluster.nodes.join("one", cpus=3)
+    ray_cluster.nodes.join("two", cpus=1)
+    wait_for_nodes(ray_cluster, 3)
+    for setting, workers in (((), "4 workers"), (("hydra.sweeper.workers=2",), "2 workers")):
+        result = ray_cluster.folder.run(*ray_cluster.sweep(DRY_RUN, *setting))
+        assert f"{workers} on 2 nodes of Ray" in result.stdout  # spread over the nodes
 
 
-def test_a_cluster_that_refuses_the_driver_or_does_not_exist_is_reported_in_one_line(
-    ray_cluster: Cluster,
-) -> None:
+def test_a_cluster_that_refuses_the_driver_is_reported_in_one_line(ray_cluster: Cluster) -> None:
     secret = Path(ray_cluster.nodes.environment["RAY_AUTH_TOKEN_PATH"]).read_text()
     other = ray_cluster.folder.path / "other-token"
     other.write_text("0" * 64)
-    sweep = ray_cluster.sweep()
-    no_cluster = tuple(
-        argument.replace(ray_cluster.nodes.address, "127.0.0.1:1") for argument in sweep
+    result = ray_cluster.folder.run(*ray_cluster.sweep(), RAY_AUTH_TOKEN_PATH=str(other))
+    assert result.returncode == 2
+    assert result.stderr.startswith(
+        "svhn_sweep: hydra.sweeper.cluster must be a running Ray cluster, of which "
     )
-    for arguments, environment in ((sweep, {"RAY_AUTH_TOKEN_PATH": str(other)}), (no_cluster, {})):
-        result = ray_cluster.folder.run(*arguments, **environment)
-        assert result.returncode == 2
-        assert result.stderr.startswith(
-            "svhn_sweep: hydra.sweeper.cluster must be a running Ray cluster, of which "
-        )
-        assert len(result.stderr.splitlines()) == 1
-        assert secret not in result.stdout + result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert secret not in result.stdout + result.stderr
+
+
+def test_a_cluster_that_does_not_exist_is_an_error_of_the_setting(tmp_path: Path) -> None:
+    from svhn_sweep.sweep.workers.ray.cluster import RayCluster
+
+    settings = SweeperConfig(cluster="127.0.0.1:1", devices=None)
+    with pytest.raises(ConfigError, match=r"cluster must be a running Ray cluster, .* not: .*\.$"):
+        RayCluster(settings, tmp_path / "workers.log")
 
 
 # devices
@@ -163,18 +171,3 @@ def test_workers_share_gpus_and_each_sees_one_only(ray_cluster: Cluster) -> None
     assert {tag["visible"] for tag in tags_of(ray_cluster)} == {"0", "1"}
     workers = {(tag["visible"], tag["pid"]) for tag in tags_of(ray_cluster)}
     assert Counter(device for device, _ in workers) == {"0": 2, "1": 2}
-
-
-def test_a_node_without_gpus_has_a_worker_per_core_or_fewer_if_workers_is_set(
-    ray_cluster: Cluster,
-) -> None:
-    ray_cluster.nodes.join("one", cpus=3)
-    ray_cluster.nodes.join("two", cpus=1)
-    wait_for_nodes(ray_cluster, 2)
-    assert (
-        "4 workers on 2 nodes of Ray" in ray_cluster.folder.run(*ray_cluster.sweep(DRY_RUN)).stdout
-    )
-    output = finish(ray_cluster.start("hydra.sweeper.workers=2"))
-    assert "2 workers on 2 nodes of Ray" in output  # spread over the nodes
-    assert len({tag["pid"] for tag in tags_of(ray_cluster)}) == 2
-    assert {tag["visible"] for tag in tags_of(ray_cluster)} == {"-1"}
