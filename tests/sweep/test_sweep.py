@@ -16,6 +16,8 @@ from folder import Folder
 from mlflow.entities import Run
 from omegaconf import OmegaConf
 
+from svhn_sweep.tracking import journal
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings(
@@ -138,6 +140,7 @@ def test_every_trial_is_a_nested_run(swept: tuple[Folder, str, str]) -> None:
         } <= (folder.artifacts(run))
         assert "delta_to_baseline" in run.data.metrics
         assert not any(key.startswith("test/") for key in run.data.metrics)
+    assert not list(folder.path.rglob("checkpoint.npz"))
 
 
 def test_the_study_run_has_the_leaderboard(swept: tuple[Folder, str, str]) -> None:
@@ -250,17 +253,37 @@ def test_a_champion_whose_run_was_deleted_is_not_registered(
 def until_epoch(process: subprocess.Popen[str], folder: Folder, epoch: int) -> None:
     """Waits until some trial has finished the epoch and all started trials are in MLflow."""
     for _ in range(2400):
-        journals = list(folder.path.glob("multirun/*/trial-*/journal.jsonl"))
-        trained = any(f'"step": {epoch}' in journal.read_text() for journal in journals)
-        if trained and all((journal.parent / "mlflow.json").exists() for journal in journals):
+        trials = [path.parent for path in folder.path.glob("multirun/*/trial-*/journal.jsonl")]
+        trained = epochs_of(folder) >= epoch
+        if trained and all((trial / "mlflow.json").exists() for trial in trials):
             return
         assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     raise TimeoutError(f"no trial finished epoch {epoch}")
 
 
-def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_h5: Path) -> None:
-    """The digits have no test split, which only a confirmation needs; with `--config-dir`."""
+def epochs_of(folder: Folder) -> int:
+    """The most finished epochs of a trial."""
+    trials = folder.path.glob("multirun/*/trial-*")
+    return max((max(journal.history(trial), default=0) for trial in trials), default=0)
+
+
+def start(folder: Folder, *arguments: str) -> "subprocess.Popen[str]":
+    """Starts a sweep and waits until some trial has finished two epochs more."""
+    epoch = epochs_of(folder) + 2
+    process = folder.start(*arguments)
+    until_epoch(process, folder, epoch)
+    return process
+
+
+def test_a_stopped_sweep_is_continued_by_the_same_command(
+    pretending: Folder, small_h5: Path
+) -> None:
+    """It is interrupted and terminated; a second driver is refused meanwhile.
+
+    The digits have no test split, which only a confirmation needs; with `--config-dir`.
+    """
+    folder = pretending
     (folder.path / "own (é)").mkdir()
     with h5py.File(small_h5) as whole, h5py.File(folder.path / "train.h5", "w") as train:
         for name in ("X_train", "y_train"):
@@ -271,31 +294,44 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
         "training.epochs=60",
         "hydra.sweeper.n_trials=3",
         "hydra.sweeper.confirm=null",
+        "hydra.sweeper.pruner.name=none",
         "hydra.sweeper.workers=2",
     )
     command = ("--config-dir=own (é)", *sweep)
-    process = folder.start(*command)
-    until_epoch(process, folder, 3)
+    quick = folder.environment
+    folder.environment = quick | {"PRETEND_SECONDS": "1"}
+    process = start(folder, *command)
+    second = folder.run(*command)
+    assert second.returncode == 2
+    assert f"process {process.pid} works on it" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert (process.returncode, stderr) == (130, "svhn_sweep: interrupted\n")
     assert workers_of(folder) == []
-    assert stderr == "svhn_sweep: interrupted\n"
     *_, message, same = stdout.splitlines()
     assert message == "Nothing is lost. The same command continues:"
     assert shlex.split(same)[:3] == ["python", "-m", "svhn_sweep"]
-    assert {run.info.status for run in folder.runs()} == {"KILLED"}
-    assert {run.data.tags["trial.state"] for run in folder.runs()} == {"interrupted"}
+    assert_all_interrupted(folder)
 
+    process = start(folder, *shlex.split(same)[3:])
+    process.terminate()
+    stdout, stderr = process.communicate(timeout=30)
+    assert (process.returncode, stderr) == (143, "svhn_sweep: interrupted\n")
+    assert re.search(r"trial \d  starts at epoch ([2-9]|\d\d)/60", stdout)
+    assert workers_of(folder) == []
+    assert_all_interrupted(folder)
+
+    folder.environment = quick
     result = folder.run(*shlex.split(same)[3:])
     assert result.returncode == 0, result.stderr
-    assert re.search(r"trial \d  starts at epoch ([2-9]|\d\d)/60", result.stdout)
+    assert re.search(r"trial \d  starts at epoch ([3-9]|\d\d)/60", result.stdout)
     (study,) = study_names(folder)
     assert_runs_match_trials(folder, study, 3)
     assert "RUNNING" not in {run.info.status for run in folder.runs()}
-    assert not list(folder.path.rglob("checkpoint.npz"))
 
-    refused = folder.run(*command[:-2], "hydra.sweeper.n_trials=3")
+    with_test = [argument for argument in command if "confirm" not in argument]
+    refused = folder.run(*with_test)
     assert refused.returncode == 2
     assert (
         "X_test is missing; the file holds X_train, y_train. A sweep evaluates its"
@@ -304,22 +340,8 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(folder: Folder, small_
     assert folder.client.search_registered_models() == []
 
 
-def test_a_second_driver_is_refused_and_the_first_can_be_terminated(
-    pretending: Folder, small_h5: Path
-) -> None:
-    folder = pretending
-    command = small(
-        "data=svhn", f"data.path={small_h5}", "training.epochs=10000", "hydra.sweeper.n_trials=1"
-    )
-    process = folder.start(*command)
-    until_epoch(process, folder, 1)
-    second = folder.run(*command)
-    assert second.returncode == 2
-    assert f"process {process.pid} works on it" in second.stderr
-    assert len(second.stderr.splitlines()) == 1
-    process.terminate()
-    assert process.communicate(timeout=30)[1] == "svhn_sweep: interrupted\n"
-    assert process.returncode == 143
+def assert_all_interrupted(folder: Folder) -> None:
+    assert {run.info.status for run in folder.runs()} == {"KILLED"}
     assert {run.data.tags["trial.state"] for run in folder.runs()} == {"interrupted"}
 
 
