@@ -4,8 +4,10 @@
 from svhn_sweep import training  # noqa: F401
 
 # isort: split
+import logging
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,6 +24,7 @@ from ray_nodes import RayNodes, namespaces_allowed, ray_nodes
 from ray_sweeps import PRETENDING, Cluster
 from studies import Studies
 
+from svhn_sweep import cli
 from svhn_sweep.config.schema import Config, compose_config, conf_dir, register_schema
 from svhn_sweep.data.synthetic import generate
 from svhn_sweep.environment import NUMERIC
@@ -90,6 +93,32 @@ def svhn_sweep(tmp_path: Path, plain_environment: dict[str, str]) -> Command:
         )
 
     return run
+
+
+@pytest.fixture
+def in_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Command]:
+    """Returns a function that runs the command in `tmp_path`, in the test's own process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    terminate = signal.getsignal(signal.SIGTERM)
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    # Whoever sets logging up anew closes all handlers, and absl's closes its stream: pytest's own.
+    monkeypatch.setattr(logging, "shutdown", lambda handlers: None)
+    root.handlers = []
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
+        monkeypatch.setattr(sys, "argv", ["svhn_sweep", *arguments])
+        exit_code = cli.main()
+        shown = capsys.readouterr()
+        return subprocess.CompletedProcess(sys.argv, exit_code, shown.out, shown.err)
+
+    yield run
+    signal.signal(signal.SIGTERM, terminate)
+    root.handlers, root.level = handlers, level
 
 
 @pytest.fixture
@@ -172,8 +201,7 @@ def ray_cluster(ray_head: RayNodes, folder: Folder, small_h5: Path) -> Iterator[
 def ray_networks(
     short_path: Path, folder: Folder, plain_environment: dict[str, str], small_h5: Path
 ) -> Iterator[Cluster]:
-    """Returns a cluster without nodes, each of which will have a network of its own."""
-    if not namespaces_allowed():
-        pytest.skip("needs network namespaces: root and iproute2")
-    with ray_nodes(short_path, plain_environment | PRETENDING, networks=True) as nodes:
+    """Returns a cluster without nodes; if it can be, each will have a network of its own."""
+    own = namespaces_allowed()
+    with ray_nodes(short_path, plain_environment | PRETENDING, networks=own) as nodes:
         yield Cluster(nodes, folder, small_h5)
