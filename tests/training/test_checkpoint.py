@@ -144,14 +144,26 @@ def without_times(result: TrainResult) -> list[Metrics]:
     ]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[(False, 0), (True, 0), (False, 0.8), (True, 0.8)],
-    ids=["last weights", "best weights", "last average", "best average"],
+# each of the four ways to end, and of the three moments, once or twice
+@pytest.mark.parametrize(
+    ("restore", "momentum", "killed_in", "epoch"),
+    [
+        pytest.param(False, 0, "save", 3, id="last weights"),
+        pytest.param(True, 0, "log", 4, id="best weights"),
+        pytest.param(False, 0.8, "log", 1, id="last average"),
+        pytest.param(True, 0.8, "save", 3, id="best average"),
+    ],
 )
-def noisy(request: pytest.FixtureRequest) -> TrainingConfig:
-    restore, momentum = request.param
-    return replace(
+def test_a_resumed_fit_equals_an_uninterrupted_one(
+    digits: Arrays,
+    path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    restore: bool,
+    momentum: float,
+    killed_in: str,
+    epoch: int,
+) -> None:
+    noisy = replace(
         TRAINING,
         augmentation=AUGMENTATION,
         weight_decay=0.01,
@@ -159,34 +171,17 @@ def noisy(request: pytest.FixtureRequest) -> TrainingConfig:
         restore_best_weights=restore,
         ema_momentum=momentum,
     )
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(digits: Arrays, noisy: TrainingConfig) -> Fitted:
     model, result = fitted(digits, None, noisy, STATEFUL)
-    if noisy.restore_best_weights:
+    if restore:
         assert result.best_epoch != 4  # else the best weights are the last ones
     assert len({epoch["learning_rate"] for epoch in result.history}) > 1
-    return model, result
-
-
-@pytest.mark.parametrize(("killed_in", "epoch"), [("log", 1), ("save", 3), ("log", 4)], ids=str)
-def test_a_resumed_fit_equals_an_uninterrupted_one(
-    digits: Arrays,
-    path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    noisy: TrainingConfig,
-    uninterrupted: Fitted,
-    killed_in: str,
-    epoch: int,
-) -> None:
     with monkeypatch.context() as patch:
         if killed_in == "save":
             kill_in_save(epoch, patch)
         with pytest.raises(Killed):
             fitted(digits, path, noisy, STATEFUL, log=killed_in_log(epoch))
     assert path.exists()
-    assert_equal(fitted(digits, path, noisy, STATEFUL), uninterrupted)
+    assert_equal(fitted(digits, path, noisy, STATEFUL), (model, result))
 
 
 @pytest.mark.parametrize("precision", [Precision.mixed_bfloat16, Precision.mixed_float16])

@@ -157,16 +157,15 @@ def test_a_file_that_has_changed_is_refused(composed: Composed, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    ("count", "frozen"),
+    ("count", "frozen", "ema_momentum"),
     [
-        (0, []),
-        (1, ["conv1"]),
-        (2, ["conv1", "conv2", "batch_norm1"]),
-        (3, ["conv1", "conv2", "batch_norm1", "conv3"]),
-        (4, LAYERS[:6]),
+        (0, [], 0.9),
+        (1, ["conv1"], 0.0),
+        (2, ["conv1", "conv2", "batch_norm1"], 0.9),
+        (3, ["conv1", "conv2", "batch_norm1", "conv3"], 0.0),
+        (4, LAYERS[:6], 0.9),
     ],
 )
-@pytest.mark.parametrize("ema_momentum", [0.0, 0.9])
 def test_frozen_layers_and_their_statistics_stay_and_all_others_move(
     composed: Composed, digits: Arrays, count: int, frozen: list[str], ema_momentum: float
 ) -> None:
