@@ -1,7 +1,6 @@
 """Near copies are found among real-looking digits, and pictures that are alike are not."""
 
 from collections.abc import Callable
-from itertools import product
 
 import numpy as np
 import pytest
@@ -33,7 +32,7 @@ def rounded(images: Images) -> Images:
     return np.clip(np.rint(images), 0, 255).astype(np.float32)
 
 
-SHIFTS = [pair for pair in product((-2, -1, 0, 1, 2), repeat=2) if pair != (0, 0)]
+SHIFTS = [(-2, -2), (-2, 1), (0, -1), (1, 0), (2, 2)]
 
 
 @pytest.mark.parametrize("mode", ["edge", "wrap"])

@@ -417,7 +417,7 @@ def test_a_trial_is_the_baseline_with_its_own_params(planned: MakePlans) -> None
         "training.epochs=3",
         "model.filters.conv2=int(interval(1,1024))",
     )
-    for params in drawn(plan, 50):
+    for params in drawn(plan, 12):
         config = compose_config(plan.overrides(params, 2))
         expected = {**values(plan.config), **params, "training.threads": 2}
         # 0.30000000000000004 means 0.3
@@ -793,7 +793,7 @@ def test_the_wide_space_explores_only_what_has_an_effect(planned: MakePlans) -> 
     assert plan.config.training.epochs == 60
     shift, patience = "training.augmentation.shift", "training.reduce_on_plateau.patience"
     seen = set()
-    for params in drawn(plan, 40):
+    for params in drawn(plan, 16):
         assert (shift in params) == params["training.augmentation.enabled"]
         assert (patience in params) == (params["training.schedule"] == "plateau")
         seen.add((shift in params, patience in params))
@@ -829,14 +829,14 @@ def test_no_model_is_larger_than_max_parameters(planned: MakePlans, model: str, 
     study = optuna.create_study()
     study.sampler = UntriedSampler(sampler_maker("tpe", plan), plan, study.get_trials)
     sizes = []
-    for _ in range(20):
+    for _ in range(8):
         trial = study.ask()
         params = suggest_params(trial, plan.space)
         config = compose_config(plan.overrides(params, 1))
         sizes.append(count_parameters(config.model))
         study.tell(trial, 0.5)
     assert max(sizes) <= limit
-    assert len(set(sizes)) > 5
+    assert len(set(sizes)) > 3
 
 
 def test_max_parameters_must_leave_a_model(planned: MakePlans) -> None:

@@ -123,7 +123,7 @@ def test_times_are_read_as_they_were_written() -> None:
     assert (times.medians, times.spreads) == ({0: 0.5, 7: 1.0}, {0: 0.5, 7: 0.0})
 
 
-@pytest.mark.parametrize("n_trials", [2, 40, 400])
+@pytest.mark.parametrize("n_trials", [2, 40, 100])
 def test_labels_cover_neither_each_other_nor_a_point(n_trials: int) -> None:
     trials: list[Trial] = [
         (C, 0.8 + 0.1 * number / n_trials, 50_000 + 500 * number) for number in range(n_trials)
