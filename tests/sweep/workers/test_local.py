@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from folder import PRETEND
 
 from svhn_sweep import machine
 from svhn_sweep.errors import ConfigError
@@ -253,8 +254,9 @@ def test_close_ends_a_worker_even_if_it_ignores_sigterm(stand_in: StandIn, scrip
 
 @pytest.mark.slow
 def test_a_worker_lives_until_its_driver_closes_the_connection(
-    worker: Callable[[str], LocalWorker],
+    worker: Callable[[str], LocalWorker], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(PRETEND))
     busy = worker("cpu")
     assert (busy.is_ready, busy.next_event(), busy.is_ready) == (False, WorkerReady(), True)
     for _ in range(2):  # an invalid trial does not end it
