@@ -114,11 +114,6 @@ def test_images_are_embedded_with_alternative_texts(html: str) -> None:
     assert ParsedPage(html).texts["figcaption"][1] == "new figure"
 
 
-def test_the_page_suits_phones_and_dark_mode(html: str) -> None:
-    assert 'name="viewport"' in html
-    assert "color-scheme: light dark" in html
-
-
 def test_a_page_without_a_complete_trial_has_no_command() -> None:
     early = render_page("Sweep", [], {}, [row(0, "running")], "val/accuracy", [], "")
     assert ParsedPage(early).open == []
