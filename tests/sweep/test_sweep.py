@@ -2,7 +2,6 @@
 
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import time
@@ -10,11 +9,10 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import optuna
 import pytest
 from folder import Folder
-from mlflow.entities import Run
 from omegaconf import OmegaConf
+from sweeps import assert_runs_match_trials, runs_of, small, study_names, trials_of
 
 from svhn_sweep.tracking import journal
 
@@ -24,59 +22,6 @@ pytestmark = [
         "ignore::ResourceWarning"
     ),  # SQLite connections of MLflow and Optuna
 ]
-
-OPTUNA_STATE = {"complete": "COMPLETE", "pruned": "PRUNED", "diverged": "FAIL", "failed": "FAIL"}
-MLFLOW_STATUS = {
-    "complete": "FINISHED",
-    "pruned": "KILLED",
-    "diverged": "FAILED",
-    "failed": "FAILED",
-}
-
-
-def small(*more: str) -> tuple[str, ...]:
-    """A sweep that takes seconds, with the baseline inside the search space.
-
-    It prunes after epoch 4 as longer ones do, so that trials of few epochs are complete.
-    """
-    fixed = ("model=model1", "model.filters.conv2=2", "model.dropout=0")
-    return ("-m", "optuna", *fixed, "hydra.sweeper.pruner.min_resource=4", *more)
-
-
-def study_names(folder: Folder) -> list[str]:
-    return sorted(optuna.get_all_study_names(f"sqlite:///{folder.path}/optuna.db"))
-
-
-def trials_of(folder: Folder, study: str) -> list[tuple[int, str]]:
-    """The number and state of Optuna's trials."""
-    trials = optuna.load_study(
-        study_name=study, storage=f"sqlite:///{folder.path}/optuna.db"
-    ).trials
-    return [(trial.number, trial.state.name) for trial in trials]
-
-
-def runs_of(folder: Folder, study: str) -> dict[int, Run]:
-    """MLflow's runs of a study's trials by number; fails if two have the same number."""
-    runs = [
-        run
-        for run in folder.runs()
-        if run.data.tags.get("study") == study and "trial.number" in run.data.tags
-    ]
-    by_number = {int(run.data.tags["trial.number"]): run for run in runs}
-    assert len(by_number) == len(runs)
-    return by_number
-
-
-def assert_runs_match_trials(folder: Folder, study: str, budget: int) -> None:
-    """Fails unless each trial of the budget has one run with the same state and a whole curve."""
-    trials, runs = trials_of(folder, study), runs_of(folder, study)
-    assert [number for number, _ in trials] == list(range(budget))
-    assert sorted(runs) == list(range(budget))
-    for number, state in trials:
-        tag = runs[number].data.tags["trial.state"]
-        assert (state, runs[number].info.status) == (OPTUNA_STATE[tag], MLFLOW_STATUS[tag])
-        steps = [step for step, _ in folder.history(runs[number], "val/accuracy")]
-        assert steps == list(range(1, len(steps) + 1))
 
 
 def workers_of(folder: Folder) -> list[int]:
@@ -90,164 +35,6 @@ def workers_of(folder: Folder) -> list[int]:
         except OSError:  # it has ended meanwhile
             continue
     return pids
-
-
-@pytest.fixture(scope="module")
-def swept(
-    tmp_path_factory: pytest.TempPathFactory, plain_environment: dict[str, str], small_h5: Path
-) -> tuple[Folder, str, str]:
-    """A folder with a finished sweep, its study's name, and its stdout.
-
-    The driver leaves a file if it imports TensorFlow.
-    """
-    folder = Folder(tmp_path_factory.mktemp("a sweep"), dict(plain_environment))
-    environment = folder.python_begins_with(
-        "import sys\n"
-        "class Finder:\n"
-        "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'tensorflow':\n"
-        "            open('tensorflow-in-driver', 'w').close()\n"
-        "if 'svhn_sweep.sweep.workers.worker_main' not in sys.orig_argv:\n"
-        "    sys.meta_path.insert(0, Finder())\n"
-    )
-    data = ("data=svhn", f"data.path={small_h5}", "training.epochs=3")
-    result = folder.run(
-        *small(*data, "hydra.sweeper.n_trials=4", "hydra.sweeper.confirm.seeds=2"),
-        **environment,
-    )
-    assert result.returncode == 0, result.stderr
-    assert not result.stderr
-    (study,) = [name for name in study_names(folder) if "confirm" not in name]
-    return folder, study, result.stdout
-
-
-def test_every_trial_is_a_nested_run(swept: tuple[Folder, str, str]) -> None:
-    folder, study, _ = swept
-    assert_runs_match_trials(folder, study, 4)
-    (study_run,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
-    assert study_run.info.status == "FINISHED"
-    children = [run for run in folder.runs() if run.info.run_id != study_run.info.run_id]
-    assert {run.data.tags["mlflow.parentRunId"] for run in children} == {study_run.info.run_id}
-    assert runs_of(folder, study)[0].info.run_name == "model1 · baseline"
-    assert 0 < runs_of(folder, study)[0].data.metrics["seconds_per_1000_images"] < 60
-    for number, run in runs_of(folder, study).items():
-        assert run.data.tags["role"] == ("trial" if number else "baseline")
-        assert {
-            "config.yaml",
-            "command.txt",
-            "figures/curves.png",
-            "confusion_matrix/validation.png",
-        } <= (folder.artifacts(run))
-        assert "delta_to_baseline" in run.data.metrics
-        assert not any(key.startswith("test/") for key in run.data.metrics)
-    assert not list(folder.path.rglob("checkpoint.npz"))
-
-
-def test_the_study_run_has_the_leaderboard(swept: tuple[Folder, str, str]) -> None:
-    folder, study, _ = swept
-    (study_run,) = [run for run in folder.runs() if run.data.tags["role"] == "sweep"]
-    description = study_run.data.tags["mlflow.note.content"]
-    assert "**4 of 4** trials" in description
-    assert "| **baseline** |" in description
-    assert "python -m svhn_sweep -m optuna" in description
-    figures = {
-        f"{name}.png"
-        for name in ("history", "importances", "learning_curves", "parallel_coordinates", "slices")
-    }
-    assert figures | {"leaderboard.csv", "leaderboard.md", "report.html"} <= folder.artifacts(
-        study_run
-    )
-    page = (folder.path / "multirun" / study / "report.html").read_text()
-    assert not re.search(r"""(src|href)=["'](?!data:)""", page)
-
-
-def test_the_driver_does_not_import_tensorflow(swept: tuple[Folder, str, str]) -> None:
-    folder, _, _ = swept
-    assert not (folder.path / "tensorflow-in-driver").exists()
-
-
-def test_the_champion_is_evaluated_on_test_and_registered(swept: tuple[Folder, str, str]) -> None:
-    folder, study, stdout = swept
-    (version,) = folder.client.search_model_versions("name='svhn-digits'")
-    assert (
-        folder.client.get_model_version_by_alias("svhn-digits", "champion").version
-        == version.version
-    )
-    assert version.tags["study"] == study
-    evaluations = optuna.load_study(
-        study_name=study, storage=f"sqlite:///{folder.path}/optuna.db"
-    ).user_attrs["test"]
-    (accuracies,) = evaluations.values()
-    assert all(0 <= value <= 1 for values in accuracies.values() for value in values)
-    assert "On test, evaluated once" in stdout
-    assert f"with the weights of seed {version.tags['seed']}" in stdout
-
-
-def test_an_ensemble_of_the_trials_is_a_nested_run_with_a_model(
-    swept: tuple[Folder, str, str],
-) -> None:
-    """Whether several of these models do better than one depends on the processor's rounding."""
-    folder, study, stdout = swept
-    runs = [run for run in folder.runs() if run.data.tags["role"] == "ensemble"]
-    (sentence,) = [line for line in stdout.splitlines() if re.search("(An|No) ensemble of", line)]
-    page = (folder.path / "multirun" / study / "report.html").read_text()
-    if "No ensemble of the trials" in sentence:
-        assert runs == []
-        assert "No ensemble of the trials" in page
-        return
-    (run,) = runs
-    members = [int(number) for number in run.data.params["members"].split(", ")]
-    assert len(members) > 1
-    assert set(members) <= set(range(4))
-    assert {"test/accuracy", "test/calibration_error", "ensemble/difference"} <= set(
-        run.data.metrics
-    )
-    matrices = {f"confusion_matrix/{split}.png" for split in ("validation", "test")}
-    assert matrices <= folder.artifacts(run)
-    assert run.outputs.model_outputs
-    assert f"{int(run.data.params['parameters']):,} parameters" in sentence
-    assert "An ensemble of trials " in page
-
-
-def test_the_same_command_trains_nothing_again(
-    swept: tuple[Folder, str, str], small_h5: Path
-) -> None:
-    folder, study, _ = swept
-    before = {path: path.stat().st_mtime_ns for path in folder.path.rglob("trial-*/*")}
-    removed = folder.path / "multirun" / study / "trial-0003"  # by the user, to free disk space
-    shutil.rmtree(removed)
-    data = ("data=svhn", f"data.path={small_h5}", "training.epochs=3")
-    again = folder.run(*small(*data, "hydra.sweeper.n_trials=4", "hydra.sweeper.confirm.seeds=2"))
-    assert again.returncode == 0, again.stderr
-    assert_runs_match_trials(folder, study, 4)
-    untouched = {path for path in before if path.name != "mlflow.lock" and path.exists()}
-    assert not removed.exists()
-    assert {path: path.stat().st_mtime_ns for path in untouched} == {
-        path: before[path] for path in untouched
-    }
-    assert len(folder.client.search_model_versions("name='svhn-digits'")) == 1
-    attributes = optuna.load_study(
-        study_name=study, storage=f"sqlite:///{folder.path}/optuna.db"
-    ).user_attrs
-    assert len(attributes["ensembles"]) == len(attributes["test"]) == 1
-
-
-def test_a_champion_whose_run_was_deleted_is_not_registered(
-    swept: tuple[Folder, str, str], small_h5: Path
-) -> None:
-    folder, _, _ = swept
-    (version,) = folder.client.search_model_versions("name='svhn-digits'")
-    folder.client.delete_run(version.run_id)
-    data = ("data=svhn", f"data.path={small_h5}", "training.epochs=3")
-    try:
-        again = folder.run(
-            *small(*data, "hydra.sweeper.n_trials=4", "hydra.sweeper.confirm.seeds=2")
-        )
-    finally:
-        folder.client.restore_run(version.run_id)
-    assert again.returncode == 0, again.stderr
-    assert not again.stderr
-    assert "The model svhn-digits is not registered: the run of " in again.stdout
 
 
 def until_epoch(process: subprocess.Popen[str], folder: Folder, epoch: int) -> None:
