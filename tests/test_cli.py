@@ -1,10 +1,9 @@
 """Tests the command line: exit codes, messages, and which packages it does not import."""
 
-import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,33 +19,19 @@ HEAVY = {"tensorflow", "keras", "mlflow", "optuna", "sklearn", "matplotlib", "nu
 
 
 @pytest.fixture
-def refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Refused]:
+def refused(in_process: Command, tmp_path: Path) -> Refused:
     """`refused("model=1")`: the one line that the command prints before it exits with 2."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    terminate = signal.getsignal(signal.SIGTERM)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    # Whoever sets logging up anew closes all handlers, and absl's closes its stream: pytest's own.
-    monkeypatch.setattr(logging, "shutdown", lambda handlers: None)
-    root.handlers = []
 
     def run(*arguments: str) -> str:
-        monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
-        monkeypatch.setattr(sys, "argv", ["svhn_sweep", *arguments])
         before = sorted(tmp_path.rglob("*"))
-        assert cli.main() == 2
+        result = in_process(*arguments)
+        assert result.returncode == 2
         assert sorted(tmp_path.rglob("*")) == before  # nothing is written
-        shown = capsys.readouterr()
-        assert not shown.out
-        (line,) = shown.err.splitlines()
-        return line.removeprefix("svhn_sweep: ")
+        assert not result.stdout
+        (line,) = result.stderr.splitlines()
+        return str(line).removeprefix("svhn_sweep: ")
 
-    yield run
-    signal.signal(signal.SIGTERM, terminate)
-    root.handlers, root.level = handlers, level
+    return run
 
 
 @pytest.mark.parametrize(
@@ -563,3 +548,9 @@ def test_a_broken_file_of_the_users_is_named(
     (own / "m.yaml").write_bytes(content)
     options = ["model=m", "training=model2", "search_space/filters=model2"]
     assert message in refused("--config-dir", "own", *options)
+
+
+def test_a_folder_holds_one_run(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    (tmp_path / "old" / "journal.jsonl").write_text("")
+    assert "hydra.run.dir must be a new folder but" in refused("hydra.run.dir=old")
