@@ -3,7 +3,7 @@
 python benchmarks/chaos.py --rounds 30 [--seed N] [--folder DIR]
 
 --rounds N   random kills, several in each sweep
---short      one sweep, six kills at chosen moments
+--short      one small sweep, six kills at chosen moments
 --scenes     kills that chance rarely brings together
 
 Each round is a sweep in a folder of its own. SIGKILL hits a worker, the driver, or both with all
@@ -80,6 +80,7 @@ class Variant:
 
 
 MODEL1 = ("model=model1", *TINY, *FILTERS)
+SHORT = ("model=model1", *TINY[:3], "training.epochs=4", *TINY[4:], *FILTERS)
 MODEL2 = ("model=model2", *TINY, *FILTERS, *MORE_FILTERS)
 DIVERGING = (*MODEL1, "training.learning_rate=choice(1e-3,1e-4,1e30)")
 LONG = (
@@ -92,6 +93,7 @@ LONG = (
 VARIANTS = {
     "model1": Variant(MODEL1, 6, 6, 2),
     "model1 alone": Variant(MODEL1, 6, 6, None),
+    "short": Variant(SHORT, 4, 4, None),
     "model2": Variant((*MODEL2, "training.augmentation.enabled=true"), 6, 6, 2),
     "both": Variant(("model=model1,model2", *TINY, *FILTERS), 4, 6, 2, models=2),
     "diverging": Variant(DIVERGING, 6, 6, 2),
@@ -190,7 +192,7 @@ def deck(chance: random.Random) -> list[Kill]:
     return kills
 
 
-SHORT = [
+SIX_KILLS = [
     Kill("all", "driver", "after", "optuna.study.study:Study.ask"),
     Kill("worker", "worker", "before", "svhn_sweep.tracking.journal:Journal.start"),
     Kill(
@@ -403,7 +405,7 @@ def main() -> int:
     for scene, kills in SCENES.items() if options.scenes else ():
         rounds.append(play(folder / scene, "model1 alone", kills, known))
     if options.short:
-        rounds.append(play(folder / "short", "model1 alone", SHORT, known))
+        rounds.append(play(folder / "short", "short", SIX_KILLS, known))
     chance = random.Random(options.seed)
     cards: list[Kill] = []
     for number in range(0 if options.short or options.scenes else options.rounds):
