@@ -12,6 +12,7 @@ SMALLER = {
     "train_size=5000": "train_size=300",
     "test_size=1000": "test_size=100",
     "epochs=3": "epochs=1",
+    "n_trials=4": "n_trials=2 hydra.sweeper.workers=1 hydra.sweeper.ensemble=null",
     "confirm.seeds=3": "confirm.seeds=2",
 }
 
@@ -52,7 +53,7 @@ def test_each_cell_runs_in_a_new_folder(tmp_path: Path, plain_environment: dict[
     for output in (output for cell in commands for output in cell.outputs):
         assert "\x1b" not in output.text  # no table that redraws itself
     leaderboard, report = outputs(notebook, "text/html")
-    assert leaderboard.count("model2 · ") == 4
+    assert leaderboard.count("model2 · ") == 2
     assert "srcdoc=" in report
     # of the run, of the study (perhaps the confusion difference too), of the champion
     assert len(outputs(notebook, "image/png")) in (4, 5)
