@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: help run test check ui lock format clean
+.PHONY: help run test check check-format check-lint check-types check-macos check-imports ui lock format clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,11 +14,21 @@ run: $(INSTALLED) ## Train model2 and track it: python -m svhn_sweep model=model
 test: $(INSTALLED) ## Run the tests; SVHN_H5=FILE adds those on real digits
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-check: $(INSTALLED) ## Formatting, lint, types (the package also for macOS) and the directions of imports
+check: check-format check-lint check-types check-macos check-imports ## Formatting, lint, types (the package also for macOS) and the directions of imports
+
+check-format: $(INSTALLED)
 	$(BIN)/ruff format --check .
+
+check-lint: $(INSTALLED)
 	$(BIN)/ruff check .
+
+check-types: $(INSTALLED)
 	$(BIN)/mypy
+
+check-macos: $(INSTALLED)
 	$(BIN)/mypy --platform darwin --cache-dir .mypy_cache/darwin svhn_sweep hydra_plugins/svhn_sweep_optuna.py
+
+check-imports: $(INSTALLED)
 	$(BIN)/lint-imports
 
 ui: $(INSTALLED) ## Open the MLflow UI on the runs of this folder
