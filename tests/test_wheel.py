@@ -55,6 +55,7 @@ def test_the_wheel_trains_in_a_folder_with_a_space_in_its_name(tmp_path: Path) -
         "optuna",
         "model=model1",
         "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.workers=1",
         "hydra.sweeper.confirm.seeds=2",
     )
     shown = run(python, "-m", "svhn_sweep", *sweep, *small, cwd=folder)

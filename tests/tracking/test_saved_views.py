@@ -1,4 +1,4 @@
-"""Tests the content of saved views; tests/test_browser.py tests them in a browser."""
+"""Tests the content of saved views; tests/sweep/test_finished_sweep.py tests them in a browser."""
 
 import base64
 import json
