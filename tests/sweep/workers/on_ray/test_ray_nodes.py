@@ -98,9 +98,9 @@ def save_model(path: Path) -> None:
     keras.Sequential(layers).save(path)
 
 
-def relative_trial_folders(multirun: Path) -> list[Path]:
-    journals = multirun.rglob("trial-*/journal.jsonl")
-    return sorted(path.parent.relative_to(multirun) for path in journals)
+def relative_trial_folders(study: Path) -> list[Path]:
+    """Returns the folders of the search's trials, without the confirmation's."""
+    return sorted(path.parent.relative_to(study) for path in study.glob("trial-*/journal.jsonl"))
 
 
 def metrics(folder: Path) -> dict[int, dict[str, float]]:
