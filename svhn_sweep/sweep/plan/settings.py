@@ -58,8 +58,8 @@ class PrunerConfig:
     Attributes:
         name: The kind of pruner.
         startup_trials: The complete trials before the median pruner begins.
-        min_resource: The epochs of a trial before it can be pruned; None means a third of them, at
-            least 1 and at most 4.
+        min_resource: The epochs of a trial before it can be pruned; None means a third of them, but
+            at most 4 unless augmentation or the schedule is explored.
     """
 
     name: str = one_of("none", "median", "successive_halving", "hyperband")

@@ -89,7 +89,7 @@ class Study:
             sampler_maker(settings.sampler, plan), plan, self.trials
         )
         self.optuna_study.pruner = (
-            make_pruner(settings, plan.config.training.epochs)
+            make_pruner(settings, plan.config.training.epochs, plan.space)
             if prune
             else optuna.pruners.NopPruner()
         )

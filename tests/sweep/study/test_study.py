@@ -618,16 +618,19 @@ def test_a_bad_trial_is_pruned_after_min_resource(
 
 @pytest.mark.parametrize("name", ["median", "successive_halving"])
 @pytest.mark.parametrize(
-    ("epochs", "min_resource", "pruned_after"),
-    [(30, None, 4), (20, None, 4), (12, None, 4), (11, None, 3), (6, None, 2), (5, None, 1),
-     (2, None, 1), (5, 4, 4), (30, 6, 6)],
+    ("epochs", "min_resource", "explored", "pruned_after"),
+    [(30, None, "model.dropout", 4), (20, None, "model.dropout", 4), (12, None, "model.dropout", 4),
+     (11, None, "model.dropout", 3), (6, None, "model.dropout", 2), (5, None, "model.dropout", 1),
+     (2, None, "model.dropout", 1), (5, 4, "model.dropout", 4), (30, 6, "model.dropout", 6),
+     (60, None, "training.augmentation.enabled", 20), (60, None, "training.schedule", 20),
+     (30, None, "training.augmentation.shift", 10), (60, 8, "training.schedule", 8)],
 )  # fmt: skip
-def test_by_default_pruning_begins_after_a_third_of_the_epochs_and_after_four_at_most(
-    name: str, epochs: int, min_resource: int | None, pruned_after: int
+def test_by_default_pruning_begins_after_a_third_of_the_epochs_or_after_four_where_gains_show_early(
+    name: str, epochs: int, min_resource: int | None, explored: str, pruned_after: int
 ) -> None:
     pruner = PrunerConfig(name, startup_trials=1, min_resource=min_resource)
     study = optuna.create_study(
-        direction="maximize", pruner=make_pruner(sweeper(pruner=pruner), epochs)
+        direction="maximize", pruner=make_pruner(sweeper(pruner=pruner), epochs, [explored])
     )
     for accuracy in (0.9, 0.1):
         trial = study.ask()
