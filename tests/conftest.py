@@ -96,10 +96,8 @@ def svhn_sweep(tmp_path: Path, plain_environment: dict[str, str]) -> Command:
 
 
 @pytest.fixture
-def in_process(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Command]:
-    """Returns a function that runs the command in `tmp_path`, in the test's own process."""
+def own_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets a test call the command in `tmp_path` and in its own process, which stays as it is."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     terminate = signal.getsignal(signal.SIGTERM)
@@ -108,6 +106,16 @@ def in_process(
     # Whoever sets logging up anew closes all handlers, and absl's closes its stream: pytest's own.
     monkeypatch.setattr(logging, "shutdown", lambda handlers: None)
     root.handlers = []
+    yield
+    signal.signal(signal.SIGTERM, terminate)
+    root.handlers, root.level = handlers, level
+
+
+@pytest.fixture
+def in_process(
+    own_process: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Returns a function that runs the command in `tmp_path`, in the test's own process."""
 
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
         monkeypatch.setenv("HYDRA_FULL_ERROR", "0")
@@ -116,9 +124,7 @@ def in_process(
         shown = capsys.readouterr()
         return subprocess.CompletedProcess(sys.argv, exit_code, shown.out, shown.err)
 
-    yield run
-    signal.signal(signal.SIGTERM, terminate)
-    root.handlers, root.level = handlers, level
+    return run
 
 
 @pytest.fixture

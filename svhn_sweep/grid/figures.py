@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from svhn_sweep.figure_size import PAGE_DPI, PAGE_WIDTH
+from svhn_sweep.sweep.plan.formatting import format_items
 
 MAX_CONFIGS = 8  # more curves cannot be told apart
 LABEL_CHARACTERS = 80
@@ -34,7 +35,7 @@ def learning_curves(curves: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
         epochs = np.arange(1, values.shape[1] + 1)
         center = values.mean(axis=0)
         label = textwrap.shorten(config, LABEL_CHARACTERS, placeholder=" ...")
-        runs = f"{len(values)} seed{'s' if len(values) > 1 else ''}"
+        runs = format_items(len(values), "seed")
         axes.plot(
             epochs,
             center,

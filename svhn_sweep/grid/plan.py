@@ -14,6 +14,7 @@ from svhn_sweep.config.schema import Config
 from svhn_sweep.config.short_names import short_names
 from svhn_sweep.errors import ConfigError, DataError
 from svhn_sweep.files import write_atomically
+from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.tracking.journal import Journal
 
 FILE = "grid.json"
@@ -119,7 +120,7 @@ class Grid:
         """For example `grid · 2 configs x 5 seeds`."""
         n_configs = len(set(self.configs.values()))
         n_seeds = len({run.seed for run in self.runs})
-        return f"grid · {_count(n_configs, 'config')} x {_count(n_seeds, SEED)}"
+        return f"grid · {format_items(n_configs, 'config')} x {format_items(n_seeds, SEED)}"
 
     def check_unchanged(self, folder: Path, now: Sequence[GridRunPlan]) -> None:
         """Checks that the same command still means the same runs.
@@ -186,7 +187,3 @@ def open_journal(folder: Path) -> Journal:
             f"the grid in {folder} must have one process at a time, but another one trains it; "
             "wait for it or stop it."
         ) from error
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from svhn_sweep.grid.comparison import Row
 from svhn_sweep.grid.results import RunResult
-from svhn_sweep.sweep.plan.formatting import format_metric
+from svhn_sweep.sweep.plan.formatting import format_items, format_metric
 from svhn_sweep.sweep.selection.repeated_intervals import Interval
 
 METRIC = "val/best_accuracy"
@@ -62,7 +62,7 @@ def to_markdown(rows: Sequence[Row], limit: int | None = None) -> str:
     chosen = rows if limit is None else _best(rows, limit)
     lines = [COLUMNS, rules, *([_escape(cell) for cell in cells] for cells in to_cells(chosen))]
     n_hidden = len(rows) - len(chosen)
-    more = f"\nand {n_hidden} more config{'s' if n_hidden > 1 else ''}\n" if n_hidden else ""
+    more = f"\nand {format_items(n_hidden, 'more config')}\n" if n_hidden else ""
     return "".join(f"| {' | '.join(line)} |\n" for line in lines) + more
 
 

@@ -2,10 +2,8 @@
 
 import csv
 import errno
-import logging
 import os
 import shutil
-import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -115,26 +113,18 @@ class Commands:
 
 @pytest.fixture
 def commands(
+    own_process: None,
     tmp_path: Path,
     small_h5: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> Iterator[Commands]:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    terminate = signal.getsignal(signal.SIGTERM)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    monkeypatch.setattr(logging, "shutdown", lambda handlers: None)  # closes pytest's handlers
-    root.handlers = []
     commands = Commands(tmp_path, tmp_path / "digits.h5", monkeypatch, capsys)
     shutil.copy(small_h5, commands.digits)
     monkeypatch.setattr("svhn_sweep.hydra_job.run_trial", commands.train)
     monkeypatch.setattr("svhn_sweep.grid.run.BackgroundUploader", NoUploader)
     yield commands
     data.release()
-    signal.signal(signal.SIGTERM, terminate)
-    root.handlers, root.level = handlers, level
 
 
 def test_a_grid_ends_with_a_comparison_of_its_configs(commands: Commands) -> None:

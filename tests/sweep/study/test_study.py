@@ -642,14 +642,18 @@ def test_by_default_pruning_begins_after_a_third_of_the_epochs_or_after_four_whe
     assert answers.index(True) + 1 == pruned_after
 
 
-@pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])
-def test_a_resumed_trial_gets_the_same_answer_again(studies: Studies, name: str) -> None:
-    settings = sweeper(pruner=PrunerConfig(name, startup_trials=2, min_resource=2))
-    study = studies.open(settings=settings)
+def complete_two_good_trials(study: Study) -> None:
     for number in range(2):
         assert epochs_until_pruned(study, value=0.9) is None
         write(study, number, 0.9)
         study.tell(number, TrialStatus.complete, "")
+
+
+@pytest.mark.parametrize("name", ["median", "successive_halving", "hyperband"])
+def test_a_resumed_trial_gets_the_same_answer_again(studies: Studies, name: str) -> None:
+    settings = sweeper(pruner=PrunerConfig(name, startup_trials=2, min_resource=2))
+    study = studies.open(settings=settings)
+    complete_two_good_trials(study)
     assert epochs_until_pruned(study, value=0.1) == 2
     for _ in range(2):
         study = studies.open(settings=settings)
@@ -663,10 +667,7 @@ def test_the_pruner_is_asked_on_resume_if_the_driver_died_before(
 ) -> None:
     settings = sweeper(pruner=PrunerConfig(name, startup_trials=2, min_resource=2))
     study = studies.open(settings=settings)
-    for number in range(2):
-        assert epochs_until_pruned(study, value=0.9) is None
-        write(study, number, 0.9)
-        study.tell(number, TrialStatus.complete, "")
+    complete_two_good_trials(study)
     number = ask(study).number
     assert not study.report(number, 1, 0.1)
     trial = optuna.trial.Trial(study.optuna_study, study.trials()[number]._trial_id)
