@@ -4,9 +4,14 @@ Like all that is imported at every start it imports no library that takes second
 """
 
 import difflib
+import io
 import re
 from collections.abc import Sequence
+from contextlib import redirect_stderr
 from dataclasses import fields
+
+# Private: Hydra has no other access to its flags. Without it a wrong one prints eight lines.
+from hydra._internal.utils import get_args_parser
 
 from svhn_sweep.config.overrides import expand_home
 from svhn_sweep.config.own_files import check_own_files
@@ -39,6 +44,7 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     _refuse_passwords(arguments)
     _refuse_other_configs(arguments)
     check_modes(arguments)
+    _check_flags(expanded)
     check_own_files(expanded)
     return expanded
 
@@ -85,6 +91,18 @@ def check_modes(arguments: Sequence[str]) -> None:
         raise UserError(
             f"-m must be left out with {showing[0]}, which shows the config of one run."
         )
+
+
+def _check_flags(arguments: Sequence[str]) -> None:
+    """Raises a UserError for what Hydra's parser does not take: other flags and values of flags."""
+    printed = io.StringIO()
+    try:
+        with redirect_stderr(printed):
+            get_args_parser().parse_args(arguments)
+    except SystemExit as end:
+        if end.code:
+            reason = printed.getvalue().rpartition("error: ")[2].strip()
+            raise UserError(f"{reason}; see --help and --hydra-help.") from end
 
 
 def shows_config(arguments: Sequence[str]) -> bool:

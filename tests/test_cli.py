@@ -134,7 +134,16 @@ def test_a_user_error_ends_the_process_with_one_line_and_exit_code_2(
             ["data=synthetic", "data.folder=/etc/hostname"],
             "the digits cannot be stored: [Errno 17] File exists",
         ),
-        (["sync", "nowhere"], "sync takes folders of runs, but there is no nowhere."),
+        *[
+            (["sync", path], f"sync takes folders of runs, but no folder is {path}.")
+            for path in ("nowhere", "/etc/hostname")
+        ],
+        (
+            ["seed=7", "--cfg", "jobs"],
+            "argument --cfg/-c: invalid choice: 'jobs' (choose from 'job', 'hydra', 'all'); see",
+        ),
+        (["--dropout=0.1"], "unrecognized arguments: --dropout=0.1; see --help and --hydra-help."),
+        (["--config-dir"], "argument --config-dir/-cd: expected one argument; see --help"),
         *[
             (
                 ["-m", "optuna", override],

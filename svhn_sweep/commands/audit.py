@@ -96,7 +96,7 @@ def _label_table(parts: Sequence[Part]) -> Table:
     for digit in range(10):
         table.add_row(
             str(digit),
-            *(f"{count[digit]:,} ({count[digit] / count.sum():.1%})" for count in counts),
+            *(f"{count[digit]:,} ({count[digit] / max(1, count.sum()):.1%})" for count in counts),
         )
     table.add_row("all", *(f"{count.sum():,}" for count in counts))
     return table

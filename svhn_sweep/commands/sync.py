@@ -15,13 +15,12 @@ def sync(roots: list[Path]) -> None:
         roots: The folders; if there are none, `RUN_FOLDERS`.
 
     Raises:
-        UserError: A folder does not exist, or `MLFLOW_TRACKING_URI` is no store.
+        UserError: One of them is no folder, or `MLFLOW_TRACKING_URI` is no store.
         FailedError: The store did not take some runs; the next call continues with the rest.
     """
     tracking_uri.check()
-    missing = [str(root) for root in roots if not root.exists()]
-    if missing:
-        raise UserError(f"sync takes folders of runs, but there is no {', '.join(missing)}.")
+    if others := [str(root) for root in roots if not root.is_dir()]:
+        raise UserError(f"sync takes folders of runs, but no folder is {', '.join(others)}.")
     folders = [folder for root in roots or RUN_FOLDERS for folder in find_runs(root)]
     if not folders:
         print(f"no runs in {' or '.join(str(root) for root in roots or RUN_FOLDERS)}")

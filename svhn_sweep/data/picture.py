@@ -1,5 +1,6 @@
 """Converts picture files of any size to the models' input."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ def read(path: Path) -> Images:
     if path.exists() and not path.is_file():  # opening a FIFO waits for a writer
         raise DataError(f"{path} must be a picture but is no file.")
     try:
-        with Image.open(path) as file:
+        # Pillow warns of some damaged files before it raises an error.
+        with warnings.catch_warnings(action="ignore"), Image.open(path) as file:
             picture = ImageOps.exif_transpose(file)
             if picture.mode in ("I", "F"):  # Pillow would clip these at 255
                 raise ValueError("its pixels have more than 16 bits, and no known white")

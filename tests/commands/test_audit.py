@@ -138,6 +138,18 @@ def test_a_file_without_copies_writes_nothing(
     assert [path.name for path in tmp_path.iterdir()] == ["digits.h5"]
 
 
+def test_a_file_with_one_training_digit_is_audited(
+    audited: Callable[..., tuple[str, Rows]],
+) -> None:
+    def keep_one(arrays: dict[str, np.ndarray]) -> None:
+        for name in ("X_train", "y_train"):
+            arrays[name] = arrays[name][:1]
+
+    printed, _ = audited(keep_one)
+    lines = [[cell.strip() for cell in line.split("│")[1:-1]] for line in printed.splitlines()]
+    assert ["all", "0", "1", "100"] in lines
+
+
 def test_a_file_without_a_test_split_and_another_validation_split(
     audited: Callable[..., tuple[str, Rows]],
 ) -> None:

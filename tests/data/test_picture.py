@@ -79,7 +79,13 @@ def test_a_photo_is_rotated_as_its_exif_says(tmp_path: Path, pixels: np.ndarray)
     assert (picture.read(path)[..., 0] == pixels[::-1, ::-1]).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *[b"", b"not a picture", b"\x89PNG\r\n\x1a\n broken"],
+        b"II*\x00\x08\x00\x00\x00\x05\x00",  # a TIFF of which Pillow warns
+    ],
+)
 def test_a_file_that_is_no_picture_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "digit.png"
     path.write_bytes(content)
