@@ -112,7 +112,7 @@ def _print_error(error: Exception, show_traceback: bool, job: str = "") -> int:
 
 
 def _dispatch(arguments: list[str], show_traceback: bool) -> int:
-    if arguments == ["--version"]:
+    if "--version" in arguments:
         print(f"svhn_sweep {__version__}")
         return 0
     output_folders.check_current_folder()

@@ -320,6 +320,7 @@ def test_help_lists_the_commands(svhn_sweep: Command) -> None:
     ("arguments", "texts"),
     [
         (["--version"], ["svhn_sweep 0."]),
+        (["seed=7", "--version"], ["svhn_sweep 0."]),
         (["ui", "--help"], ["--port PORT", "variable MLFLOW_PORT", "--host HOST"]),
         (["predict", "-h"], ["IMAGE [IMAGE ...]", "models:/svhn-digits@champion"]),
         (["audit", "--help"], ["FILE or KEY=VALUE", "nothing is removed"]),

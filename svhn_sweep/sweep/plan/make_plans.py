@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from svhn_sweep import environment
 from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.flatten import flatten
-from svhn_sweep.config.overrides import Value, pin_interpolations, to_override, unstable_keys
+from svhn_sweep.config.overrides import Value, pin_interpolations
 from svhn_sweep.config.schema import (
     Config,
     EvaluationConfig,
@@ -24,15 +24,20 @@ from svhn_sweep.config.schema import (
     to_config,
 )
 from svhn_sweep.errors import ConfigError
-from svhn_sweep.sweep.plan.distributions import bounds
-from svhn_sweep.sweep.plan.make_space import BaselineValue, condition_of, make_space
+from svhn_sweep.sweep.plan.make_space import BaselineValue, conditions_of, make_space
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 from svhn_sweep.sweep.plan.settings import SweeperConfig
+from svhn_sweep.sweep.plan.space_checks import (
+    INITIAL_WEIGHTS,
+    check_bounds,
+    check_condition,
+    check_max_parameters,
+    check_sizes,
+)
 from svhn_sweep.tracking.run_folders import MULTIRUN
 from svhn_sweep.training.initial_weights import InitialWeights
 
-INITIAL_WEIGHTS = "training.initial_weights"
 FIXED_IN_A_STUDY = [
     "data",
     "evaluation",
@@ -137,9 +142,11 @@ def _make_plan(
         )
     config = replace(resolved.config, evaluation=EvaluationConfig(test=False))
     space, baseline_params = _make_space(
-        config, overrides, model, partial(_baseline_value, baseline, fixed)
+        fixed, _parse_search_space(config), overrides, partial(_baseline_value, baseline, fixed)
     )
-    _check_bounds(to_config(baseline), fixed, space)
+    if not space:
+        raise ConfigError(f"search_space must name at least one key but that of {model} is empty.")
+    check_bounds(to_config(baseline), fixed, space)
     fingerprint = _fingerprint(settings, replace(resolved, config=config), space)
     name = _study_name(settings.study_name, model, fingerprint, single_model=single_model)
     plan = Plan(
@@ -156,23 +163,28 @@ def _make_plan(
         max_parameters=settings.max_parameters,
         data_copies=resolved.data_copies,
     )
-    _check_max_parameters(plan)
-    _check_sizes(plan)
+    check_max_parameters(plan)
+    check_sizes(plan)
     return plan
 
 
 def _make_space(
-    config: Config, overrides: Mapping[str, Override], model: str, baseline_value: BaselineValue
+    fixed: Sequence[str],
+    from_conf: Mapping[str, Override],
+    overrides: Mapping[str, Override],
+    baseline_value: BaselineValue,
 ) -> tuple[SearchSpace, Params]:
     """The search space and the baseline's point in it."""
-    from_conf = _parse_search_space(config)
-    conditions = {key: condition_of(sweep) for key, sweep in from_conf.items()}
-    inherited = {key: condition for key, condition in conditions.items() if condition is not None}
-    return make_space(_sweeps(from_conf, overrides, model), inherited, baseline_value)
+    sweeps = _sweeps(from_conf, overrides)
+    inherited = conditions_of(from_conf)
+    for condition in (inherited | conditions_of(sweeps)).values():
+        if condition.key not in sweeps:
+            check_condition(condition, fixed)
+    return make_space(sweeps, inherited, baseline_value)
 
 
 def _sweeps(
-    from_conf: Mapping[str, Override], overrides: Mapping[str, Override], model: str
+    from_conf: Mapping[str, Override], overrides: Mapping[str, Override]
 ) -> dict[str, Override]:
     """The sweep of each explored key: conf/search_space/, changed by the user's overrides."""
     sweeps = {key: sweep for key, sweep in from_conf.items() if key not in overrides}
@@ -186,8 +198,6 @@ def _sweeps(
             raise ConfigError(
                 f"{key} must be the same for all trials of a study but got {sweep.input_line}."
             )
-    if not sweeps:
-        raise ConfigError(f"search_space must name at least one key but that of {model} is empty.")
     return sweeps
 
 
@@ -219,54 +229,6 @@ def _baseline_value(baseline: DictConfig, fixed: Sequence[str], key: str) -> Val
             f"{key} must be a single value or a group of conf/ to be explored but is a section."
         )
     return str(choices[key])
-
-
-def _check_bounds(baseline: Config, fixed: Sequence[str], space: SearchSpace) -> None:
-    """Checks the bounds of each range, and every choice, against the schema.
-
-    To compose few configs, each of them has the n-th value of all keys at once.
-    """
-    values = {key: list(bounds(distribution)) for key, distribution in space.items()}
-    for index in range(max(map(len, values.values()), default=0)):
-        nth = {key: options[min(index, len(options) - 1)] for key, options in values.items()}
-        composed = compose_node([*fixed, *(to_override(key, value) for key, value in nth.items())])
-        for key in unstable_keys(composed):
-            raise ConfigError(
-                f"{key} must have a value of its own in the files of a group that is explored, but "
-                "each trial would resolve an interpolation anew."
-            )
-        config = to_config(composed)
-        if config.training.initial_weights != baseline.training.initial_weights:
-            raise ConfigError(f"{INITIAL_WEIGHTS} must be the same for all trials of a study.")
-
-
-def _check_max_parameters(plan: Plan) -> None:
-    lowest = {key: bounds(distribution)[0] for key, distribution in plan.space.items()}
-    smallest = plan.with_smallest_model(lowest)
-    if not plan.fits(smallest):
-        raise ConfigError(
-            f"hydra.sweeper.max_parameters must be at least {plan.parameters(smallest)}, the "
-            f"smallest model of the search space, but got {plan.max_parameters}."
-        )
-
-
-def _check_sizes(plan: Plan) -> None:
-    """Checks that no explored key changes the shapes of initial weights."""
-    if plan.initial_weights is None:
-        return
-    size = plan.parameters({})
-    values = dict(flatten(plan.config.model, "model."))
-    changing = [
-        key
-        for key, distribution in plan.space.items()
-        if any(plan.parameters({key: value}) != size for value in bounds(distribution))
-    ]
-    if changing:
-        fixed = " ".join(to_override(key, values[key]) for key in changing)
-        raise ConfigError(
-            f"{', '.join(changing)} must not be explored with {INITIAL_WEIGHTS}, whose layers have "
-            f"one size; fix {'them' if len(changing) > 1 else 'it'}: {fixed}"
-        )
 
 
 def _study_name(study_name: str | None, model: str, fingerprint: str, *, single_model: bool) -> str:

@@ -36,7 +36,8 @@ def make_space(
     Raises:
         ConfigError: A sweep or a condition is not valid.
     """
-    conditions = {key: condition_of(sweep) or inherited.get(key) for key, sweep in sweeps.items()}
+    own = conditions_of(sweeps)
+    conditions = {key: own.get(key) or inherited.get(key) for key in sweeps}
     explored = dict.fromkeys(sweeps)
     while never := [
         key
@@ -63,12 +64,17 @@ def make_space(
     return space, {key: in_baseline[key] for key in space if key in in_baseline}
 
 
-def condition_of(override: Override) -> Condition | None:
-    """Returns the condition among the tags of a sweep: `tag('if KEY=VALUE', ...)`.
+def conditions_of(sweeps: Mapping[str, Override]) -> dict[str, Condition]:
+    """Returns the condition among the tags of each sweep that has one: `tag('if KEY=VALUE', ...)`.
 
     Raises:
-        ConfigError: There are several, or it is no override of a key.
+        ConfigError: A sweep has several, or one that is no override of a key.
     """
+    conditions = {key: _condition_of(sweep) for key, sweep in sweeps.items()}
+    return {key: condition for key, condition in conditions.items() if condition is not None}
+
+
+def _condition_of(override: Override) -> Condition | None:
     sweep = override.value()
     tags = sweep.tags if isinstance(sweep, Sweep) else set()
     conditions = [tag for tag in tags if tag.startswith(IF)]

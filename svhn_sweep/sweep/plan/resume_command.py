@@ -13,8 +13,8 @@ from svhn_sweep.config.overrides import (
     unstable_keys,
     user_config_dirs,
 )
-from svhn_sweep.sweep.plan.make_plans import INITIAL_WEIGHTS
 from svhn_sweep.sweep.plan.plan import Plan
+from svhn_sweep.sweep.plan.space_checks import INITIAL_WEIGHTS
 
 
 def resume_command(composed: DictConfig, plans: Sequence[Plan]) -> str:

@@ -665,6 +665,19 @@ BAD = [
     ),
     ("~search_space", "search_space must name at least one key but that of model1 is empty."),
     ("model.dropout=0", "search_space must name at least one key but that of model1 is empty."),
+    # conditions on keys that are not explored
+    (
+        "model.dropout=tag('if training.schedule=platau',interval(0,0.3))",
+        "training.schedule: Invalid value 'platau', expected one of [constant, plateau, cosine].",
+    ),
+    (
+        "model.dropout=tag('if training.shedule=plateau',interval(0,0.3))",
+        "training.shedule is not a key of the config; did you mean training.schedule?",
+    ),
+    (
+        "model.dropout=tag('if training.schedule=plateau',interval(0,0.3))",
+        "search_space must name at least one key but that of model1 is empty.",
+    ),
     # the baseline is not in it
     (
         "model.dropout=interval(0.2,0.4)",
