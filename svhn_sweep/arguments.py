@@ -102,7 +102,9 @@ def _check_flags(arguments: Sequence[str]) -> None:
     except SystemExit as end:
         if end.code:
             reason = printed.getvalue().rpartition("error: ")[2].strip()
-            raise UserError(f"{reason}; see --help and --hydra-help.") from end
+            raise UserError(
+                f"{reason}; a key of the config is KEY=VALUE, and --hydra-help lists the flags."
+            ) from end
 
 
 def shows_config(arguments: Sequence[str]) -> bool:

@@ -80,6 +80,10 @@ def test_a_user_error_ends_the_process_with_one_line_and_exit_code_2(
                 (["training.learning_rate=range(0.1,1,0.001)"], "900"),
             ]
         ],
+        (
+            ["hydra.sweeper.n_trials=4"],
+            "hydra.sweeper.n_trials is a setting of a sweep: python -m svhn_sweep -m optuna ...",
+        ),
         (["-m", "optuna", "--cfg", "job"], "-m must be left out with --cfg, which"),
         (["-i", "seed=1,2", "--multirun"], "-m must be left out with --info, which"),
         (["hydra.run.dir=/etc/hostname"], "hydra.run.dir must be a folder but /etc/hostname is a"),
@@ -140,10 +144,14 @@ def test_a_user_error_ends_the_process_with_one_line_and_exit_code_2(
         ],
         (
             ["seed=7", "--cfg", "jobs"],
-            "argument --cfg/-c: invalid choice: 'jobs' (choose from 'job', 'hydra', 'all'); see",
+            "argument --cfg/-c: invalid choice: 'jobs' (choose from 'job', 'hydra', 'all'); a key",
         ),
-        (["--dropout=0.1"], "unrecognized arguments: --dropout=0.1; see --help and --hydra-help."),
-        (["--config-dir"], "argument --config-dir/-cd: expected one argument; see --help"),
+        (
+            ["--model", "model1"],
+            "unrecognized arguments: --model; a key of the config is KEY=VALUE, and --hydra-help "
+            "lists the flags.",
+        ),
+        (["--config-dir"], "argument --config-dir/-cd: expected one argument; a key of the"),
         *[
             (
                 ["-m", "optuna", override],

@@ -99,6 +99,8 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     siblings = error.parent_node if isinstance(error.parent_node, DictConfig) else DictConfig({})
     names = [str(name) for name in siblings if name != "hydra"]
     section = key.rpartition(".")[0]
+    if section == "hydra.sweeper" and "n_trials" not in names:  # Hydra's own sweeper
+        return f"{key} is a setting of a sweep: python -m svhn_sweep -m optuna ..."
     similar = difflib.get_close_matches(RENAMED_KEYS.get(key, str(error.key)), names, n=1)
     full_keys = [f"{section}.{name}" if section else name for name in similar]
     suggestion = " or ".join(full_keys or _keys_below(siblings, key))
