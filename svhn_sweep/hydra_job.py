@@ -43,7 +43,7 @@ def train(composed: DictConfig) -> None:
     """
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
-    output_folders.check_new_run("hydra.run.dir", folder)  # another process may have been faster
+    output_folders.check_no_run("hydra.run.dir", folder)  # another process may have been faster
     config = _resolve(to_config(composed), job)
     try:
         with BackgroundUploader([folder], RUN_FOLDERS) as uploader:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from svhn_sweep import output_folders
 from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.data_sources import source_name
-from svhn_sweep.config.flatten import flatten
+from svhn_sweep.config.flatten import check_effect, flatten
 from svhn_sweep.config.overrides import override_value, sets_data_path, typed_overrides
 from svhn_sweep.config.schema import Config, to_config
 from svhn_sweep.errors import ConfigError, RefusedError
@@ -74,6 +74,12 @@ def _check(config: DictConfig) -> None:
             raise ConfigError(
                 "hydra.job.chdir must be false: data, databases and runs are found from the "
                 "current folder."
+            )
+        subdir = hydra.output_subdir
+        if subdir is not None and Path(subdir).name != subdir:
+            raise ConfigError(
+                "hydra.output_subdir must be the name of a folder in the run's own, or null, but "
+                f"is {subdir}."
             )
         tracking_uri.check()
         with composition_errors(typed_overrides(hydra.overrides.task)):
@@ -146,7 +152,7 @@ def _compose_jobs(config: DictConfig, overrides: Sequence[str], *, is_new: bool)
     combinations = combine(parser.parse_overrides(list(overrides)))
     if len(combinations) > MANY_JOBS:
         print(f"{len(combinations)} runs: checks their configs first.", flush=True)
-    sweep_dir = Path(str(config.hydra.sweep.dir))
+    sweep_dir = _normalized(Path(str(config.hydra.sweep.dir)))
     jobs: list[_Job] = []
     for number, combination in enumerate(combinations):
         composed = loader.load_sweep_config(config, combination)
@@ -160,11 +166,19 @@ def _compose_jobs(config: DictConfig, overrides: Sequence[str], *, is_new: bool)
                 "alone."
             )
         OmegaConf.copy_cache(from_config=composed, to_config=config)
-        folder = sweep_dir / subdir
+        folder = _normalized(sweep_dir / subdir)
         _check_run_folder(folder, [sweep_dir, *(job.folder for job in jobs)], is_new=is_new)
         values = dict(override.lstrip("+~").partition("=")[::2] for override in combination)
         jobs.append(_Job(folder, values, job_config))
+    _check_effects(jobs)
     return jobs
+
+
+def _check_effects(jobs: Sequence[_Job]) -> None:
+    """Checks that each override with several values changes something."""
+    keys = jobs[0].overrides if jobs else {}
+    varied = [key for key in keys if len({job.overrides[key] for job in jobs}) > 1]
+    check_effect(varied, [job.config.training for job in jobs])
 
 
 def _check_threads(threads: Sequence[int | None]) -> None:
@@ -177,10 +191,17 @@ def _check_threads(threads: Sequence[int | None]) -> None:
         )
 
 
+def _normalized(path: Path) -> Path:
+    """Returns an absolute path without `..`."""
+    return Path(os.path.normpath(path.absolute()))
+
+
 def _check_run_folder(folder: Path, others: Sequence[Path], *, is_new: bool) -> None:
     """Checks the folder of a run; `others` are the grid's own, and those of the runs before."""
-    if folder == others[0]:
-        raise ConfigError("hydra.sweep.subdir must be a folder below hydra.sweep.dir.")
+    if others[0] not in folder.parents:
+        raise ConfigError(
+            f"hydra.sweep.subdir must be a folder below hydra.sweep.dir but is {folder}."
+        )
     if folder in others:
         raise ConfigError(
             f"hydra.sweep.subdir must differ between the runs but is "

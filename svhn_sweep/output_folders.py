@@ -73,17 +73,36 @@ def _is_text(path: str) -> bool:
 
 
 def check_new_run(key: str, folder: Path) -> None:
-    """Checks that a run can be started in a folder.
+    """Checks that a run can be started in a folder, before Hydra creates it.
 
     Args:
         key: The config key that names the folder.
         folder: The run's folder.
 
     Raises:
-        ConfigError: The folder holds a run already, or cannot be created or written into.
+        ConfigError: The folder has files, which the run's could replace, or cannot be created or
+            written into.
     """
-    check_folder(key, folder, [JOURNAL])
-    if (folder / JOURNAL).exists():
+    check_folder(key, folder)
+    check_no_run(key, folder)
+    if folder.is_dir() and (names := sorted(path.name for path in folder.iterdir())):
+        raise ConfigError(
+            f"{key} must be a new or an empty folder but {folder.absolute()} has "
+            f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''}."
+        )
+
+
+def check_no_run(key: str, folder: Path) -> None:
+    """Checks that no other process has started a run in a folder.
+
+    Args:
+        key: The config key that names the folder.
+        folder: The folder, in which Hydra may have written its own files.
+
+    Raises:
+        ConfigError: The folder holds a run.
+    """
+    if os.path.lexists(folder / JOURNAL):
         raise ConfigError(
             f"{key} must be a new folder but {folder.absolute()} holds a run already."
         )

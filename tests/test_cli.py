@@ -120,6 +120,22 @@ def test_a_user_error_ends_the_process_with_one_line_and_exit_code_2(
             "model.dropout=interval(0,0.3); to search a range: python -m svhn_sweep -m optuna ...",
         ),
         (["hydra.job.chdir=true"], "hydra.job.chdir must be false"),
+        (
+            ["hydra.output_subdir=../done"],
+            "hydra.output_subdir must be the name of a folder in the run's own, or null, but is ",
+        ),
+        (
+            ["hydra.job.env_set.X=0"],
+            "hydra.job.env_set.X is not a key of the config; there is none",
+        ),
+        (
+            ["-m", "training.augmentation.shift=0.1,0.2"],
+            "training.augmentation.shift changes nothing without training.augmentation.enabled",
+        ),
+        (
+            ["-m", "optuna", "target_value=57"],
+            "hydra.sweeper.target_value must be from 0 to 1, as val/accuracy is, but got 57.",
+        ),
         (["-m", "optuna", "hydra.job.chdir=true"], "hydra.job.chdir must be false"),
         (
             ["--config-n=schema"],

@@ -39,6 +39,17 @@ def test_a_folder_that_is_new_or_empty_takes_a_run(
     assert list(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("names", [["command.txt"], ["notes"], ["a", "b", "c", "d"]])
+def test_a_folder_with_files_takes_no_run(tmp_path: Path, names: list[str]) -> None:
+    for name in names:
+        (tmp_path / name).write_text("mine")
+    shown = "a, b, c and others" if len(names) > 3 else names[0]
+    with pytest.raises(
+        ConfigError, match=rf"must be a new or an empty folder but .* has {shown}\.$"
+    ):
+        check_new_run("hydra.run.dir", tmp_path)
+
+
 @pytest.mark.parametrize(
     ("name", "problem"),
     [

@@ -104,7 +104,8 @@ def _unknown_key(error: OmegaConfBaseException) -> str:
     similar = difflib.get_close_matches(RENAMED_KEYS.get(key, str(error.key)), names, n=1)
     full_keys = [f"{section}.{name}" if section else name for name in similar]
     suggestion = " or ".join(full_keys or _keys_below(siblings, key))
-    hint = f"did you mean {suggestion}?" if suggestion else f"there are {', '.join(names)}."
+    keys = f"there are {', '.join(names)}." if names else "there is none yet; + adds one."
+    hint = f"did you mean {suggestion}?" if suggestion else keys
     return f"{key} is not a key of the config; {hint}"
 
 

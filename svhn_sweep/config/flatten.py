@@ -1,7 +1,15 @@
 """Lists the settings of a section of the config by their dotted keys."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import Field, fields, is_dataclass
+
+from svhn_sweep.errors import ConfigError
+
+# What the settings of a section need to change anything.
+NEEDS = {
+    "training.augmentation": "training.augmentation.enabled=true",
+    "training.reduce_on_plateau": "training.schedule=plateau",
+}
 
 
 def flatten(section: object, prefix: str = "") -> Iterator[tuple[str, str | int | float | bool]]:
@@ -26,6 +34,24 @@ def flatten(section: object, prefix: str = "") -> Iterator[tuple[str, str | int 
             yield from ((f"{key}.{name}", entry) for name, entry in value.items())
         elif value is not None:
             yield key, value
+
+
+def check_effect(keys: Iterable[str], trainings: Iterable[object]) -> None:
+    """Checks that each varied key changes something: else equal runs would be compared.
+
+    Args:
+        keys: Config keys that have several values.
+        trainings: The sections `training` of some configs, among them one for each combination of
+            the values that other keys depend on.
+
+    Raises:
+        ConfigError: A key changes nothing in any of the configs.
+    """
+    effective = {key for training in trainings for key, _ in flatten(training, "training.")}
+    for key in keys:
+        needed = NEEDS.get(key.rpartition(".")[0])
+        if needed is not None and key not in effective:
+            raise ConfigError(f"{key} changes nothing without {needed}, so it cannot be varied.")
 
 
 def _is_used(section: object, item: Field[object]) -> bool:

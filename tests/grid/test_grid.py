@@ -344,12 +344,18 @@ def test_a_full_disk_ends_a_grid_with_one_message_and_its_journal_is_free(
     assert len(commands.folders()) == 1
 
 
-def test_a_run_does_not_share_the_grids_folder(commands: Commands) -> None:
-    assert commands.run("seed=1", "hydra.sweep.subdir=.") == 2
-    assert commands.err == (
-        "svhn_sweep: hydra.sweep.subdir must be a folder below hydra.sweep.dir.\n"
+@pytest.mark.parametrize("subdir", [".", "..", "../done", "a/../../done", "/done"])
+def test_a_run_is_in_a_folder_below_the_grids(commands: Commands, subdir: str) -> None:
+    assert commands.run("seed=1", f"hydra.sweep.subdir={subdir}") == 2
+    assert commands.err.startswith(
+        "svhn_sweep: hydra.sweep.subdir must be a folder below hydra.sweep.dir but is /"
     )
     assert commands.folders() == []
+
+
+def test_two_names_of_one_folder_are_refused(commands: Commands) -> None:
+    assert commands.run("seed=1,2", "hydra.sweep.subdir='a${seed}/../b'") == 2
+    assert "hydra.sweep.subdir must differ between the runs but is b for two" in commands.err
 
 
 @pytest.mark.parametrize(

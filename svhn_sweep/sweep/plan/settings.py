@@ -13,6 +13,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from svhn_sweep.config.rules import check_values, constrained, identifier, number, one_of
+from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.formatting import is_accuracy
 
 LOG_FORMAT = (
@@ -192,4 +193,10 @@ def to_sweeper_config(hydra: DictConfig) -> SweeperConfig:
     settings = OmegaConf.to_object(hydra.sweeper)
     assert isinstance(settings, SweeperConfig)  # the first entry of optuna.yaml's defaults list
     check_values(settings, "hydra.sweeper.")
+    target = settings.target_value
+    if target is not None and is_accuracy(settings.metric) and not 0 <= target <= 1:
+        raise ConfigError(
+            f"hydra.sweeper.target_value must be from 0 to 1, as {settings.metric} is, but got "
+            f"{target:g}."
+        )
     return settings

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from svhn_sweep.config.flatten import flatten
+from svhn_sweep.config.flatten import check_effect, flatten
 from svhn_sweep.config.overrides import to_override, unstable_keys
 from svhn_sweep.config.schema import Config, compose_config, compose_node, to_config
 from svhn_sweep.errors import ConfigError
@@ -24,7 +24,7 @@ def check_condition(condition: Condition, fixed: Sequence[str]) -> None:
 
 
 def check_bounds(baseline: Config, fixed: Sequence[str], space: SearchSpace) -> None:
-    """Checks the bounds of each range, and every choice, against the schema.
+    """Checks the bounds of each range, and every choice, against the schema, and their effect.
 
     To compose few configs, each of them has the n-th value of all keys at once.
 
@@ -32,17 +32,21 @@ def check_bounds(baseline: Config, fixed: Sequence[str], space: SearchSpace) -> 
         ConfigError: A bound breaks its rule. Hydra and OmegaConf raise their own errors.
     """
     values = {key: list(bounds(distribution)) for key, distribution in space.items()}
+    trainings = []
     for index in range(max(map(len, values.values()), default=0)):
         nth = {key: options[min(index, len(options) - 1)] for key, options in values.items()}
         composed = compose_node([*fixed, *(to_override(key, value) for key, value in nth.items())])
         for key in unstable_keys(composed):
+            where = "" if key in space else " in the files of a group that is explored"
             raise ConfigError(
-                f"{key} must have a value of its own in the files of a group that is explored, but "
-                "each trial would resolve an interpolation anew."
+                f"{key} must have a value of its own{where}, but each trial would resolve an "
+                "interpolation anew."
             )
         config = to_config(composed)
+        trainings.append(config.training)
         if config.training.initial_weights != baseline.training.initial_weights:
             raise ConfigError(f"{INITIAL_WEIGHTS} must be the same for all trials of a study.")
+    check_effect(space, trainings)
 
 
 def check_max_parameters(plan: Plan) -> None:

@@ -665,6 +665,22 @@ BAD = [
     ),
     ("~search_space", "search_space must name at least one key but that of model1 is empty."),
     ("model.dropout=0", "search_space must name at least one key but that of model1 is empty."),
+    # without an effect, or resolved anew
+    (
+        "training.augmentation.shift=choice(0.1,0.2)",
+        "training.augmentation.shift changes nothing without training.augmentation.enabled=true, "
+        "so it cannot be varied.",
+    ),
+    (
+        "training.reduce_on_plateau.patience=range(1,4)",
+        "training.reduce_on_plateau.patience changes nothing without training.schedule=plateau, "
+        "so it cannot be varied.",
+    ),
+    (
+        "model.dropout=choice(0.0,${oc.env:NOPE,0.1})",
+        "model.dropout must have a value of its own, but each trial would resolve an "
+        "interpolation anew.",
+    ),
     # conditions on keys that are not explored
     (
         "model.dropout=tag('if training.schedule=platau',interval(0,0.3))",
