@@ -7,7 +7,7 @@ from rich.table import Table
 
 from svhn_sweep import data, run_header
 from svhn_sweep.config.overrides import shell_command
-from svhn_sweep.run_header import console
+from svhn_sweep.run_header import console, print_text
 from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
@@ -36,7 +36,7 @@ def print_plan(
     for plan in plans:
         n_configs = plan.n_configs
         n_trials = min(settings.n_trials, n_configs or settings.n_trials)
-        console.print(
+        print_text(
             f"{plan.name}: {n_trials} trials of at most {plan.max_epochs} epochs, out of "
             f"{_describe_size(plan)}"
         )
@@ -47,7 +47,7 @@ def print_plan(
         console.print(table)
     counts = dict.fromkeys(format_items(count, "thread") for count in threads)
     precisions = dict.fromkeys(plan.config.training.precision.value for plan in plans)
-    console.print(
+    print_text(
         f"{cluster.describe()}, "
         f"{' or '.join(counts)}{'' if len(cluster.slots()) == 1 else ' each'}, "
         f"{' and '.join(precisions)}; "
@@ -80,7 +80,8 @@ def print_dry_run(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for plan, count in zip(plans, threads, strict=True):
-        console.print(f"\nTrials that {plan.name} may train; none was started:")
+        console.print()
+        print_text(f"Trials that {plan.name} may train; none was started:")
         study = optuna.create_study()
         make_sampler = sampler_maker(settings.sampler, plan)
         study.sampler = UntriedSampler(make_sampler, plan, study.get_trials)

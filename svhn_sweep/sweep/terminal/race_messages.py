@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from svhn_sweep.run_header import console
+from svhn_sweep.run_header import print_text
 from svhn_sweep.sweep.report.verdict_sentences import race_state
 from svhn_sweep.sweep.selection.confirmation import ConfirmationStudy
 from svhn_sweep.sweep.selection.race import Race
@@ -26,7 +26,7 @@ def print_confirmation(study: Study, confirming: ConfirmationStudy | None, worke
             if study.baseline() is None
             else "nothing beat the baseline"
         )
-        console.print(f"{study.plan.name}: nothing to confirm, {reason}")
+        print_text(f"{study.plan.name}: nothing to confirm, {reason}")
         return
     if not confirming.race().missing:
         return
@@ -35,7 +35,7 @@ def print_confirmation(study: Study, confirming: ConfirmationStudy | None, worke
     rules = confirming.plan.rules
     is_fixed = rules.fixed or len(rules.seeds) == MIN_PAIRS
     seeds = f"{len(rules.seeds)}" if is_fixed else f"{MIN_PAIRS} to {len(rules.seeds)}"
-    console.print(
+    print_text(
         f"{study.plan.name}: confirming {trials} against the baseline on {seeds} fresh seeds: "
         f"{_cost(study, confirming, workers)}"
     )
