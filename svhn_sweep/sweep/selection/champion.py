@@ -56,6 +56,11 @@ class Candidate:
         return BEST if is_better else BASELINE
 
     @property
+    def recommended_number(self) -> int:
+        """The trial with the recommended config."""
+        return BASELINE_NUMBER if self.recommended_config == BASELINE else self.trial_number
+
+    @property
     def recommended_name(self) -> str:
         """The recommended config for readers: `baseline`, or for example `trial 7`."""
         return BASELINE if self.recommended_config == BASELINE else f"trial {self.trial_number}"
