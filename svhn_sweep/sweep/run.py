@@ -143,6 +143,8 @@ def _open_studies(
         with study_storage.interrupted_by_database():
             studies.append(Study(plan, settings, storage, plan.config.training.threads or threads))
         plan.keep_weights()
+    with study_storage.interrupted_by_database():
+        plan_tables.print_continued(studies)
     return studies
 
 

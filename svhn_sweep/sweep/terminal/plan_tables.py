@@ -1,4 +1,4 @@
-"""Prints the plan of a sweep and a dry run."""
+"""Prints the plan of a sweep, how far it is, and a dry run."""
 
 from collections.abc import Sequence
 
@@ -12,6 +12,7 @@ from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.sampling import sampler_maker, suggest_params
+from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
 from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.trial import experiment_name
@@ -54,6 +55,27 @@ def print_plan(
         f"sampler {settings.sampler}, pruner {settings.pruner.name}; "
         f"objective: {settings.direction} {settings.metric}"
     )
+
+
+def print_continued(studies: Sequence[Study]) -> None:
+    """Prints how far the studies are that an earlier start began.
+
+    Args:
+        studies: The searches, in which no trial runs yet.
+    """
+    for study in studies:
+        finished = len(study.finished())
+        interrupted = [trial for trial in study.trials() if not trial.state.is_finished()]
+        if finished or interrupted:
+            counts = f"{finished} of {format_items(study.n_trials, 'trial')} finished"
+            trials = [_describe_interrupted(study, trial.number) for trial in interrupted]
+            print_text(f"{study.plan.name} continues: {'; '.join([counts, *trials])}")
+
+
+def _describe_interrupted(study: Study, number: int) -> str:
+    epochs_done = study.epochs_done(number)
+    state = f"after epoch {epochs_done}" if epochs_done else "in its first epoch"
+    return f"trial {number} {state}"
 
 
 def _describe_size(plan: Plan) -> str:
