@@ -1,6 +1,8 @@
 """Prints what is trained on what before a run, and its accuracies afterwards."""
 
+import re
 import shlex
+import textwrap
 from pathlib import Path
 
 from rich.console import Console
@@ -14,7 +16,22 @@ from svhn_sweep.tracking import upload_state
 from svhn_sweep.tracking.ui_links import links
 from svhn_sweep.trial import TrialOutcome
 
+COMMAND = re.compile("`[^`]+`")
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
+
 console = Console(highlight=False, soft_wrap=True, markup=False)
+
+
+def print_text(text: str) -> None:
+    """Prints prose: wrapped between words in a terminal, on one line elsewhere.
+
+    Commands between backticks are not wrapped, so that they can be copied; a line that is a command
+    or an address is printed by `console`, which never wraps.
+    """
+    if console.is_terminal:
+        text = COMMAND.sub(lambda match: match[0].replace(" ", NO_BREAK_SPACE), text)
+        text = textwrap.fill(text, console.width, break_long_words=False, break_on_hyphens=False)
+    console.print(text.replace(NO_BREAK_SPACE, " "))
 
 
 def print_header(config: Config, splits: Splits, experiment: str, copies: str = "") -> None:
@@ -36,7 +53,7 @@ def print_header(config: Config, splits: Splits, experiment: str, copies: str = 
     print_copies(copies, splits.path)
     test = f" and {len(splits.x_test):,} to test" if splits.x_test is not None else ""
     digits = f"{len(splits.x_train):,} digits to train and validate{test}"
-    console.print(f"{config.model.name}: {digits}; starting TensorFlow, some 10 to 30 s")
+    print_text(f"{config.model.name}: {digits}; starting TensorFlow, some 10 to 30 s")
 
 
 def print_synthetic_warning(config: Config, experiment: str) -> None:
@@ -112,7 +129,7 @@ def print_interrupted(folder: Path) -> None:
     Args:
         folder: The run's folder.
     """
-    console.print(
+    print_text(
         f"A single run is not resumed: the same command starts a new one. This one is in {folder}"
     )
     if upload_state.load(folder) is None:

@@ -359,6 +359,7 @@ def test_help_lists_the_commands(svhn_sweep: Command) -> None:
             [
                 "\n  n_trials=24  (int at least 1 and at most 1000000)\n      finished trials of ",
                 "\n  timeout=null  (float greater than 0, or null)\n      seconds, null: no limit.",
+                "\n  metric=val/accuracy  (one of val/accuracy, val/loss)\n      a trial scores",
                 "\n  pruner.startup_trials=5  (int",
                 "\n  confirm\n      null: no confirmation",
             ],

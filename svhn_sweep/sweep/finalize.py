@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from svhn_sweep.errors import SweepError
-from svhn_sweep.run_header import console
+from svhn_sweep.run_header import print_text
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.report import summary
 from svhn_sweep.sweep.report.front_times import time_front
 from svhn_sweep.sweep.report.study_run import StudyRun
+from svhn_sweep.sweep.report.summary import Summary
 from svhn_sweep.sweep.selection.champion import (
     Candidate,
     Recommendation,
@@ -21,6 +22,7 @@ from svhn_sweep.sweep.selection.confusion_differences import load_confusion_matr
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.terminal import race_messages
 from svhn_sweep.sweep.terminal.race_messages import RaceMessages
+from svhn_sweep.sweep.terminal.results import print_summaries, print_table
 from svhn_sweep.tracking import tracking_uri
 
 logger = logging.getLogger(__name__)
@@ -47,6 +49,12 @@ class StudyResult:
             return self.candidate.trial_number
         best = self.study_run.study.best()
         return best.number if best is not None else None
+
+    def recommended_number(self, recommendation: Recommendation | None) -> int | None:
+        """The trial whose config the sweep recommends; None if that is not one of this study."""
+        if recommendation is None or recommendation.candidate is not self.candidate:
+            return None
+        return recommendation.candidate.recommended_number
 
     @property
     def finished_count(self) -> int:
@@ -78,27 +86,27 @@ def finalize(context: SweepContext) -> None:
         if context.settings.confirm is not None:
             recommendation = recommend(candidates, scheduler.pool.cluster, scheduler.config_dirs)
         elif context.settings.ensemble is not None:
-            console.print("no ensemble: hydra.sweeper.confirm=null leaves out the test evaluation")
+            print_text("no ensemble: hydra.sweeper.confirm=null leaves out the test evaluation")
     except SweepError:
         _report_all(results, None)
-        summary.print_table(context.studies, candidates)
+        print_table(context.studies, candidates)
         raise
     if recommendation is not None and recommendation.ensemble is not None:
         scheduler.uploader.watch(recommendation.ensemble.folder)
-    summary_lines = _report_all(results, recommendation)
-    summary.print_table(context.studies, candidates)
-    summary.print_lines(context.studies, summary_lines)
+    summaries = _report_all(results, recommendation)
+    print_table(context.studies, candidates)
+    print_summaries(context.studies, summaries)
     if all(study.best() is None for study in context.studies):
         raise SweepError(_failure(context.studies[-1]))
 
 
-def report_search(context: SweepContext) -> list[list[str]]:
+def report_search(context: SweepContext) -> list[Summary]:
     """Reports on searches that are not confirmed yet, or not over.
 
     A report of an earlier start that has a verdict is kept.
 
     Returns:
-        The headline and the summary lines of each study.
+        What is printed about each study.
     """
     return [
         _report(StudyResult(run), None, write=not run.has_verdict()) for run in context.study_runs
@@ -141,33 +149,36 @@ def _open_confirmation(context: SweepContext, study: Study) -> ConfirmationStudy
 
 def _report_all(
     results: Sequence[StudyResult], recommendation: Recommendation | None
-) -> list[list[str]]:
+) -> list[Summary]:
     return [_report(result, recommendation) for result in results]
 
 
 def _report(
     result: StudyResult, recommendation: Recommendation | None, *, write: bool = True
-) -> list[str]:
-    """Writes a study's report; returns its headline and summary lines even if that fails."""
+) -> Summary:
+    """Writes a study's report; returns what is printed about it even if that fails."""
     run = result.study_run
-    matrices = load_confusion_matrices(run.study, result.candidate)
-    lines = [
+    recommended = result.recommended_number(recommendation)
+    shown = Summary(
         summary.headline(run.study, result.candidate, recommendation),
-        *summary.summary_lines(run.study, result.candidate, recommendation, matrices),
-    ]
+        summary.summary_lines(run.study, result.candidate, recommendation),
+        run.commands(result.best_number, recommended),
+    )
     if not write:
-        return lines
+        return shown
+    matrices = load_confusion_matrices(run.study, result.candidate)
     try:
         numbers = summary.study_metrics(result.candidate, recommendation)
         run.write_report(
-            lines,
+            [shown.headline, *shown.lines, *summary.confusion_lines(matrices)],
             numbers,
             result.best_number,
             matrices,
             result.finished_count,
             result.candidate.race if result.candidate is not None else None,
+            recommended,
         )
     except Exception as error:
         logger.exception("no report")
-        console.print(f"{run.study.plan.name}: no report: {tracking_uri.reason(error)}")
-    return lines
+        print_text(f"{run.study.plan.name}: no report: {tracking_uri.reason(error)}")
+    return shown

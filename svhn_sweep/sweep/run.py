@@ -15,7 +15,7 @@ from svhn_sweep import data
 from svhn_sweep.config.overrides import run_mode, user_config_dirs
 from svhn_sweep.errors import ConfigError, SweepError, SweepInterruptedError, Terminated
 from svhn_sweep.output_folders import check_folder
-from svhn_sweep.run_header import console
+from svhn_sweep.run_header import console, print_text
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.finalize import finalize, report_search
 from svhn_sweep.sweep.plan.hydra_checks import check_hydra
@@ -23,13 +23,13 @@ from svhn_sweep.sweep.plan.make_plans import make_plans
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.resume_command import resume_command
 from svhn_sweep.sweep.plan.settings import LOG_FORMAT, SweeperConfig, to_sweeper_config
-from svhn_sweep.sweep.report import summary
 from svhn_sweep.sweep.report.study_run import StudyRun
 from svhn_sweep.sweep.resolver import make_resolver
 from svhn_sweep.sweep.study import study_storage
 from svhn_sweep.sweep.study.compatibility import STUDY_ID, stored_threads
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.terminal import plan_tables
+from svhn_sweep.sweep.terminal.results import print_summaries, print_table
 from svhn_sweep.sweep.workers.local import LocalMachine
 from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.sweep.workers.scheduler import Scheduler
@@ -143,6 +143,8 @@ def _open_studies(
         with study_storage.interrupted_by_database():
             studies.append(Study(plan, settings, storage, plan.config.training.threads or threads))
         plan.keep_weights()
+    with study_storage.interrupted_by_database():
+        plan_tables.print_continued(studies)
     return studies
 
 
@@ -172,7 +174,7 @@ def _search_and_finalize(
             finally:
                 scheduler.stop()
     if not uploader.sent:
-        console.print(
+        print_text(
             f"MLflow at {tracking_uri.address()} lacks some of it: "
             "`python -m svhn_sweep sync` sends it."
         )
@@ -191,17 +193,17 @@ def _search(context: SweepContext) -> bool:
         raise
     for study in context.studies:
         if study.stop_reason:
-            console.print(f"{study.plan.name}: the search ends because {study.stop_reason}")
+            print_text(f"{study.plan.name}: the search ends because {study.stop_reason}")
     return is_done
 
 
 def _end_at_timeout(context: SweepContext) -> None:
     studies = context.studies
-    summary_lines = report_search(context)
-    summary.print_table(studies, [None for _ in studies])
-    summary.print_lines(studies, summary_lines)
+    summaries = report_search(context)
+    print_table(studies, [None for _ in studies])
+    print_summaries(studies, summaries)
     begun = max(1, min(len(study.trials()) for study in studies))
-    console.print(
+    print_text(
         f"timeout={context.settings.timeout:g} s is over: the same command continues the search; "
         f"with hydra.sweeper.n_trials={begun} it finishes what was begun, and confirms the best"
     )

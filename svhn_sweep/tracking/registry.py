@@ -23,12 +23,39 @@ class Registered:
     """The champion after a candidate was proposed.
 
     Attributes:
+        name: The registered model's name.
         version: The version that has the alias.
         rival: Why that is not the candidate; empty if it is.
+        is_new: Whether the candidate was registered now; False if it had been before.
+        replaced: The version that had the alias until now; empty if that is the same, or none had.
+        replaced_score: Its accuracy and on which digits; empty if its tags have none.
     """
 
+    name: str
     version: str
     rival: str = ""
+    is_new: bool = False
+    replaced: str = ""
+    replaced_score: str = ""
+
+    def sentence(self, weights: str = "") -> str:
+        """Returns what was done, and how to use the version that lost the alias.
+
+        Args:
+            weights: Whose weights the version has; empty if there is no choice.
+        """
+        if self.rival:
+            return f"the {ALIAS} of {self.name} stays version {self.version}: it {self.rival}"
+        verb = "registered as" if self.is_new else "already registered as"
+        detail = f", with {weights}" if weights else ""
+        done = f"{verb} {self.name} version {self.version}, alias {ALIAS}{detail}"
+        if not self.replaced:
+            return done
+        score = f", with {self.replaced_score}" if self.replaced_score else ""
+        return (
+            f"{done}; version {self.replaced} had the alias until now{score}: "
+            f"`{predict_command(f'models:/{self.name}/{self.replaced}')}` uses it"
+        )
 
 
 @dataclass(frozen=True)
@@ -42,6 +69,11 @@ class Fetched:
 
     version: str
     folder: Path
+
+
+def predict_command(address: str) -> str:
+    """Returns the command that classifies a picture with a model of MLflow's address."""
+    return f"python -m svhn_sweep predict --model {address} IMAGE"
 
 
 def fetch(name: str, target: Path) -> Fetched | None:
@@ -120,14 +152,20 @@ def register(
     if champion is not None:
         if champion.run_id == state["run_id"]:
             _describe(client, champion, tags, description)
-            return Registered(str(champion.version))
+            return Registered(name, str(champion.version))
         if rival := _rival(champion, score, tags):
-            return Registered(str(champion.version), rival)
+            return Registered(name, str(champion.version), rival)
     versions = client.search_model_versions(f"name='{name}' and run_id='{state['run_id']}'")
     version = versions[0] if versions else _create_version(client, name, state, tags)
     _describe(client, version, tags, description)
     client.set_registered_model_alias(name, ALIAS, str(version.version))
-    return Registered(str(version.version))
+    return Registered(
+        name,
+        str(version.version),
+        is_new=not versions,
+        replaced="" if champion is None else str(champion.version),
+        replaced_score="" if champion is None else _format_score(champion, tags),
+    )
 
 
 def _rival(champion: ModelVersion, score: float, tags: dict[str, str]) -> str:
@@ -141,6 +179,15 @@ def _rival(champion: ModelVersion, score: float, tags: dict[str, str]) -> str:
         return f"had {validation:.2%} on validation of the same digits"
     seeds = int(champion.tags.get("seeds", 1))
     return f"has more seeds behind it, {seeds}" if seeds > int(tags.get("seeds", 1)) else ""
+
+
+def _format_score(champion: ModelVersion, tags: dict[str, str]) -> str:
+    """Returns for example `90.00% on validation of other digits`; empty if the user tagged it."""
+    if not {"data.sha256", "validation"} <= champion.tags.keys():
+        return ""
+    is_same = champion.tags["data.sha256"] == tags["data.sha256"]
+    digits = "the same digits" if is_same else "other digits"
+    return f"{float(champion.tags['validation']):.2%} on validation of {digits}"
 
 
 def _describe(

@@ -162,10 +162,7 @@ def test_a_second_driver_of_a_study_is_refused_in_any_folder(
     wait_until(lambda: epochs_of(pretending, "one") >= 1)
     result = other.run(*command)
     assert result.returncode == 2
-    assert (
-        "the study one must have one driver at a time, but another one on this database works on it"
-        in result.stderr
-    )
+    assert "another process on this database already runs the study one" in result.stderr
     process.terminate()
     process.communicate(timeout=60)
     result = other.run(*command)  # the lock is free, but the study is bound to the other folder

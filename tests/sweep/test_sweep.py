@@ -93,7 +93,7 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(
     process = start(folder, *command)
     second = folder.run(*command)
     assert second.returncode == 2
-    assert f"process {process.pid} works on it" in second.stderr
+    assert f"another process ({process.pid}) already runs the study" in second.stderr
     assert len(second.stderr.splitlines()) == 1
     process.send_signal(signal.SIGINT)
     stdout, stderr = process.communicate(timeout=30)
@@ -108,6 +108,7 @@ def test_a_stopped_sweep_is_continued_by_the_same_command(
     process.terminate()
     stdout, stderr = process.communicate(timeout=30)
     assert (process.returncode, stderr) == (143, "svhn_sweep: interrupted\n")
+    assert re.search(r"continues: \d of 3 trials finished; trial \d after epoch \d", stdout)
     assert re.search(r"trial \d  starts at epoch ([2-9]|\d\d)/60", stdout)
     assert workers_of(folder) == []
     assert_all_interrupted(folder)

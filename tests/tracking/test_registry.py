@@ -24,6 +24,16 @@ OTHER_DIGITS = "cd" * 32
 Propose = Callable[..., Registered]
 
 
+def new(version: str, replaced: str = "", score: str = "") -> Registered:
+    """A new version of `NAME`, which takes the alias from the version `replaced`."""
+    return Registered(NAME, version, is_new=True, replaced=replaced, replaced_score=score)
+
+
+def stays(version: str, rival: str) -> Registered:
+    """The version of `NAME` that keeps the alias."""
+    return Registered(NAME, version, rival)
+
+
 @pytest.fixture
 def propose(client: MlflowClient, tmp_path: Path) -> Propose:
     """`propose("a run", 0.9)` records a run unless it exists, and registers its model."""
@@ -74,7 +84,7 @@ def versions(client: MlflowClient, name: str = NAME) -> list[str]:
 def test_the_first_model_becomes_champion(
     client: MlflowClient, propose: Propose, tmp_path: Path
 ) -> None:
-    assert propose("first", 0.9) == Registered("1")
+    assert propose("first", 0.9) == new("1")
     version = champion(client)
     assert str(version.version) == "1"
     assert version.status == "READY"
@@ -110,37 +120,47 @@ def test_the_champion_is_the_model_of_its_run(
     ("proposals", "answer", "expected_versions"),
     # run, score and digits of each proposal; the answer to the last one; all versions then
     [
-        ([("a", 0.9, DIGITS)] * 2, Registered("1"), ["1"]),
-        ([("a", 0.9, DIGITS), ("b", 0.91, DIGITS)], Registered("2"), ["1", "2"]),
+        ([("a", 0.9, DIGITS)] * 2, Registered(NAME, "1"), ["1"]),
+        (
+            [("a", 0.9, DIGITS), ("b", 0.91, DIGITS)],
+            new("2", "1", "90.00% on validation of the same digits"),
+            ["1", "2"],
+        ),
         (
             [("a", 0.9, DIGITS), ("b", 0.89, DIGITS)],
-            Registered("1", "had 90.00% on validation of the same digits"),
+            stays("1", "had 90.00% on validation of the same digits"),
             ["1"],
         ),
         (
             [("a", 0.9, DIGITS), ("b", 0.9, DIGITS)],
-            Registered("1", "had 90.00% on validation of the same digits"),
+            stays("1", "had 90.00% on validation of the same digits"),
             ["1"],
         ),
-        ([("a", 0.9, DIGITS), ("b", 0.2, OTHER_DIGITS)], Registered("2"), ["1", "2"]),
+        (
+            [("a", 0.9, DIGITS), ("b", 0.2, OTHER_DIGITS)],
+            new("2", "1", "90.00% on validation of other digits"),
+            ["1", "2"],
+        ),
         (
             [("a", 0.9, DIGITS), ("b", 0.91, DIGITS), ("a", 0.9, DIGITS)],
-            Registered("2", "had 91.00% on validation of the same digits"),
+            stays("2", "had 91.00% on validation of the same digits"),
             ["1", "2"],
         ),
         (
             [("a", 0.9, DIGITS), ("b", 0.2, OTHER_DIGITS), ("a", 0.9, DIGITS)],
-            Registered("1"),
+            Registered(
+                NAME, "1", replaced="2", replaced_score="20.00% on validation of other digits"
+            ),
             ["1", "2"],
         ),
         (
             [("a", 0.9, DIGITS), ("b", 0.8, DIGITS), ("c", 0.85, DIGITS)],
-            Registered("1", "had 90.00% on validation of the same digits"),
+            stays("1", "had 90.00% on validation of the same digits"),
             ["1"],
         ),
         (
             [("a", 0.1, DIGITS), ("b", 1e-05, DIGITS), ("c", 1.0, DIGITS)],
-            Registered("2"),
+            new("2", "1", "10.00% on validation of the same digits"),
             ["1", "2"],
         ),
     ],
@@ -162,7 +182,7 @@ def test_the_better_model_on_the_same_digits_is_champion(
 
 def test_models_of_different_names_are_not_compared(client: MlflowClient, propose: Propose) -> None:
     propose("real", 0.9)
-    assert propose("synthetic", 0.5, name=f"{NAME}-synthetic") == Registered("1")
+    assert propose("synthetic", 0.5, name=f"{NAME}-synthetic").version == "1"
     assert versions(client) == versions(client, f"{NAME}-synthetic") == ["1"]
 
 
@@ -171,7 +191,7 @@ def test_without_an_alias_the_next_model_becomes_champion(
 ) -> None:
     propose("first", 0.9)
     client.delete_registered_model_alias(NAME, ALIAS)
-    assert propose("second", 0.8) == Registered("2")
+    assert propose("second", 0.8) == new("2")
 
 
 def test_a_champion_that_the_user_chose_himself_may_be_replaced(
@@ -180,7 +200,7 @@ def test_a_champion_that_the_user_chose_himself_may_be_replaced(
     propose("first", 0.9)
     client.create_model_version(NAME, champion(client).source)
     client.set_registered_model_alias(NAME, ALIAS, "2")
-    assert propose("second", 0.1) == Registered("3")
+    assert propose("second", 0.1) == new("3", "2")
 
 
 @pytest.mark.parametrize(
@@ -212,7 +232,7 @@ def test_a_registration_that_failed_at_any_call_can_be_repeated(
     with pytest.raises(ConnectionError, match="lost"):
         propose("new", 0.9)
     expected = "2" if rivals else "1"
-    assert propose("new", 0.9) == Registered(expected)
+    assert propose("new", 0.9).version == expected
     assert versions(client) == ["1", "2"][: int(expected)]
     assert champion(client).tags["validation"] == "0.9"
 
@@ -248,7 +268,7 @@ def test_a_newer_result_of_the_same_study_replaces_the_champion(
     client: MlflowClient, propose: Propose, score: float
 ) -> None:
     propose("its baseline", 0.9, study="model2-abc")
-    assert propose("its best", score, seeds=5, study="model2-abc") == Registered("2")
+    assert propose("its best", score, seeds=5, study="model2-abc").version == "2"
 
 
 def test_a_champion_for_the_second_time_has_its_new_score(
@@ -256,7 +276,7 @@ def test_a_champion_for_the_second_time_has_its_new_score(
 ) -> None:
     propose("first", 0.8, seeds=5)
     propose("second", 0.9, seeds=5)
-    assert propose("first", 0.95, seeds=6) == Registered("1")
+    assert propose("first", 0.95, seeds=6).version == "1"
     assert (champion(client).tags["validation"], champion(client).tags["seeds"]) == ("0.95", "6")
 
 
@@ -265,7 +285,7 @@ def test_a_database_that_was_replaced_gets_run_and_model(
 ) -> None:
     propose("first", 0.9)
     shutil.copy(new_store, tmp_path)
-    assert propose("first", 0.9) == Registered("1")
+    assert propose("first", 0.9) == new("1")
 
 
 def test_the_model_of_a_deleted_run_is_not_registered(
@@ -287,3 +307,32 @@ def test_mlflows_global_tracking_uri_is_ignored(
         assert not propose("first", 0.9).rival
     finally:
         mlflow.set_tracking_uri(None)
+
+
+@pytest.mark.parametrize(
+    ("registered", "sentence"),
+    [
+        (new("1"), "registered as svhn-digits version 1, alias champion"),
+        (Registered(NAME, "1"), "already registered as svhn-digits version 1, alias champion"),
+        (
+            stays("1", "had 90.00% on validation of the same digits"),
+            "the champion of svhn-digits stays version 1: it had 90.00% on validation of the same "
+            "digits",
+        ),
+        (
+            new("3", "2"),
+            "registered as svhn-digits version 3, alias champion; version 2 had the alias until "
+            "now: `python -m svhn_sweep predict --model models:/svhn-digits/2 IMAGE` uses it",
+        ),
+        (
+            new("3", "2", "90.00% on validation of other digits"),
+            "registered as svhn-digits version 3, alias champion; version 2 had the alias until "
+            "now, with 90.00% on validation of other digits: "
+            "`python -m svhn_sweep predict --model models:/svhn-digits/2 IMAGE` uses it",
+        ),
+    ],
+)
+def test_the_sentence_names_the_version_that_lost_the_alias(
+    registered: Registered, sentence: str
+) -> None:
+    assert registered.sentence() == sentence

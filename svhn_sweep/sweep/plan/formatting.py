@@ -34,6 +34,11 @@ def format_difference(difference: float, metric: str) -> str:
     return format_metric(difference, metric, "+") + unit
 
 
+def format_distance(difference: float, metric: str) -> str:
+    """Formats a difference without its sign: 0.42 points of accuracy, 0.0042 of other metrics."""
+    return format_difference(abs(difference), metric).removeprefix("+")
+
+
 def format_limits(low: float, high: float, metric: str) -> str:
     """Formats the ends of a difference's interval, for example as -0.47 to +1.03."""
     return f"{format_metric(low, metric, '+')} to {format_metric(high, metric, '+')}"

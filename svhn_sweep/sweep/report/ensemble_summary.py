@@ -7,8 +7,15 @@ from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
 from svhn_sweep.sweep.selection.champion import BASELINE, Recommendation
 from svhn_sweep.sweep.selection.ensemble import Ensemble
 from svhn_sweep.sweep.selection.ensemble_run import ENSEMBLE, ensemble_metrics
+from svhn_sweep.sweep.selection.race import VerdictOutcome
 
 ACCURACY = "accuracy"
+COMPARISONS = {
+    VerdictOutcome.better: "better than {}",
+    VerdictOutcome.worse: "worse than {}",
+    VerdictOutcome.equivalent: "equivalent to {}",
+    VerdictOutcome.undecided: "neither clearly better nor worse than {} (undecided)",
+}
 
 
 def ensemble_result(recommendation: Recommendation) -> str:
@@ -22,8 +29,8 @@ def ensemble_result(recommendation: Recommendation) -> str:
             "half of validation that selects"
         )
     return (
-        f"an ensemble of {ensemble.members} with {ensemble.result.parameters:,} parameters "
-        f"{_compared(ensemble)}; {_tested(recommendation)}; {recommendation.ensemble_registration}"
+        f"an ensemble of {ensemble.members} {_compared(ensemble)}; {_tested(recommendation)}; "
+        f"{ensemble.result.parameters:,} parameters; {recommendation.ensemble_registration}"
     )
 
 
@@ -45,16 +52,16 @@ def calibration_and_ensemble_metrics(recommendation: Recommendation) -> dict[str
 
 
 def _compared(ensemble: Ensemble) -> str:
-    """Its accuracy beside the best trial's, and the verdict."""
+    """Its verdict against the best trial, the difference and its accuracy."""
     interval = ensemble.interval
     number = ensemble.result.best
     best = "the baseline" if number == BASELINE_NUMBER else f"trial {number}"
     return (
-        f"has {ensemble.result.accuracy:.2%} on the half of validation that did not select it: "
+        f"is {COMPARISONS[ensemble.outcome].format(best)}: "
         f"{format_difference(ensemble.difference, ACCURACY)} "
         f"({format_limits(interval.low, interval.high, ACCURACY)}, 95 % "
-        f"interval over {ensemble.result.images:,} images) against {best}, which was chosen on "
-        f"both halves: {ensemble.outcome}"
+        f"interval over {ensemble.result.images:,} images), {ensemble.result.accuracy:.2%} on the "
+        "half of validation that did not select it"
     )
 
 
@@ -66,5 +73,5 @@ def _tested(recommendation: Recommendation) -> str:
     errors = recommendation.calibration_errors
     return (
         f"on test {accuracy:.2%}, calibration error {mean(errors[ENSEMBLE]):.3f} where "
-        f"{name} has {mean(errors[config]):.3f}"
+        f"{name} has {mean(errors[config]):.3f} (lower is better)"
     )

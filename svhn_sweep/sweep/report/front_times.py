@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from svhn_sweep import machine
 from svhn_sweep.errors import SweepError
-from svhn_sweep.run_header import console
+from svhn_sweep.run_header import print_text
 from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.report.leaderboard import make_rows
 from svhn_sweep.sweep.report.pareto import multiply_adds, parameters, pareto_front
@@ -33,11 +33,11 @@ def time_front(study: Study, cluster: Cluster, config_dirs: tuple[str, ...]) -> 
     processor = machine.processor()
     if untimed and times.processor in ("", processor):
         models = format_items(len(untimed), "model")
-        console.print(f"{study.plan.name}: timing {models} on one core")
+        print_text(f"{study.plan.name}: timing {models} on one core")
         try:
             passes = cluster.evaluate(_request(study, untimed, config_dirs)).seconds
         except SweepError as error:
-            console.print(f"{study.plan.name}: {error}")
+            print_text(f"{study.plan.name}: {error}")
             return
         times = times.extended(processor, passes)
         times.save(study.optuna_study)

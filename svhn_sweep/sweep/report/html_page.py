@@ -49,7 +49,7 @@ def render_page(
     rows: Sequence[Row],
     metric: str,
     images: Sequence[Path],
-    command: str,
+    commands: Mapping[str, str],
 ) -> str:
     """Renders the report of a study.
 
@@ -60,7 +60,7 @@ def render_page(
         rows: The leaderboard, as `make_rows` returns it.
         metric: The name of the sweep's metric.
         images: PNG files; one whose name is in CAPTIONS gets that caption.
-        command: Trains the best trial again; empty while none is complete.
+        commands: Commands that train configs again, by what the configs are.
 
     Returns:
         HTML with the images inside; it loads nothing from the network.
@@ -73,7 +73,7 @@ def render_page(
         columns=columns,
         lines=list(zip(rows, cells, strict=True)),
         figures=[_figure(path) for path in images],
-        command=command,
+        commands=commands,
         zip=zip,
     )
 

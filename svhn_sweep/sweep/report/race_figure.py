@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from svhn_sweep.figure_size import PAGE_WIDTH
-from svhn_sweep.sweep.plan.formatting import format_difference, format_limits, is_accuracy
+from svhn_sweep.sweep.plan.formatting import is_accuracy
 from svhn_sweep.sweep.report.chart_axes import (
     BLUE,
     GREY,
@@ -14,6 +14,7 @@ from svhn_sweep.sweep.report.chart_axes import (
     add_legend,
     new_figure,
 )
+from svhn_sweep.sweep.report.verdict_sentences import race_state
 from svhn_sweep.sweep.selection.race import Race
 from svhn_sweep.sweep.selection.repeated_intervals import MIN_PAIRS
 
@@ -55,7 +56,7 @@ def race(result: Race, metric: str, margin: float) -> Figure:
             label="_",
             **style,
         )
-        label = f"trial {number}, the leader" if is_leader else f"trial {number}"
+        label = f"trial {number}, the best candidate" if is_leader else f"trial {number}"
         axes.plot([], [], marker="o", label=label, **style)
         if number in result.left:
             end = looks[-1]
@@ -86,10 +87,6 @@ def _limit(axes: Axes, result: Race) -> None:
 def _title(result: Race, metric: str) -> str:
     if result.leader is None:
         return "The race: every candidate has left it"
-    look = result.looks[result.leader][-1]
-    limits = format_limits(look.low, look.high, metric)
+    pairs = result.looks[result.leader][-1].pairs
     outcome = f": {result.outcome}" if result.outcome is not None else ""
-    return (
-        f"The race after {look.pairs} seeds: trial {result.leader} leads, "
-        f"{format_difference(look.difference, metric)} ({limits}) against the baseline{outcome}"
-    )
+    return f"The race after {pairs} seeds: {race_state(result, metric)}{outcome}"

@@ -1,5 +1,9 @@
-"""What MLflow holds of a study beside its report: tags, params, and metrics of the search."""
+"""The facts about a study: tags, params and metrics in MLflow, settings in its report."""
 
+from datetime import datetime
+
+from svhn_sweep.config.data_sources import source_name
+from svhn_sweep.config.flatten import flatten
 from svhn_sweep.data import copies_tag
 from svhn_sweep.sweep.study.inference_times import InferenceTimes
 from svhn_sweep.sweep.study.study import Study
@@ -47,7 +51,34 @@ def metrics(study: Study) -> dict[str, float]:
     }
 
 
-def timing(study: Study) -> dict[str, str]:
+def details(study: Study) -> dict[str, str]:
+    """Returns the study's data, search space and settings, a description for each term."""
+    plan = study.plan
+    settings = study.settings
+    digits = plan.config.data
+    source = ", ".join([source_name(digits), *(f"{key}={value}" for key, value in flatten(digits))])
+    warning = (
+        "; they are synthetic: accuracies say nothing about SVHN"
+        if source_name(digits) == "synthetic"
+        else ""
+    )
+    baseline = plan.enqueued_trials[0]
+    return {
+        "digits": f"{source} (SHA-256 {plan.data_sha256[:8]}){warning}",
+        "trials": f"{study.n_trials} of at most {plan.max_epochs} epochs; "
+        f"sampler {settings.sampler}, pruner {settings.pruner.name}",
+        "objective": f"{settings.direction} {settings.metric}, of each trial's epochs the best",
+        **{
+            key: plan.space.describe(key)
+            + (f"; in the baseline {baseline[key]}" if key in baseline else "")
+            for key in plan.space
+        },
+        **_timing(study),
+        "written": f"{datetime.now():%Y-%m-%d %H:%M}",
+    }
+
+
+def _timing(study: Study) -> dict[str, str]:
     """Returns how the column `1,000 images` was measured; nothing before that."""
     processor = InferenceTimes.load(study.optuna_study).processor
     how = f"CPU time on one core of {processor}, median of several passes"

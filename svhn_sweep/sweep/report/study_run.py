@@ -3,10 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 
-from svhn_sweep.config.data_sources import source_name
-from svhn_sweep.config.flatten import flatten
 from svhn_sweep.config.overrides import shell_command
 from svhn_sweep.files import write_atomically
 from svhn_sweep.provenance import code_tags
@@ -129,6 +126,7 @@ class StudyRun:
         confusions: ConfusionMatrices | None,
         step: int,
         race: Race | None = None,
+        recommended: int | None = None,
     ) -> None:
         """Writes leaderboard, figures and report of the results so far.
 
@@ -139,6 +137,7 @@ class StudyRun:
             confusions: Of the best config and the baseline; None if they are the same.
             step: The metrics' step: the number of finished trials, confirmations included.
             race: The race of the confirmation; None without one.
+            recommended: As in `commands`.
         """
         # drawing takes a second to import: not while trials wait
         from svhn_sweep.sweep.report import figures, html_page
@@ -164,8 +163,9 @@ class StudyRun:
             self.journal.log_artifact(image.name)
         self._set_description(rows)  # again, now with the figures
         name = self.study.plan.name
-        details = self._details()
-        page = html_page.render_page(name, lines, details, rows, metric, images, best_command)
+        details = study_facts.details(self.study)
+        commands = self.commands(best, recommended)
+        page = html_page.render_page(name, lines, details, rows, metric, images, commands)
         _write_artifact(self.journal, "report.html", page)
         for path in sorted((folder / "test").rglob("*.*")):
             self.journal.log_artifact(str(path.relative_to(folder)))
@@ -222,33 +222,22 @@ class StudyRun:
         text += ["", "Continue or extend it:", "", markdown.code(self._sweep_command)]
         self.journal.set_description("\n".join(text))
 
-    def _details(self) -> dict[str, str]:
-        """Returns the study's data, search space and settings, a description for each term."""
-        plan = self.study.plan
-        settings = self.study.settings
-        digits = plan.config.data
-        source = ", ".join(
-            [source_name(digits), *(f"{key}={value}" for key, value in flatten(digits))]
-        )
-        warning = (
-            "; they are synthetic: accuracies say nothing about SVHN"
-            if source_name(digits) == "synthetic"
-            else ""
-        )
-        baseline = plan.enqueued_trials[0]
-        return {
-            "digits": f"{source} (SHA-256 {plan.data_sha256[:8]}){warning}",
-            "trials": f"{self.study.n_trials} of at most {plan.max_epochs} epochs; "
-            f"sampler {settings.sampler}, pruner {settings.pruner.name}",
-            "objective": f"{settings.direction} {settings.metric}, of each trial's epochs the best",
-            **{
-                key: plan.space.describe(key)
-                + (f"; in the baseline {baseline[key]}" if key in baseline else "")
-                for key in plan.space
-            },
-            **study_facts.timing(self.study),
-            "written": f"{datetime.now():%Y-%m-%d %H:%M}",
-        }
+    def commands(self, best: int | None, recommended: int | None) -> dict[str, str]:
+        """Returns the commands that train configs again, by what the configs are.
+
+        Args:
+            best: The best trial; None if none is complete.
+            recommended: The trial whose config the sweep recommends; None if that is of another
+                study, nothing, or not known yet.
+        """
+        if best is None:
+            return {}
+        if recommended is None:
+            return {"The best trial again": self._command(best)}
+        commands = {"The recommended config again": self._command(recommended)}
+        if best != recommended:
+            commands["The best trial again, which is not recommended"] = self._command(best)
+        return commands
 
     def _command(self, number: int) -> str:
         """Returns the command that trains a trial again."""

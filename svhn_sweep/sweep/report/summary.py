@@ -1,11 +1,8 @@
-"""Summarizes the result of a sweep in sentences, as metrics and as a table."""
+"""Summarizes the result of a sweep in sentences and as metrics."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import mean
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from svhn_sweep.sweep.plan.formatting import (
     format_difference,
@@ -25,44 +22,51 @@ from svhn_sweep.sweep.selection.champion import BASELINE, BEST, Candidate, Recom
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.trial_values import objective_value
-from svhn_sweep.tracking import tracking_uri, ui_links
 
-COLUMNS_WITHOUT_TERMINAL = 120
 
-console = Console(highlight=False, soft_wrap=True, markup=False)
-if not console.is_terminal:
-    console.width = COLUMNS_WITHOUT_TERMINAL
+@dataclass(frozen=True)
+class Summary:
+    """What a sweep prints at its end about a study.
+
+    Attributes:
+        headline: The result in one line.
+        lines: The result in sentences, most important first.
+        commands: Commands that train configs again by what these are, the recommended one first.
+    """
+
+    headline: str
+    lines: Sequence[str]
+    commands: Mapping[str, str]
 
 
 def summary_lines(
-    study: Study,
-    candidate: Candidate | None,
-    recommendation: Recommendation | None,
-    confusions: ConfusionMatrices | None,
+    study: Study, candidate: Candidate | None, recommendation: Recommendation | None
 ) -> list[str]:
-    """Returns sentences for the report and the description in MLflow, most important first.
+    """Returns the verdict, the recommendation and the search in sentences.
 
     Args:
         study: The search.
         candidate: What the study recommends; None if that is nothing, or not selected yet.
         recommendation: What the whole sweep recommends; None if that is nothing, or not yet known.
+    """
+    search = [_search_result(study)]
+    if study.stop_reason:
+        search.append(f"the search ended because {study.stop_reason}")
+    verdicts = [] if candidate is None else confirmation_sentences(study, candidate)
+    results = [] if candidate is None else _recommendation_sentences(candidate, recommendation)
+    size = size_sentence(make_rows(study.optuna_study), study.settings.metric)
+    if verdicts:
+        return _to_lines([*verdicts, *results, *search, size])
+    return _to_lines([*search, *results, size])
+
+
+def confusion_lines(confusions: ConfusionMatrices | None) -> list[str]:
+    """Returns which digits are confused more or less often as a sentence for the report.
+
+    Args:
         confusions: Of the best config and the baseline; None if they are the same.
     """
-    sentences = [_search_result(study)]
-    if study.stop_reason:
-        sentences.append(f"the search ended because {study.stop_reason}")
-    if candidate is not None:
-        sentences += confirmation_sentences(study, candidate)
-    if recommendation is not None and recommendation.candidate is candidate:
-        sentences += [_test_result(recommendation), recommendation.registration]
-        sentences.append(ensemble_result(recommendation))
-    elif recommendation is not None and candidate is not None and candidate.has_model:
-        sentences.append(_not_tested(candidate, recommendation.candidate))
-    rows = make_rows(study.optuna_study)
-    sentences.append(size_sentence(rows, study.settings.metric))
-    if confusions is not None:
-        sentences.append(confusions.sentence())
-    return [sentence[0].upper() + sentence[1:] + "." for sentence in sentences if sentence]
+    return [] if confusions is None else _to_lines([confusions.sentence()])
 
 
 def headline(
@@ -77,12 +81,12 @@ def headline(
 
     Returns:
         For example `model2, 24 trials: +0.28 points (-0.47 to +1.03), undecided; test
-        0.895; champion: baseline, version 1`.
+        89.50%; champion: baseline, version 1`.
     """
     parts = [_verdict(study, candidate)]
     if recommendation is not None and recommendation.candidate is candidate:
         if accuracies := recommendation.test_accuracies.get(candidate.recommended_config):
-            parts.append(f"test {mean(accuracies):.3f}")
+            parts.append(f"test {mean(accuracies):.2%}")
         if recommendation.champion:
             parts.append(f"champion: {recommendation.champion}")
     trials = format_items(len(study.finished()), "trial")
@@ -118,51 +122,6 @@ def study_metrics(
     return metrics
 
 
-def print_table(studies: Sequence[Study], candidates: Sequence[Candidate | None]) -> None:
-    """Prints a table with a row for each study.
-
-    Args:
-        studies: The searches.
-        candidates: What each study recommends; None if that is nothing.
-    """
-    metric = studies[0].settings.metric
-    table = Table(
-        "study", "baseline", "best", "", "confirmed", "verdict", title=metric, title_justify="left"
-    )
-    for study, candidate in zip(studies, candidates, strict=True):
-        name = Text(study.plan.name, no_wrap=True)
-        cells = [*_search_cells(study, metric), *_verdict_cells(study, candidate, metric)]
-        table.add_row(name, *cells)
-    console.print(table)
-
-
-def print_lines(studies: Sequence[Study], lines: Sequence[Sequence[str]]) -> None:
-    """Prints the `summary_lines` of each study, its report and pages, and the `headline` last.
-
-    Args:
-        studies: The searches.
-        lines: The headline, then the summary lines of each study.
-    """
-    for study, (_, *sentences) in zip(studies, lines, strict=True):
-        for line in sentences:
-            console.print(f"{study.plan.name}: {line}")
-        folder = study.plan.parent_run_dir
-        command = folder / "best_command.txt"
-        if study.best() is not None and command.exists():
-            console.print(f"The best config again: {command.read_text().strip()}")
-        if (folder / "report.html").exists():
-            console.print(f"Leaderboard, figures, page: {folder / 'report.html'}")
-    pages = ui_links.addresses(study.plan.parent_run_dir for study in studies)
-    if pages:
-        is_server = tracking_uri.is_server()
-        ui = tracking_uri.address() if is_server else "python -m svhn_sweep ui"
-        console.print(f"In MLflow: {ui}")
-    for name, page in pages.items():
-        console.print(f"{name}: {page}")
-    for first, *_ in lines:
-        console.print(first)
-
-
 def _verdict(study: Study, candidate: Candidate | None) -> str:
     """Returns the verdict with its interval, or why there is none."""
     metric = study.settings.metric
@@ -181,32 +140,6 @@ def _verdict(study: Study, candidate: Candidate | None) -> str:
     return f"{format_difference(difference, metric)} on one seed, not confirmed"
 
 
-def _search_cells(study: Study, metric: str) -> list[str]:
-    """Returns the baseline's value, the best value and their difference, as far as complete."""
-    baseline = study.baseline()
-    best = study.best()
-    difference = None
-    if best is not None and baseline is not None:
-        difference = objective_value(best) - objective_value(baseline)
-    return [
-        "" if baseline is None else format_metric(baseline.value, metric),
-        "" if best is None else f"{format_metric(best.value, metric)} (trial {best.number})",
-        format_metric(difference, metric, "+"),
-    ]
-
-
-def _verdict_cells(study: Study, candidate: Candidate | None, metric: str) -> list[str]:
-    """Returns the confirmed difference with its interval, and the verdict."""
-    if candidate is None or candidate.verdict is None:
-        best = study.best()
-        is_baseline = best is not None and best.number == BASELINE_NUMBER
-        return ["", "nothing beat the baseline" if is_baseline else "not confirmed"]
-    verdict = candidate.verdict
-    difference = format_metric(verdict.difference, metric, "+")
-    limits = format_limits(verdict.low, verdict.high, metric)
-    return [f"trial {candidate.trial_number}: {difference} ({limits})", verdict.outcome]
-
-
 def _search_result(study: Study) -> str:
     baseline = study.baseline()
     best = study.best()
@@ -222,7 +155,7 @@ def _search_result(study: Study) -> str:
         return f"nothing beat the baseline's {format_metric(baseline.value, metric)} {metric}"
     difference = objective_value(best) - objective_value(baseline)
     return (
-        f"trial {best.number} has "
+        f"in the search, trial {best.number} has "
         f"{format_metric(best.value, metric)} {metric} where the baseline has "
         f"{format_metric(baseline.value, metric)}: "
         f"{format_difference(difference, metric)}, on one seed and chosen "
@@ -230,22 +163,46 @@ def _search_result(study: Study) -> str:
     )
 
 
+def _to_lines(sentences: Iterable[str]) -> list[str]:
+    return [sentence[0].upper() + sentence[1:] + "." for sentence in sentences if sentence]
+
+
+def _recommendation_sentences(
+    candidate: Candidate, recommendation: Recommendation | None
+) -> list[str]:
+    """Returns what the sweep recommends, its test accuracy, the registered model, the ensemble."""
+    if recommendation is None:
+        return []
+    if recommendation.candidate is not candidate:
+        return [_not_tested(candidate, recommendation.candidate)] if candidate.has_model else []
+    return [
+        f"this sweep recommends {_definite_name(candidate, candidate.recommended_config)}",
+        recommendation.registration,
+        _test_result(recommendation),
+        ensemble_result(recommendation),
+    ]
+
+
+def _definite_name(candidate: Candidate, config: str) -> str:
+    return "the baseline" if config == BASELINE else f"trial {candidate.trial_number}"
+
+
 def _test_result(recommendation: Recommendation) -> str:
     parts = []
     for config in (BEST, BASELINE):
         if accuracies := recommendation.test_accuracies.get(config):
-            part = f"{config} {mean(accuracies):.2%}"
+            name = _definite_name(recommendation.candidate, config)
+            part = f"{name} has {mean(accuracies):.2%}"
             if len(accuracies) > 1:
                 part += f" ({min(accuracies):.2%} to {max(accuracies):.2%})"
             parts.append(part)
+    n_evaluations = recommendation.test_evaluations
     times = (
         "once"
-        if recommendation.test_evaluations == 1
-        else f"{recommendation.test_evaluations} times so far, once for each choice"
+        if n_evaluations == 1
+        else f"{n_evaluations} times so far, once for each set of models chosen on validation"
     )
-    name = recommendation.candidate.recommended_name
-    choice = f"the {name}" if name == BASELINE else name
-    return f"on test, evaluated {times}: {', '.join(parts)}; this sweep recommends {choice}"
+    return f"on test, evaluated {times}: {', '.join(parts)}"
 
 
 def _not_tested(candidate: Candidate, other: Candidate) -> str:

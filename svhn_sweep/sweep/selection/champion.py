@@ -56,6 +56,11 @@ class Candidate:
         return BEST if is_better else BASELINE
 
     @property
+    def recommended_number(self) -> int:
+        """The trial with the recommended config."""
+        return BASELINE_NUMBER if self.recommended_config == BASELINE else self.trial_number
+
+    @property
     def recommended_name(self) -> str:
         """The recommended config for readers: `baseline`, or for example `trial 7`."""
         return BASELINE if self.recommended_config == BASELINE else f"trial {self.trial_number}"
@@ -234,7 +239,7 @@ def _register(champion: Candidate, test_accuracy: float) -> tuple[str, str]:
     Returns:
         What was done as a sentence, and the champion in a few words.
     """
-    from svhn_sweep.tracking.registry import ALIAS, register  # imports mlflow
+    from svhn_sweep.tracking.registry import register  # imports mlflow
 
     name = champion.model_name
     config = champion.recommended_config
@@ -254,13 +259,10 @@ def _register(champion: Candidate, test_accuracy: float) -> tuple[str, str]:
     except Exception as error:  # noqa: BLE001  # MLflow is unreachable; the sweep's result stands
         reason = tracking_uri.reason(error)
         return f"the model {name} is not registered: {reason}; the same command tries again", ""
-    stays = f"stays version {registered.version}"
-    if registered.rival:
-        return f"the {ALIAS} of {name} {stays}: it {registered.rival}", stays
-    version = f"{name} version {registered.version}, alias {ALIAS}"
+    holder = "stays" if registered.rival else f"{champion.recommended_name},"
     return (
-        f"registered as {version}, with the weights of seed {seed}",
-        f"{champion.recommended_name}, version {registered.version}",
+        registered.sentence(f"the weights of seed {seed}"),
+        f"{holder} version {registered.version}",
     )
 
 

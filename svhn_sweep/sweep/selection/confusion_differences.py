@@ -72,13 +72,23 @@ class ConfusionMatrices:
 
     def sentence(self) -> str:
         """Returns the changes as a sentence for the study's report; empty if nothing changed."""
-        changes = "; ".join(self.format_changes())
+        changes = []
+        for sign, change in ((1, "fewer"), (-1, "more")):
+            pairs = [self._compare_pair(*pair) for pair in self.changed_pairs(sign)]
+            if pairs:
+                changes.append(f"{change} images of {', '.join(pairs)}")
         if not changes:
             return ""
-        mean = f", in the mean of {self.runs} runs" if self.runs > 1 else ""
+        mean = f"; means of {self.runs} runs" if self.runs > 1 else ""
         return (
-            f"digits taken for others on validation, from baseline to best config{mean}: {changes}"
+            "on validation, compared with the baseline, the best config takes "
+            f"{' and '.join(changes)}{mean}"
         )
+
+    def _compare_pair(self, true: int, predicted: int) -> str:
+        baseline = _format_count(self.baseline[true, predicted])
+        best = _format_count(self.best[true, predicted])
+        return f"{true} for {predicted} ({best} instead of {baseline})"
 
     def _format_pair(self, true: int, predicted: int) -> str:
         baseline = _format_count(self.baseline[true, predicted])

@@ -8,7 +8,7 @@ from statistics import NormalDist
 
 from optuna.trial import FrozenTrial, TrialState
 
-from svhn_sweep.run_header import console
+from svhn_sweep.run_header import print_text
 from svhn_sweep.sweep.selection.race import VerdictOutcome, outcome_of
 from svhn_sweep.sweep.selection.repeated_intervals import ERROR, Interval
 from svhn_sweep.sweep.study.study import Study
@@ -116,12 +116,12 @@ def find_ensemble(study: Study, cluster: Cluster, config_dirs: Sequence[str]) ->
     runs = {trial.number: study.plan.trial_dir(trial.number) for trial in complete}
     candidates = {number: run for number, run in runs.items() if (run / "model").exists()}
     if len(candidates) < 2:
-        console.print(f"{study.plan.name}: no ensemble, fewer than two complete trials have models")
+        print_text(f"{study.plan.name}: no ensemble, fewer than two complete trials have models")
         return None
     if complete[0].number not in candidates:
-        console.print(f"{study.plan.name}: no ensemble, the best trial's model is missing")
+        print_text(f"{study.plan.name}: no ensemble, the best trial's model is missing")
         return None
-    console.print(f"{study.plan.name}: selecting an ensemble of {len(candidates)} trials' models")
+    print_text(f"{study.plan.name}: selecting an ensemble of {len(candidates)} trials' models")
     result = cluster.evaluate(_request(study, candidates, limit, config_dirs))
     study.optuna_study.set_user_attr(ATTRIBUTE, results | {key: asdict(result)})
     return Ensemble(study, result)

@@ -72,6 +72,7 @@ def register_ensemble(ensemble: Ensemble, accuracy: float) -> str:
         ALIAS,
         ENSEMBLE_MODEL,
         ENSEMBLE_SYNTHETIC,
+        predict_command,
         register,
     )
 
@@ -95,8 +96,9 @@ def register_ensemble(ensemble: Ensemble, accuracy: float) -> str:
         reason = tracking_uri.reason(error)
         return f"not registered as {name}: {reason}; the same command tries again"
     if registered.rival:
-        return f"the {ALIAS} of {name} stays version {registered.version}: it {registered.rival}"
-    return f"registered as {name} version {registered.version}, alias {ALIAS}"
+        return registered.sentence()
+    use = predict_command(f"models:/{name}@{ALIAS}")
+    return f"{registered.sentence()}; to use the ensemble: `{use}`"
 
 
 def ensemble_metrics(ensemble: Ensemble) -> dict[str, float]:

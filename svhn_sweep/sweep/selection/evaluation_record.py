@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from svhn_sweep.run_header import console
+from svhn_sweep.run_header import print_text
 from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.workers.evaluation_requests import EvaluateRequest
@@ -61,7 +61,7 @@ def evaluate_once(
     key = " ".join(str(run.relative_to(study.plan.folder)) for run in runs)
     if key not in record.accuracies:
         models = format_items(len(runs), "model")
-        console.print(f"{study.plan.name}: evaluating {models} on test")
+        print_text(f"{study.plan.name}: evaluating {models} on test")
         result = cluster.evaluate(request)
         record.accuracies[key] = result.accuracies
         record.calibration_errors[key] = result.calibration_errors

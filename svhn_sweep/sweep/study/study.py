@@ -153,8 +153,11 @@ class Study:
             trial.set_user_attr("state", TrialStatus.running.value)
         stored = self._all_trials()[trial.number]
         self._running[trial.number] = _RunningTrial(trial, set(stored.intermediate_values))
-        epochs_done = max(journal.history(self.plan.trial_dir(trial.number)), default=0)
-        return PendingTrial(trial.number, params, epochs_done)
+        return PendingTrial(trial.number, params, self.epochs_done(trial.number))
+
+    def epochs_done(self, number: int) -> int:
+        """Returns the epochs that a trial was trained for before."""
+        return max(journal.history(self.plan.trial_dir(number)), default=0)
 
     def interrupt(self, number: int) -> None:
         """Marks a running trial as interrupted; `ask`, or the next start, continues it."""

@@ -193,8 +193,7 @@ def single_driver(storage: RDBStorage, name: str, folder: Path) -> Iterator[None
             lock = text("SELECT pg_try_advisory_lock(hashtext(:name))")
             if not connection.execute(lock, {"name": f"svhn_sweep {name}"}).scalar():
                 raise ConfigError(
-                    f"the study {name} must have one driver at a time, but "
-                    "another one on this database works on it; "
+                    f"another process on this database already runs the study {name}: "
                     "wait for it or stop it."
                 )
             try:
@@ -213,9 +212,8 @@ def _locked_folder(folder: Path) -> Iterator[None]:
         except BlockingIOError as error:
             file.seek(0)
             raise ConfigError(
-                f"the study {folder.name} must have one driver at a time, but "
-                f"process {file.read().strip()} works on "
-                "it; wait for it or stop it."
+                f"another process ({file.read().strip()}) already runs the study {folder.name}: "
+                "wait for it or stop it."
             ) from error
         file.truncate(0)
         file.write(str(os.getpid()))

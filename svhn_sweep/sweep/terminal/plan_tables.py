@@ -1,4 +1,4 @@
-"""Prints the plan of a sweep and a dry run."""
+"""Prints the plan of a sweep, how far it is, and a dry run."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,12 @@ from rich.table import Table
 
 from svhn_sweep import data, run_header
 from svhn_sweep.config.overrides import shell_command
-from svhn_sweep.run_header import console
+from svhn_sweep.run_header import console, print_text
 from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.study.sampling import sampler_maker, suggest_params
+from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
 from svhn_sweep.sweep.workers.protocol import Cluster
 from svhn_sweep.trial import experiment_name
@@ -36,7 +37,7 @@ def print_plan(
     for plan in plans:
         n_configs = plan.n_configs
         n_trials = min(settings.n_trials, n_configs or settings.n_trials)
-        console.print(
+        print_text(
             f"{plan.name}: {n_trials} trials of at most {plan.max_epochs} epochs, out of "
             f"{_describe_size(plan)}"
         )
@@ -47,13 +48,34 @@ def print_plan(
         console.print(table)
     counts = dict.fromkeys(format_items(count, "thread") for count in threads)
     precisions = dict.fromkeys(plan.config.training.precision.value for plan in plans)
-    console.print(
+    print_text(
         f"{cluster.describe()}, "
         f"{' or '.join(counts)}{'' if len(cluster.slots()) == 1 else ' each'}, "
         f"{' and '.join(precisions)}; "
         f"sampler {settings.sampler}, pruner {settings.pruner.name}; "
         f"objective: {settings.direction} {settings.metric}"
     )
+
+
+def print_continued(studies: Sequence[Study]) -> None:
+    """Prints how far the studies are that an earlier start began.
+
+    Args:
+        studies: The searches, in which no trial runs yet.
+    """
+    for study in studies:
+        finished = len(study.finished())
+        interrupted = [trial for trial in study.trials() if not trial.state.is_finished()]
+        if finished or interrupted:
+            counts = f"{finished} of {format_items(study.n_trials, 'trial')} finished"
+            trials = [_describe_interrupted(study, trial.number) for trial in interrupted]
+            print_text(f"{study.plan.name} continues: {'; '.join([counts, *trials])}")
+
+
+def _describe_interrupted(study: Study, number: int) -> str:
+    epochs_done = study.epochs_done(number)
+    state = f"after epoch {epochs_done}" if epochs_done else "in its first epoch"
+    return f"trial {number} {state}"
 
 
 def _describe_size(plan: Plan) -> str:
@@ -80,7 +102,8 @@ def print_dry_run(
     """
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     for plan, count in zip(plans, threads, strict=True):
-        console.print(f"\nTrials that {plan.name} may train; none was started:")
+        console.print()
+        print_text(f"Trials that {plan.name} may train; none was started:")
         study = optuna.create_study()
         make_sampler = sampler_maker(settings.sampler, plan)
         study.sampler = UntriedSampler(make_sampler, plan, study.get_trials)

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from svhn_sweep.run_header import console
-from svhn_sweep.sweep.plan.formatting import format_difference, format_limits
+from svhn_sweep.run_header import print_text
+from svhn_sweep.sweep.report.verdict_sentences import race_state
 from svhn_sweep.sweep.selection.confirmation import ConfirmationStudy
 from svhn_sweep.sweep.selection.race import Race
 from svhn_sweep.sweep.selection.repeated_intervals import MIN_PAIRS
@@ -26,15 +26,16 @@ def print_confirmation(study: Study, confirming: ConfirmationStudy | None, worke
             if study.baseline() is None
             else "nothing beat the baseline"
         )
-        console.print(f"{study.plan.name}: nothing to confirm, {reason}")
+        print_text(f"{study.plan.name}: nothing to confirm, {reason}")
         return
     if not confirming.race().missing:
         return
     candidates = confirming.plan.candidates
     trials = f"trial{'s' if len(candidates) > 1 else ''} {_enumerate(candidates)}"
     rules = confirming.plan.rules
-    seeds = f"{len(rules.seeds)}" if rules.fixed else f"{MIN_PAIRS} to {len(rules.seeds)}"
-    console.print(
+    is_fixed = rules.fixed or len(rules.seeds) == MIN_PAIRS
+    seeds = f"{len(rules.seeds)}" if is_fixed else f"{MIN_PAIRS} to {len(rules.seeds)}"
+    print_text(
         f"{study.plan.name}: confirming {trials} against the baseline on {seeds} fresh seeds: "
         f"{_cost(study, confirming, workers)}"
     )
@@ -61,19 +62,15 @@ class RaceMessages:
 
 
 def describe_race(race: Race, metric: str) -> str:
-    """Returns for example `after 4 seeds trial 7 leads, +0.62 points (-0.10 to +1.34) against ...`.
+    """Returns the state of a race, who left it and its outcome.
 
     Args:
-        race: A race with at least one look.
+        race: A race with a leader, which has at least one look.
         metric: The name of its metric.
     """
     assert race.leader is not None
-    look = race.looks[race.leader][-1]
-    limits = format_limits(look.low, look.high, metric)
-    parts = [
-        f"after {look.pairs} seeds trial {race.leader} leads, "
-        f"{format_difference(look.difference, metric)} ({limits}) against the baseline"
-    ]
+    pairs = race.looks[race.leader][-1].pairs
+    parts = [f"after {pairs} seeds {race_state(race, metric)}"]
     if race.left:
         parts.append(f"out of the race: trial {_enumerate(list(race.left))}")
     if race.outcome is not None:

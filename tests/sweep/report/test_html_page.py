@@ -76,7 +76,7 @@ def html(tmp_path: Path) -> str:
         rows,
         "val/accuracy",
         images,
-        f"svhn-sweep a='{MARKUP}'",
+        {"The recommended config again": "svhn-sweep", "The best trial": f"a='{MARKUP}'"},
     )
 
 
@@ -84,9 +84,14 @@ def test_the_page_is_well_formed_and_has_every_part(html: str) -> None:
     parsed = ParsedPage(html)
     assert parsed.open == []
     assert parsed.texts["h1"] == parsed.texts["title"] == [f"Sweep {MARKUP}"]
-    assert parsed.texts["h2"] == ["Train the best trial again", "Leaderboard", "Figures"]
+    assert parsed.texts["h2"] == [
+        "The recommended config again",
+        "The best trial",
+        "Leaderboard",
+        "Figures",
+    ]
     assert parsed.texts["p"] == ["One.", MARKUP]
-    assert parsed.texts["pre"] == [f"svhn-sweep a='{MARKUP}'"]
+    assert parsed.texts["pre"] == ["svhn-sweep", f"a='{MARKUP}'"]
     assert parsed.texts["th"][:4] == ["rank", "trial", "state", "val/accuracy"]
     assert parsed.texts["td"][:4] == ["1", "baseline", "complete", "90.00%"]
     assert parsed.texts["td"][-1] == MARKUP
@@ -115,6 +120,6 @@ def test_images_are_embedded_with_alternative_texts(html: str) -> None:
 
 
 def test_a_page_without_a_complete_trial_has_no_command() -> None:
-    early = render_page("Sweep", [], {}, [row(0, "running")], "val/accuracy", [], "")
+    early = render_page("Sweep", [], {}, [row(0, "running")], "val/accuracy", [], {})
     assert ParsedPage(early).open == []
     assert "<pre>" not in early

@@ -25,7 +25,7 @@ def test_each_candidate_has_its_means_and_intervals() -> None:
     result = held(5)
     (axes,) = race(result, "val/accuracy", 0.005).axes
     drawn = {line.get_label(): line for line in axes.get_lines()}
-    assert {"baseline", "trial 7, the leader", "trial 12", "left"} <= drawn.keys()
+    assert {"baseline", "trial 7, the best candidate", "trial 12", "left"} <= drawn.keys()
     bars = [np.asarray(container.lines[0].get_ydata()) for container in errorbars(axes)]
     means = [[look.difference for look in result.looks[number]] for number in (7, 12)]
     assert [list(bar) for bar in bars] == [pytest.approx(mean) for mean in means]
@@ -49,12 +49,23 @@ def test_a_race_that_every_candidate_has_left_is_drawn() -> None:
     assert len(errorbars(figure.axes[0])) == 2
 
 
-def test_the_title_says_who_leads_and_whether_it_is_decided() -> None:
-    figure = race(held(5), "val/accuracy", 0.005)
-    title = " ".join(figure.get_suptitle().split())
-    assert title.startswith("The race after")
-    assert "trial 7 leads, +2." in title
-    assert title.endswith("against the baseline: better")
+@pytest.mark.parametrize(
+    ("maximize", "metric", "state"),
+    [
+        (True, "val/accuracy", "trial 7, the best candidate, is 2.07 points ahead of the baseline"),
+        (False, "val/loss", "trial 7, the best candidate, is 0.0207 behind the baseline"),
+    ],
+)
+def test_the_title_tells_whether_the_best_candidate_is_ahead_and_the_verdict(
+    maximize: bool, metric: str, state: str
+) -> None:
+    values = {0: BASELINE, 7: LEADER}
+    results = {number: dict(enumerate(known)) for number, known in values.items()}
+    rules = RaceRules(range(8), fixed=False, margin=0, maximize=maximize)
+    result = hold_race(results, [7], rules)
+    title = " ".join(race(result, metric, 0.005).get_suptitle().split())
+    assert title.startswith(f"The race after 3 seeds: {state} (+")
+    assert title.endswith(": better" if maximize else ": worse")
 
 
 def test_differences_of_accuracy_are_in_points() -> None:

@@ -180,7 +180,7 @@ def test_the_report_shows_which_confusions_differ_from_the_baselines(studies: St
     with study_run.journal:
         study_run.write_report(["", confusions.sentence()], {}, 1, confusions, 2)
     folder = study.plan.folder
-    assert "in the mean of 5 runs: fewer 3 for 5 (9 to 0)" in description_of(folder)
+    assert "fewer images of 3 for 5 (0 instead of 9); means of 5 runs" in description_of(folder)
     assert markdown.picture("confusion_difference.png") in description_of(folder)
     assert (folder / "confusion_difference.png").stat().st_size > 10_000
     assert "confusion_difference.png" in {event.get("path") for event, _ in read_journal(folder)}
@@ -225,6 +225,32 @@ def test_a_report_with_a_confirmed_difference_has_a_verdict(studies: Studies) ->
         assert not study_run.has_verdict()
         study_run.write_report([""], {"confirmed/difference": 0.01}, 0, None, 1)
         assert study_run.has_verdict()
+
+
+@pytest.mark.parametrize(
+    ("best", "recommended", "names"),
+    [
+        (None, None, []),
+        (1, None, ["The best trial again"]),
+        (1, 1, ["The recommended config again"]),
+        (1, 0, ["The recommended config again", "The best trial again, which is not recommended"]),
+    ],
+)
+def test_the_command_of_the_recommended_config_comes_first(
+    studies: Studies, best: int | None, recommended: int | None, names: list[str]
+) -> None:
+    study = studies.open()
+    for value in (0.8, 0.85):
+        train_trial(study, value)
+    study_run = start_run(study)
+    with study_run.journal:
+        commands = study_run.commands(best, recommended)
+    assert list(commands) == names
+    baseline_rate = "training.learning_rate=0.001 "
+    recommends_baseline = recommended == 0
+    assert [baseline_rate in command for command in commands.values()][:1] == (
+        [recommends_baseline] if names else []
+    )
 
 
 def test_views_have_the_explored_params_without_the_groups_of_conf(studies: Studies) -> None:

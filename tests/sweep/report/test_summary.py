@@ -17,7 +17,7 @@ SAME = compare((0.80, 0.81, 0.79), (0.81, 0.79, 0.80), maximize=True)
 
 
 def search(studies: Studies, *values: float, direction: str = "maximize") -> Study:
-    settings = replace(sweeper(direction=direction), confirm=fixed_seeds(5))
+    settings = replace(sweeper(direction=direction), confirm=replace(fixed_seeds(5), margin=0.005))
     study = studies.open(settings=settings)
     for value in values:
         train(study, value)
@@ -41,14 +41,14 @@ def candidate(study: Study, verdict: Verdict | None, number: int = 1) -> Candida
         (
             "maximize",
             (0.8, 0.85),
-            "Trial 1 has 85.00% val/accuracy where the baseline has 80.00%: +5.00 "
+            "In the search, trial 1 has 85.00% val/accuracy where the baseline has 80.00%: +5.00 "
             "points, on one seed and chosen "
             "as the best of 2.",
         ),
         (
             "minimize",
             (0.8, 0.75),
-            "Trial 1 has 0.7500 val/loss where the baseline has "
+            "In the search, trial 1 has 0.7500 val/loss where the baseline has "
             "0.8000: -0.0500, on one seed and chosen "
             "as the best of 2.",
         ),
@@ -57,15 +57,13 @@ def candidate(study: Study, verdict: Verdict | None, number: int = 1) -> Candida
 def test_the_search_is_summarized_in_one_sentence(
     studies: Studies, direction: str, values: tuple[float, ...], sentence: str
 ) -> None:
-    assert summary_lines(search(studies, *values, direction=direction), None, None, None) == [
-        sentence
-    ]
+    assert summary_lines(search(studies, *values, direction=direction), None, None) == [sentence]
 
 
 def test_a_search_that_ends_early_says_why(studies: Studies) -> None:
     study = studies.open(settings=sweeper(target_value=0.7))
     train(study, 0.8)
-    assert summary_lines(study, None, None, None)[1:] == [
+    assert summary_lines(study, None, None)[1:] == [
         "The search ended because hydra.sweeper.target_value=0.7 is reached after 1 of 10 trials."
     ]
 
@@ -74,7 +72,7 @@ def test_without_a_complete_baseline_the_best_trial_is_not_compared(studies: Stu
     study = studies.open()
     train(study, 0.5, state="failed")
     train(study, 0.6)
-    assert summary_lines(study, None, None, None) == [
+    assert summary_lines(study, None, None) == [
         "The best is trial 1 with 60.00% val/accuracy; the baseline is not complete."
     ]
 
@@ -93,7 +91,7 @@ def test_without_a_complete_baseline_the_best_trial_is_not_compared(studies: Stu
             "Over 3 fresh seeds trial 1 has 80.00% and the baseline "
             "80.00%: a difference of +0.00 points, "
             "-4.30 to +4.30 (95 % interval; seed by seed +1.00, -2.00, +1.00): undecided, the "
-            "interval contains 0 and exceeds the margin.",
+            "interval contains 0 and reaches beyond the margin of 0.50 points.",
         ),
         (
             None,
@@ -107,49 +105,68 @@ def test_the_confirmation_is_summarized_in_one_sentence(
     studies: Studies, verdict: Verdict | None, sentence: str
 ) -> None:
     study = search(studies, 0.8, 0.85)
-    assert summary_lines(study, candidate(study, verdict), None, None)[1:] == [sentence]
+    first, second = summary_lines(study, candidate(study, verdict), None)
+    assert first == sentence
+    assert second.startswith("In the search, trial 1 has 85.00%")
 
 
 def test_an_earlier_confirmed_trial_is_listed_beside_the_best(studies: Studies) -> None:
     study = search(studies, 0.8, 0.85, 0.86)
     runs = {config: {43: Path(config)} for config in (BASELINE, BEST)}
     confirmed = Candidate(study, 1, {1: BETTER, 2: SAME}, runs)
-    first, second, third = summary_lines(study, confirmed, None, None)
-    assert first.startswith("Trial 2 has 86.00%")
-    assert second.startswith("Over 3 fresh seeds trial 1 has 85.00%")
-    assert third.startswith("Over 3 fresh seeds trial 2 has 80.00%")
-    assert third.endswith("undecided, the interval contains 0 and exceeds the margin.")
+    first, second, third = summary_lines(study, confirmed, None)
+    assert first.startswith("Over 3 fresh seeds trial 1 has 85.00%")
+    assert second.startswith("Over 3 fresh seeds trial 2 has 80.00%")
+    assert ": undecided, the interval contains 0 and" in second
+    assert third.startswith("In the search, trial 2 has 86.00%")
 
 
 @pytest.mark.parametrize(
-    ("verdict", "test", "reads", "sentence"),
+    ("verdict", "test", "reads", "recommended", "sentence"),
     [
         (
             BETTER,
             {BEST: [0.84, 0.86], BASELINE: [0.80, 0.82]},
             1,
-            "On test, evaluated once: best 85.00% (84.00% to 86.00%), "
-            "baseline 81.00% (80.00% to 82.00%); this sweep "
-            "recommends trial 1.",
+            "trial 1",
+            "On test, evaluated once: trial 1 has 85.00% (84.00% to 86.00%), "
+            "the baseline has 81.00% (80.00% to 82.00%).",
         ),
         (
             SAME,
             {BASELINE: [0.80]},
             2,
-            "On test, evaluated 2 times so far, once for each choice: baseline 80.00%; this "
-            "sweep recommends the baseline.",
+            "the baseline",
+            "On test, evaluated 2 times so far, once for each set of models chosen on validation: "
+            "the baseline has 80.00%.",
         ),
     ],
 )
-def test_the_test_accuracies_and_the_recommended_config_are_in_one_sentence(
-    studies: Studies, verdict: Verdict, test: dict[str, list[float]], reads: int, sentence: str
+def test_the_verdict_is_followed_by_the_recommended_config_its_model_and_its_test_accuracy(
+    studies: Studies,
+    verdict: Verdict,
+    test: dict[str, list[float]],
+    reads: int,
+    recommended: str,
+    sentence: str,
 ) -> None:
     study = search(studies, 0.8, 0.85)
     chosen = candidate(study, verdict)
     recommendation = Recommendation(chosen, test, reads, "registered as svhn-digits")
-    assert summary_lines(study, chosen, recommendation, None)[2:] == [
-        sentence,
+    assert summary_lines(study, chosen, recommendation)[1:4] == [
+        f"This sweep recommends {recommended}.",
         "Registered as svhn-digits.",
+        sentence,
+    ]
+
+
+def test_that_nothing_beat_the_baseline_comes_before_the_recommendation(studies: Studies) -> None:
+    study = search(studies, 0.8, 0.7)
+    chosen = candidate(study, None, number=0)
+    recommendation = Recommendation(chosen, {BASELINE: [0.80]}, 1, "registered as svhn-digits")
+    assert summary_lines(study, chosen, recommendation)[:2] == [
+        "Nothing beat the baseline's 80.00% val/accuracy.",
+        "This sweep recommends the baseline.",
     ]
 
 
@@ -163,8 +180,8 @@ def test_a_study_that_is_not_recommended_is_not_evaluated_on_test(studies: Studi
         runs = {config: {43: studies.path / name} for config in (BASELINE, BEST)}
         candidates[name] = Candidate(study, 1, {1: SAME}, runs)
     recommendation = Recommendation(candidates["two"], {BASELINE: [0.8]}, 1, "")
-    lines = summary_lines(study, candidates["one"], recommendation, None)
-    assert lines[2:] == [
+    lines = summary_lines(study, candidates["one"], recommendation)
+    assert lines[1:2] == [
         "Not evaluated on test, since study did better on validation: 86.50% against 85.00%."
     ]
 
@@ -197,21 +214,21 @@ def test_the_metrics_are_the_confirmed_difference_and_the_mean_test_accuracies(
             (0.8, 0.85),
             SAME,
             "baseline, version 1",
-            "model1, 2 trials: +0.00 points (-4.30 to +4.30), undecided; test 0.805; "
+            "model1, 2 trials: +0.00 points (-4.30 to +4.30), undecided; test 80.50%; "
             "champion: baseline, version 1",
         ),
         (
             (0.8, 0.85),
             BETTER,
             "stays version 3",
-            "model1, 2 trials: +5.00 points (+5.00 to +5.00), better; test 0.850; "
+            "model1, 2 trials: +5.00 points (+5.00 to +5.00), better; test 85.00%; "
             "champion: stays version 3",
         ),
         (
             (0.8, 0.85),
             BETTER,
             "",  # the registry is unreachable
-            "model1, 2 trials: +5.00 points (+5.00 to +5.00), better; test 0.850",
+            "model1, 2 trials: +5.00 points (+5.00 to +5.00), better; test 85.00%",
         ),
     ],
 )

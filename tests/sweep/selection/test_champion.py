@@ -149,7 +149,7 @@ def test_the_registered_version_is_described_and_has_its_test_accuracy(
         name: str, folder: Path, score: float, tags: dict[str, str], description: str
     ) -> registry.Registered:
         proposed.append((tags, description))
-        return registry.Registered("3")
+        return registry.Registered(name, "3", is_new=True)
 
     monkeypatch.setattr(registry, "register", register)
     recommendation = recommend([candidate], no_cluster(), [])

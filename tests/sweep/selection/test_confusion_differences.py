@@ -80,15 +80,15 @@ def test_a_gain_is_more_on_the_diagonal_and_fewer_beside_it() -> None:
         (
             1,
             {(3, 5): 1},
-            "digits taken for others on validation, from baseline "
-            "to best config: fewer 3 for 5 (4 to 1)",
+            "on validation, compared with the baseline, the best config takes fewer images of "
+            "3 for 5 (1 instead of 4)",
         ),
         (
             5,
             {(3, 5): 1.2, (7, 1): 3},
-            "digits taken for others on validation, from baseline to "
-            "best config, in the mean of 5 runs: "
-            "fewer 3 for 5 (4 to 1.2); more 7 for 1 (0 to 3)",
+            "on validation, compared with the baseline, the best config takes fewer images of "
+            "3 for 5 (1.2 instead of 4) and more images of 7 for 1 (3 instead of 0); means of 5 "
+            "runs",
         ),
     ],
 )

@@ -225,7 +225,7 @@ def registrations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Path]]:
 
     def register(name: str, folder: Path, *arguments: object) -> registry.Registered:
         registered.append((name, folder))
-        return registry.Registered("3")
+        return registry.Registered(name, "3", is_new=True)
 
     monkeypatch.setattr(registry, "register", register)
     return registered
@@ -234,7 +234,11 @@ def registrations(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Path]]:
 @pytest.mark.parametrize(
     ("gained", "sentence"),
     [
-        (20, "registered as svhn-digits-ensemble version 3, alias champion"),
+        (
+            20,
+            "registered as svhn-digits-ensemble version 3, alias champion; to use the ensemble: "
+            "`python -m svhn_sweep predict --model models:/svhn-digits-ensemble@champion IMAGE`",
+        ),
         (1, "not registered"),
     ],
 )

@@ -79,10 +79,7 @@ def test_a_second_driver_is_refused_with_the_pid_of_the_first(
 ) -> None:
     for _ in range(2):  # the pid of a dead driver is overwritten
         first = start_driver(tmp_path / "one")
-        message = (
-            "the study one must have one driver at a time, but "
-            f"process {first.pid} works on it; wait for it"
-        )
+        message = f"another process ({first.pid}) already runs the study one: wait for it"
         with pytest.raises(ConfigError, match=re.escape(message)), hold_lock("one"):
             pass
         first.kill()

@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from svhn_sweep.config.schema import Precision
 from svhn_sweep.errors import ConfigError, SweepInterruptedError
-from svhn_sweep.run_header import console
+from svhn_sweep.run_header import print_text
 from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.local_devices import workers_per_gpu
@@ -102,7 +102,7 @@ class RayNodes:
             self.refresh()
         if not self.present:
             self._raise_if_all_refused()
-            console.print(f"waiting for nodes of the Ray cluster at {self.address}")
+            print_text(f"waiting for nodes of the Ray cluster at {self.address}")
         while not self.present:
             self._raise_if_all_refused()
             time.sleep(1)
