@@ -124,7 +124,7 @@ def print_summary(outcome: TrialOutcome, folder: Path, sent: bool) -> None:
 
 
 def print_interrupted(folder: Path) -> None:
-    """Prints where an interrupted run is, and that the next start begins anew.
+    """Prints where an interrupted run is, also in MLflow, and that the next start begins anew.
 
     Args:
         folder: The run's folder.
@@ -132,8 +132,6 @@ def print_interrupted(folder: Path) -> None:
     print_text(
         f"A single run is not resumed: the same command starts a new one. This one is in {folder}"
     )
-    if upload_state.load(folder) is None:
-        console.print("MLflow does not have it; `python -m svhn_sweep sync` sends it.")
-        return
-    for line in links(folder):
-        console.print(line)
+    if upload_state.load(folder) is not None:
+        for line in links(folder):
+            console.print(line)

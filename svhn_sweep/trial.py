@@ -14,6 +14,7 @@ from svhn_sweep.config.flatten import flatten
 from svhn_sweep.config.model_size import count_multiply_adds
 from svhn_sweep.config.schema import Config
 from svhn_sweep.data.splits import FitData, Images, Splits
+from svhn_sweep.import_lock import import_lock
 from svhn_sweep.native_output import redirect_native_output
 from svhn_sweep.provenance import code_tags
 from svhn_sweep.tracking import markdown, saved_views
@@ -108,9 +109,10 @@ def _train_and_evaluate(
     initial_weights: InitialWeights | None,
     resumable: bool,
 ) -> TrialOutcome:
-    from svhn_sweep.training import figures
-    from svhn_sweep.training.device import use_deterministic_operations, use_threads
-    from svhn_sweep.training.fit import fit
+    with import_lock:
+        from svhn_sweep.training import figures
+        from svhn_sweep.training.device import use_deterministic_operations, use_threads
+        from svhn_sweep.training.fit import fit
 
     training = config.training
     use_threads(training.threads)

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from svhn_sweep.errors import Terminated
+from svhn_sweep.import_lock import import_lock
 from svhn_sweep.tracking import tracking_uri, upload_state
 from svhn_sweep.tracking.journal import JOURNAL, finalize_if_dead, find_runs, is_meant_for
 
@@ -94,7 +95,7 @@ class BackgroundUploader:
         traceback: TracebackType | None,
     ) -> None:
         if isinstance(error, KeyboardInterrupt | Terminated):
-            self.close(TIMEOUT_AFTER_STOP_SECONDS)
+            self._close_after_stop()
             return
         self._closing.set()
         uploads = -1
@@ -102,6 +103,17 @@ class BackgroundUploader:
             uploads = self._uploads
             self._thread.join(TIMEOUT_SECONDS)
         self.close(0)
+
+    def _close_after_stop(self) -> None:
+        """Waits shortly: an import of MLflow or a new store may take longer than the user waits."""
+        self._closing.set()
+        self._thread.join(TIMEOUT_AFTER_STOP_SECONDS)
+        if self._thread.is_alive() and not self._warned:
+            self._warned = True
+            print(
+                "svhn_sweep: not all of it is in MLflow yet: `python -m svhn_sweep sync` sends it.",
+                file=sys.stderr,
+            )
 
     def _upload_all(self) -> None:
         """Uploads every run in turn until closed, and once more then; this is the thread."""
@@ -158,7 +170,8 @@ class BackgroundUploader:
         return None
 
     def _send(self, folder: Path, size: int, progress: _Progress) -> None:
-        from svhn_sweep.tracking import uploader  # imports MLflow, which takes 2 s
+        with import_lock:
+            from svhn_sweep.tracking import uploader  # imports MLflow, which takes 2 s
 
         state = upload_state.load(folder)
         if progress.checked:
@@ -194,7 +207,7 @@ class BackgroundUploader:
         self._warned = True
         print(
             f"svhn_sweep: MLflow at {tracking_uri.address()} cannot record this run: {reason}\n"
-            f"Nothing is lost: the run is kept in {self._folders[0]}; it is sent when MLflow "
-            "answers, at the latest by `python -m svhn_sweep sync`.",
+            f"The run is kept in {self._folders[0]}; it is sent when MLflow answers, at the latest "
+            "by `python -m svhn_sweep sync`.",
             file=sys.stderr,
         )

@@ -8,6 +8,7 @@ import pytest
 from mlflow import MlflowClient
 
 from svhn_sweep.errors import Terminated
+from svhn_sweep.import_lock import import_lock
 from svhn_sweep.tracking import background_uploader, tracking_uri, upload_state, uploader
 from svhn_sweep.tracking.background_uploader import BackgroundUploader
 from svhn_sweep.tracking.journal import Journal
@@ -336,7 +337,19 @@ def test_after_a_stop_by_the_user_the_wait_is_short(
     with pytest.raises(type(error), match="stop"), BackgroundUploader([own]) as background:
         raise error
     assert not background.sent
-    assert "it does not answer" in capsys.readouterr().err
+    assert capsys.readouterr().err == (
+        "svhn_sweep: not all of it is in MLflow yet: `python -m svhn_sweep sync` sends it.\n"
+    )
+
+
+def test_mlflow_is_imported_when_tensorflow_is(sent: list[str], own: Path) -> None:
+    """A Ctrl-C while both are imported can be lost."""
+    with BackgroundUploader([own]) as background:
+        with import_lock:
+            time.sleep(0.2)
+            assert not sent
+        wait_until(lambda: sent == ["own"])
+    assert background.sent
 
 
 def test_a_slow_store_that_makes_progress_is_waited_for(

@@ -205,12 +205,11 @@ class StudyRun:
         n_finished = len(self.study.finished())
         folder = self.journal.folder
         summary = folder / SUMMARY
+        # First the verdict: MLflow shows the first lines and hides the rest below "Show more".
         text = [
-            f"**{n_finished} of {self.study.n_trials}** trials of {self.study.plan.name}.",
-            "",
-            _set_views(self.journal, self.study, self._explored, rows),
-            "",
             summary.read_text(encoding="utf-8") if summary.exists() else "",
+            f"**{n_finished} of {self.study.n_trials}** trials of {self.study.plan.name}.\n",
+            _set_views(self.journal, self.study, self._explored, rows),
             "",
             # MLflow's page grows as wide as the table.
             leaderboard.to_markdown(

@@ -124,13 +124,15 @@ def test_a_studys_description_has_its_trials_its_views_and_the_command_that_cont
     with start_run(study).journal:
         pass
     text = description_of(study.plan.folder)
-    assert text.startswith("**1 of 10** trials of study.")
+    assert text.strip().startswith("**1 of 10** trials of study.")
     assert f"](#/experiments/{markdown.EXPERIMENT_ID}/runs?" in text
     assert "| **1** | **baseline** | **complete** | **80.00%** |" in text
     assert text.endswith(markdown.code(COMMAND))
 
 
-def test_the_summary_stays_in_the_description_of_a_resumed_study(studies: Studies) -> None:
+def test_the_description_begins_with_the_verdict_and_keeps_it_when_the_study_is_resumed(
+    studies: Studies,
+) -> None:
     study = studies.open()
     for value in (0.8, 0.85):
         train_trial(study, value)
@@ -139,7 +141,9 @@ def test_the_summary_stays_in_the_description_of_a_resumed_study(studies: Studie
         study_run.write_report(["model1, 2 trials", "Trial 1 has 85.00%."], {}, 1, None, 2)
         study_run.end(TrialStatus.complete)
     description = description_of(study.plan.folder)
-    assert "\nmodel1, 2 trials\n\n- Trial 1 has 85.00%.\n" in description
+    assert description.startswith(
+        "model1, 2 trials\n\n- Trial 1 has 85.00%.\n\n**2 of 10** trials of study.\n"
+    )
     assert markdown.picture("history.png") in description
     resumed = start_run(study)
     with resumed.journal:
@@ -166,7 +170,7 @@ def test_the_description_counts_the_trials_of_the_search_without_its_confirmatio
     study_run = start_run(study)
     with study_run.journal:
         study_run.update()
-    assert description_of(study.plan.folder).startswith(f"{counts} trials of study.")
+    assert f"{counts} trials of study." in description_of(study.plan.folder)
 
 
 def test_the_report_shows_which_confusions_differ_from_the_baselines(studies: Studies) -> None:
