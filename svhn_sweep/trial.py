@@ -120,7 +120,6 @@ def _train_and_evaluate(
     model = _build_model(config, initial_weights)
     _log_inputs(config, splits, model, journal, command, initial_weights)
     _log_figure(journal, "figures/samples.png", figures.samples(*fit_data.train))
-
     result = fit(
         model,
         fit_data.train,

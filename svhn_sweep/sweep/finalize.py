@@ -159,18 +159,18 @@ def _report(
     """Writes a study's report; returns what is printed about it even if that fails."""
     run = result.study_run
     recommended = result.recommended_number(recommendation)
-    shown = Summary(
+    printed = Summary(
         summary.headline(run.study, result.candidate, recommendation),
         summary.summary_lines(run.study, result.candidate, recommendation),
         run.commands(result.best_number, recommended),
     )
     if not write:
-        return shown
+        return printed
     matrices = load_confusion_matrices(run.study, result.candidate)
     try:
         numbers = summary.study_metrics(result.candidate, recommendation)
         run.write_report(
-            [shown.headline, *shown.lines, *summary.confusion_lines(matrices)],
+            [printed.headline, *printed.lines, *summary.confusion_lines(matrices)],
             numbers,
             result.best_number,
             matrices,
@@ -181,4 +181,4 @@ def _report(
     except Exception as error:
         logger.exception("no report")
         print_text(f"{run.study.plan.name}: no report: {tracking_uri.reason(error)}")
-    return shown
+    return printed

@@ -37,9 +37,9 @@ def check_bounds(baseline: Config, fixed: Sequence[str], space: SearchSpace) -> 
         nth = {key: options[min(index, len(options) - 1)] for key, options in values.items()}
         composed = compose_node([*fixed, *(to_override(key, value) for key, value in nth.items())])
         for key in unstable_keys(composed):
-            where = "" if key in space else " in the files of a group that is explored"
+            files = "" if key in space else " in the files of a group that is explored"
             raise ConfigError(
-                f"{key} must have a value of its own{where}, but each trial would resolve an "
+                f"{key} must have a value of its own{files}, but each trial would resolve an "
                 "interpolation anew."
             )
         config = to_config(composed)

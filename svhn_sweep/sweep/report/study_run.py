@@ -3,6 +3,7 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from svhn_sweep.config.overrides import shell_command
 from svhn_sweep.files import write_atomically
@@ -139,8 +140,7 @@ class StudyRun:
             race: The race of the confirmation; None without one.
             recommended: As in `commands`.
         """
-        # drawing takes a second to import: not while trials wait
-        from svhn_sweep.sweep.report import figures, html_page
+        from svhn_sweep.sweep.report import html_page
 
         headline, *sentences = lines
         findings = "".join(f"- {sentence}\n" for sentence in sentences)
@@ -153,12 +153,7 @@ class StudyRun:
         self.journal.log_metrics(dict(metrics), step=step, replace=True)
         best_command = "" if best is None else self._command(best)
         _write_artifact(self.journal, "best_command.txt", best_command + "\n")
-        images = figures.save_all(self.study.optuna_study, metric, confusions, folder)
-        if race is None:  # that of an earlier start
-            (folder / race_report.FIGURE).unlink(missing_ok=True)
-        elif any(race.looks.values()):
-            race_report.log_race(self.journal, race)
-            images.insert(0, race_report.draw_race(folder, race, self.study.settings))
+        images = self._draw(confusions, race)
         for image in images:
             self.journal.log_artifact(image.name)
         self._set_description(rows)  # again, now with the figures
@@ -169,6 +164,20 @@ class StudyRun:
         _write_artifact(self.journal, "report.html", page)
         for path in sorted((folder / "test").rglob("*.*")):
             self.journal.log_artifact(str(path.relative_to(folder)))
+
+    def _draw(self, confusions: ConfusionMatrices | None, race: Race | None) -> list[Path]:
+        """Draws all figures, that of the race first."""
+        from svhn_sweep.sweep.report import figures  # takes a second: not while trials wait
+
+        folder = self.journal.folder
+        settings = self.study.settings
+        images = figures.save_all(self.study.optuna_study, settings.metric, confusions, folder)
+        if race is None:  # that of an earlier start
+            (folder / race_report.FIGURE).unlink(missing_ok=True)
+        elif any(race.looks.values()):
+            race_report.log_race(self.journal, race)
+            images.insert(0, race_report.draw_race(folder, race, settings))
+        return images
 
     def has_verdict(self) -> bool:
         """Returns whether a report with the verdict of a confirmation was ever written."""
