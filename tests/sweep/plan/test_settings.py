@@ -81,7 +81,7 @@ def test_accuracy_is_maximized_and_loss_minimized(
         ("devices=[cpu]", "devices", ["cpu"]),
         ("confirm=null", "confirm", None),
         ("confirm.seeds=2", "confirm", ConfirmConfig(3, 16, 0.005, 2)),
-        ("target_value=-1", "target_value", -1.0),
+        ("target_value=1", "target_value", 1.0),
         ("target_value=0", "target_value", 0.0),
         ("timeout=1.5", "timeout", 1.5),
         ("metric=val/loss", "metric", "val/loss"),
@@ -144,6 +144,10 @@ BAD = [
     ("timeout=-1", "hydra.sweeper.timeout must be greater than 0 but got -1.0."),
     ("timeout=inf", "hydra.sweeper.timeout must be a finite number greater than 0 but got inf."),
     ("target_value=inf", "hydra.sweeper.target_value must be a finite number but got inf."),
+    (
+        "target_value=-0.1",
+        "hydra.sweeper.target_value must be from 0 to 1, as val/accuracy is, but got -0.1.",
+    ),
     ("target_value=nan", "hydra.sweeper.target_value must be a finite number but got nan."),
     ("trial_timeout=0", "hydra.sweeper.trial_timeout must be greater than 0 but got 0.0."),
     (
