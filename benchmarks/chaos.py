@@ -198,7 +198,7 @@ SIX_KILLS = [
     Kill(
         "driver", "worker", "after", "svhn_sweep.training.progress:Progress.on_train_batch_end", 3
     ),
-    Kill("worker", "worker", "after", "numpy:savez", 5),
+    Kill("worker", "worker", "after", "numpy:savez", 3),
     Kill("all", "driver", "before", "optuna.study.study:Study.tell", 2),
     Kill("driver", "driver", "before", "svhn_sweep.sweep.report.study_run:StudyRun.write_report"),
 ]

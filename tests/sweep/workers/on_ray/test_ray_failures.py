@@ -136,9 +136,9 @@ def test_actors_end_with_their_driver_and_the_same_command_continues_on_any_clus
 
     ray_cluster.nodes.stop()
     ray_cluster.nodes.start(cpus=2)
-    output = finish(ray_cluster.start(n_trials=2, epochs=12))
-    assert re.search(r"trial 0  starts at epoch ([2-9]|1\d)/12", output)
-    assert_whole(ray_cluster, 2, epochs=12)
+    output = finish(ray_cluster.start(n_trials=2, epochs=24))
+    assert re.search(r"trial 0  starts at epoch ([2-9]|[12]\d)/24", output)
+    assert_whole(ray_cluster, 2, epochs=24)
     assert token_in(ray_cluster, commands, [out, output]) == []
 
 
@@ -146,7 +146,7 @@ def start_and_wait_for_an_epoch(cluster: Cluster) -> "subprocess.Popen[str]":
     """Starts a sweep of two trials and waits until MLflow has one more epoch of the first."""
     epochs_before = cluster.epochs_of(0)
     started = time.time()
-    process = cluster.start(n_trials=2, epochs=12)
+    process = cluster.start(n_trials=2, epochs=24)
     wait_until(lambda: cluster.epochs_of(0) > epochs_before)
     upload = cluster.trial_folder(0) / upload_state.FILE_NAME
     wait_until(lambda: upload.exists() and upload.stat().st_mtime > started)
