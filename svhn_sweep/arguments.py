@@ -7,7 +7,7 @@ import difflib
 import io
 import re
 from collections.abc import Sequence
-from contextlib import redirect_stderr
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import fields
 
 # Private: Hydra has no other access to its flags. Without it a wrong one prints eight lines.
@@ -97,7 +97,7 @@ def _check_flags(arguments: Sequence[str]) -> None:
     """Raises a UserError for what Hydra's parser does not take: other flags and values of flags."""
     printed = io.StringIO()
     try:
-        with redirect_stderr(printed):
+        with redirect_stderr(printed), redirect_stdout(io.StringIO()):
             get_args_parser().parse_args(arguments)
     except SystemExit as end:
         if end.code:

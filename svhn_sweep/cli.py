@@ -20,7 +20,7 @@ from svhn_sweep import __version__, completion, environment, output_folders, sta
 from svhn_sweep.arguments import asks_for_sweep_help, for_hydra, shows_config
 from svhn_sweep.commands.options import parse_audit, parse_predict, parse_sync, parse_ui
 from svhn_sweep.config.composition import composition_errors
-from svhn_sweep.config.error_messages import USER_ERRORS, explain
+from svhn_sweep.config.error_messages import COMMANDS, USER_ERRORS, explain
 from svhn_sweep.config.overrides import typed_overrides
 from svhn_sweep.config.schema import (
     CONFIG_NAME,
@@ -112,7 +112,7 @@ def _print_error(error: Exception, show_traceback: bool, job: str = "") -> int:
 
 
 def _dispatch(arguments: list[str], show_traceback: bool) -> int:
-    if "--version" in arguments:
+    if "--version" in arguments and arguments[0] not in COMMANDS:
         print(f"svhn_sweep {__version__}")
         return 0
     output_folders.check_current_folder()

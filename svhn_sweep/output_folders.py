@@ -85,11 +85,19 @@ def check_new_run(key: str, folder: Path) -> None:
     """
     check_folder(key, folder)
     check_no_run(key, folder)
-    if folder.is_dir() and (names := sorted(path.name for path in folder.iterdir())):
+    if names := _foreign_names(folder):
         raise ConfigError(
             f"{key} must be a new or an empty folder but {folder.absolute()} has "
             f"{', '.join(names[:3])}{' and others' if len(names) > 3 else ''}."
         )
+
+
+def _foreign_names(folder: Path) -> list[str]:
+    """Lists what a folder has besides logs and what a run that ended early leaves of Hydra's."""
+    paths = folder.iterdir() if folder.is_dir() else []
+    return sorted(
+        path.name for path in paths if not path.name.startswith(".") and path.suffix != ".log"
+    )
 
 
 def check_no_run(key: str, folder: Path) -> None:

@@ -31,7 +31,8 @@ def print_text(text: str) -> None:
     if console.is_terminal:
         text = COMMAND.sub(lambda match: match[0].replace(" ", NO_BREAK_SPACE), text)
         text = textwrap.fill(text, console.width, break_long_words=False, break_on_hyphens=False)
-    console.print(text.replace(NO_BREAK_SPACE, " "))
+        text = text.replace(NO_BREAK_SPACE, " ")
+    console.print(text)
 
 
 def print_header(config: Config, splits: Splits, experiment: str, copies: str = "") -> None:

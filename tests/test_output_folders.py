@@ -29,7 +29,13 @@ def is_a_link_to_nothing(path: Path) -> None:
     path.symlink_to("nowhere")
 
 
-@pytest.mark.parametrize("make", [lambda path: None, Path.mkdir])
+def has_what_an_early_end_leaves(path: Path) -> None:
+    (path / ".hydra").mkdir(parents=True)
+    for name in ("trial.log", "slurm.log"):
+        (path / name).write_text("")
+
+
+@pytest.mark.parametrize("make", [lambda path: None, Path.mkdir, has_what_an_early_end_leaves])
 def test_a_folder_that_is_new_or_empty_takes_a_run(
     tmp_path: Path, make: Callable[[Path], None]
 ) -> None:

@@ -41,8 +41,8 @@ def check_effect(keys: Iterable[str], trainings: Iterable[object]) -> None:
 
     Args:
         keys: Config keys that have several values.
-        trainings: The sections `training` of some configs, among them one for each combination of
-            the values that other keys depend on.
+        trainings: The sections `training` of some configs, which together have each value that
+            other keys depend on.
 
     Raises:
         ConfigError: A key changes nothing in any of the configs.

@@ -182,12 +182,13 @@ def _rival(champion: ModelVersion, score: float, tags: dict[str, str]) -> str:
 
 
 def _format_score(champion: ModelVersion, tags: dict[str, str]) -> str:
-    """Returns for example `90.00% on validation of other digits`; empty if the user tagged it."""
-    if not {"data.sha256", "validation"} <= champion.tags.keys():
-        return ""
-    is_same = champion.tags["data.sha256"] == tags["data.sha256"]
+    """Returns for example `90.00% on validation of other digits`; empty without the tag."""
+    is_same = champion.tags.get("data.sha256") == tags["data.sha256"]
     digits = "the same digits" if is_same else "other digits"
-    return f"{float(champion.tags['validation']):.2%} on validation of {digits}"
+    try:
+        return f"{float(champion.tags['validation']):.2%} on validation of {digits}"
+    except (KeyError, ValueError):
+        return ""
 
 
 def _describe(

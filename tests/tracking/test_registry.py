@@ -203,6 +203,14 @@ def test_a_champion_that_the_user_chose_himself_may_be_replaced(
     assert propose("second", 0.1) == new("3", "2")
 
 
+def test_a_champion_whose_accuracy_the_user_edited_is_replaced_without_it(
+    client: MlflowClient, propose: Propose
+) -> None:
+    propose("first", 0.9)
+    client.set_model_version_tag(NAME, "1", "validation", "good")
+    assert propose("second", 0.1, OTHER_DIGITS) == new("2", "1")
+
+
 @pytest.mark.parametrize(
     "name", ["create_registered_model", "create_model_version", "set_registered_model_alias"]
 )

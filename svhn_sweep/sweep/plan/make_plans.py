@@ -177,9 +177,9 @@ def _make_space(
     """The search space and the baseline's point in it."""
     sweeps = _sweeps(from_conf, overrides)
     inherited = conditions_of(from_conf)
-    for condition in (inherited | conditions_of(sweeps)).values():
-        if condition.key not in sweeps:
-            check_condition(condition, fixed)
+    for key, condition in (inherited | conditions_of(sweeps)).items():
+        if key in sweeps and condition.key not in sweeps:
+            check_condition(key, condition, fixed)
     return make_space(sweeps, inherited, baseline_value)
 
 

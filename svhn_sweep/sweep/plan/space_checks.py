@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
+from svhn_sweep.config.error_messages import USER_ERRORS, explain
 from svhn_sweep.config.flatten import check_effect, flatten
 from svhn_sweep.config.overrides import to_override, unstable_keys
-from svhn_sweep.config.schema import Config, compose_config, compose_node, to_config
+from svhn_sweep.config.schema import Config, compose_node, to_config
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.distributions import bounds
 from svhn_sweep.sweep.plan.plan import Plan
@@ -13,14 +14,22 @@ from svhn_sweep.sweep.plan.search_space import Condition, SearchSpace
 INITIAL_WEIGHTS = "training.initial_weights"
 
 
-def check_condition(condition: Condition, fixed: Sequence[str]) -> None:
-    """Checks the values of a condition on a key that is not explored: a typo would never hold.
+def check_condition(key: str, condition: Condition, fixed: Sequence[str]) -> None:
+    """Checks that a condition on a key that is not explored can hold: one with a typo never would.
+
+    Args:
+        key: The key that has the condition.
+        condition: The condition.
+        fixed: Overrides of the study's config.
 
     Raises:
-        ConfigError: A value breaks its rule. Hydra and OmegaConf raise their own errors.
+        ConfigError: The config has no such key, or the key no such value.
     """
     for value in condition.values:
-        compose_config([*fixed, to_override(condition.key, value)])
+        try:
+            compose_node([*fixed, to_override(condition.key, value)])
+        except USER_ERRORS as error:
+            raise ConfigError(f"{key} is explored {condition}, but {explain(error)}") from error
 
 
 def check_bounds(baseline: Config, fixed: Sequence[str], space: SearchSpace) -> None:
@@ -29,7 +38,8 @@ def check_bounds(baseline: Config, fixed: Sequence[str], space: SearchSpace) -> 
     To compose few configs, each of them has the n-th value of all keys at once.
 
     Raises:
-        ConfigError: A bound breaks its rule. Hydra and OmegaConf raise their own errors.
+        ConfigError: A bound breaks its rule, would be resolved anew in each trial, changes the
+            initial weights, or a key changes nothing. Hydra and OmegaConf raise their own errors.
     """
     values = {key: list(bounds(distribution)) for key, distribution in space.items()}
     trainings = []

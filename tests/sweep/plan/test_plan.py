@@ -684,11 +684,13 @@ BAD = [
     # conditions on keys that are not explored
     (
         "model.dropout=tag('if training.schedule=platau',interval(0,0.3))",
-        "training.schedule: Invalid value 'platau', expected one of [constant, plateau, cosine].",
+        "model.dropout is explored if training.schedule=platau, but training.schedule: Invalid "
+        "value 'platau', expected one of [constant, plateau, cosine].",
     ),
     (
         "model.dropout=tag('if training.shedule=plateau',interval(0,0.3))",
-        "training.shedule is not a key of the config; did you mean training.schedule?",
+        "model.dropout is explored if training.shedule=plateau, but training.shedule is not a key "
+        "of the config; did you mean training.schedule?",
     ),
     (
         "model.dropout=tag('if training.schedule=plateau',interval(0,0.3))",
@@ -838,6 +840,7 @@ def test_the_wide_space_explores_only_what_has_an_effect(planned: MakePlans) -> 
         ([], "2 to 6, if training.schedule=plateau"),
         (["{patience}=range(1,4)"], "1 to 3, if training.schedule=plateau"),  # as in the file
         (["{patience}=tag('if training.epochs=60',range(1,4))"], "1 to 3"),
+        (["{patience}=tag('if training.freeze=2',range(1,4))"], None),
         (["training.schedule=plateau"], "2 to 6"),
         (["training.schedule=cosine"], None),
         (["{patience}=3"], None),
