@@ -8,7 +8,6 @@ import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import hydra
@@ -27,7 +26,7 @@ from svhn_sweep.config.schema import (
     conf_dir,
     register_schema,
 )
-from svhn_sweep.errors import FailedError, RefusedError, Terminated
+from svhn_sweep.errors import FailedError, RefusedError, Terminated, raise_terminated
 from svhn_sweep.sweep.plan import settings
 from svhn_sweep.tracking import tracking_uri
 
@@ -54,7 +53,7 @@ def main() -> int:
         # A cell's !command has a terminal, whose rows are redrawn in the cell's output; Rich reads
         # this at its first console.
         os.environ.setdefault("TTY_COMPATIBLE", "0")
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    signal.signal(signal.SIGTERM, raise_terminated)
     standard_streams.warnings_are_no_errors()
     standard_streams.keep_running_without_readers()
     exit_code = _run(show_traceback)
@@ -89,10 +88,6 @@ def _run(show_traceback: bool) -> int:
         return end.code if isinstance(end.code, int) else 1
     except Exception as error:  # noqa: BLE001  # all of them become an exit code here
         return _print_error(error, show_traceback)
-
-
-def _raise_terminated(number: int, frame: FrameType | None) -> None:
-    raise Terminated
 
 
 def _print_error(error: Exception, show_traceback: bool, job: str = "") -> int:

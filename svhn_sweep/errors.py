@@ -1,5 +1,7 @@
 """Defines the errors that end a command with a message instead of a traceback."""
 
+from types import FrameType
+
 
 class UserError(Exception):
     """The input or the config is at fault; the command prints the message and exits with 2."""
@@ -45,7 +47,12 @@ class RefusedError(BaseException):
 
 
 class Terminated(BaseException):
-    """The process received SIGTERM.
+    """The process received SIGTERM, or its terminal was closed.
 
     Like KeyboardInterrupt this is no `Exception`: only code that ends a run catches it.
     """
+
+
+def raise_terminated(number: int, frame: FrameType | None) -> None:
+    """Handles a signal by raising Terminated."""
+    raise Terminated

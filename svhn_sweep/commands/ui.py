@@ -9,9 +9,8 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPConnection, HTTPException
-from types import FrameType
 
-from svhn_sweep.errors import Terminated, UserError
+from svhn_sweep.errors import UserError, raise_terminated
 from svhn_sweep.tracking import saved_views, tracking_uri
 from svhn_sweep.tracking.ui_links import LOOPBACK, newest_addresses, server_address
 
@@ -81,17 +80,13 @@ def _start(host: str, port: str) -> "subprocess.Popen[bytes]":
     reaches all processes, uvicorn would get two, and end with a traceback.
     """
     if signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:  # of a closed terminal
-        signal.signal(signal.SIGHUP, _raise_terminated)
+        signal.signal(signal.SIGHUP, raise_terminated)
     own = {"MLFLOW_HOST": host, "MLFLOW_PORT": port}  # whatever MLflow's own settings are
     # Not arguments, which every user of the machine can read.
     store = tracking_uri.store_uri()
     defaults = {**DEFAULTS, "MLFLOW_REGISTRY_STORE_URI": store}
     environment = defaults | os.environ | own | {"MLFLOW_BACKEND_STORE_URI": store}
     return subprocess.Popen([sys.executable, "-m", SERVER], env=environment, start_new_session=True)
-
-
-def _raise_terminated(number: int, frame: FrameType | None) -> None:
-    raise Terminated
 
 
 def _answers(server: "subprocess.Popen[bytes]", host: str, port: int) -> bool:

@@ -23,6 +23,11 @@ SIZE_KEYS = ("model.dense_units", "model.batch_norm")  # the other keys that cha
 MAX_COUNTED_CONFIGS = 20_000  # takes a second
 
 
+def name_of(number: int) -> str:
+    """Returns a trial's name within a sentence: `the baseline`, or for example `trial 7`."""
+    return "the baseline" if number == BASELINE_NUMBER else f"trial {number}"
+
+
 @dataclass(frozen=True)
 class Plan:
     """A plan of one study.

@@ -10,7 +10,7 @@ from svhn_sweep.sweep.plan.formatting import (
     format_limits,
     format_metric,
 )
-from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, name_of
 from svhn_sweep.sweep.report.ensemble_summary import (
     calibration_and_ensemble_metrics,
     ensemble_result,
@@ -176,23 +176,21 @@ def _recommendation_sentences(
     if recommendation.candidate is not candidate:
         return [_not_tested(candidate, recommendation.candidate)] if candidate.has_model else []
     return [
-        f"this sweep recommends {_definite_name(candidate, candidate.recommended_config)}",
+        f"this sweep recommends {name_of(candidate.recommended_number)}",
         recommendation.registration,
         _test_result(recommendation),
         ensemble_result(recommendation),
     ]
 
 
-def _definite_name(candidate: Candidate, config: str) -> str:
-    return "the baseline" if config == BASELINE else f"trial {candidate.trial_number}"
-
-
 def _test_result(recommendation: Recommendation) -> str:
     parts = []
-    for config in (BEST, BASELINE):
+    for config, number in (
+        (BEST, recommendation.candidate.trial_number),
+        (BASELINE, BASELINE_NUMBER),
+    ):
         if accuracies := recommendation.test_accuracies.get(config):
-            name = _definite_name(recommendation.candidate, config)
-            part = f"{name} has {mean(accuracies):.2%}"
+            part = f"{name_of(number)} has {mean(accuracies):.2%}"
             if len(accuracies) > 1:
                 part += f" ({min(accuracies):.2%} to {max(accuracies):.2%})"
             parts.append(part)

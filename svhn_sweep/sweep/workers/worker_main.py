@@ -12,13 +12,12 @@ import sys
 import threading
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from types import FrameType
 from typing import cast
 
 from svhn_sweep import data
 from svhn_sweep.config.schema import Config
 from svhn_sweep.data.splits import Splits
-from svhn_sweep.errors import Terminated
+from svhn_sweep.errors import Terminated, raise_terminated
 from svhn_sweep.sweep.workers.ensemble_task import select_ensemble
 from svhn_sweep.sweep.workers.evaluation_requests import (
     EnsembleRequest,
@@ -54,7 +53,7 @@ def main() -> None:
 
         # Only now is there anything to save; within TensorFlow's import the exception could become
         # another one.
-        signal.signal(signal.SIGTERM, _raise_terminated)
+        signal.signal(signal.SIGTERM, raise_terminated)
         connection.send(WorkerReady())
         _handle_requests(connection, inbox)
     except Terminated:
@@ -85,10 +84,6 @@ def answer(request: ModelsRequest[Result]) -> Result | TrialEnded:
 
 def _load_digits(config: Config) -> Splits:
     return data.load(config.data, test=False)
-
-
-def _raise_terminated(number: int, frame: FrameType | None) -> None:
-    raise Terminated
 
 
 def _receive(connection: Connection, inbox: Inbox) -> None:
