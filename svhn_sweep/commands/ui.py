@@ -86,7 +86,12 @@ def _start(host: str, port: str) -> "subprocess.Popen[bytes]":
     store = tracking_uri.store_uri()
     defaults = {**DEFAULTS, "MLFLOW_REGISTRY_STORE_URI": store}
     environment = defaults | os.environ | own | {"MLFLOW_BACKEND_STORE_URI": store}
-    return subprocess.Popen([sys.executable, "-m", SERVER], env=environment, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", SERVER],
+        env=environment,
+        stdin=subprocess.PIPE,  # its end tells the server that this process is gone
+        start_new_session=True,
+    )
 
 
 def _answers(server: "subprocess.Popen[bytes]", host: str, port: int) -> bool:

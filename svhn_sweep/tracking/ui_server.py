@@ -1,9 +1,13 @@
 """Runs MLflow's UI on the current store: `python -m svhn_sweep.tracking.ui_server`.
 
-SIGTERM ends it. Its settings are MLflow's own environment variables.
+SIGTERM ends it, and the end of its standard input: whoever starts it holds the other end, which
+closes even if that process is killed. Its settings are MLflow's own environment variables.
 """
 
+import os
+import signal
 import sys
+from threading import Thread
 
 from svhn_sweep.tracking import tracking_uri
 
@@ -13,6 +17,7 @@ def main() -> None:
 
     The process ends with exit code 1 and one sentence if the store cannot be opened.
     """
+    Thread(target=_end_with_input, daemon=True).start()
     try:
         tracking_uri.connect()
     except Exception as error:  # noqa: BLE001  # from MLflow or a database driver
@@ -21,6 +26,12 @@ def main() -> None:
     from mlflow.cli import cli  # the entry point of the command `mlflow`
 
     cli(["ui"], prog_name="mlflow")
+
+
+def _end_with_input() -> None:
+    """Ends this process and its children, which are its process group, when the input ends."""
+    os.read(sys.stdin.fileno(), 1)
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

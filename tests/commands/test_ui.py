@@ -191,6 +191,19 @@ def test_whoever_terminates_the_command_or_closes_its_terminal_ends_the_server(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0, 8])
+def test_the_server_ends_if_the_command_is_killed(
+    open_terminal: Callable[..., Terminal], seconds: float
+) -> None:
+    terminal = open_terminal()
+    terminal.wait_for_server()
+    time.sleep(seconds)
+    terminal.process.kill()
+    terminal.read()
+    assert terminal.servers() == {}
+
+
+@pytest.mark.slow
 def test_a_server_that_ends_by_itself_ends_the_command_as_failed(
     open_terminal: Callable[..., Terminal],
 ) -> None:

@@ -1,9 +1,10 @@
 from collections.abc import Callable
+from dataclasses import is_dataclass
 
 import pytest
 
 from svhn_sweep.config.error_messages import USER_ERRORS, explain
-from svhn_sweep.config.flatten import flatten
+from svhn_sweep.config.flatten import NEEDS, flatten
 from svhn_sweep.config.schema import Config
 
 ComposeConfig = Callable[..., Config]
@@ -190,3 +191,15 @@ def test_flatten_omits_the_settings_of_disabled_parts(composed: ComposeConfig) -
     assert [key for key in off if key.startswith("augmentation")] == ["augmentation.enabled"]
     assert on["augmentation.zoom"] == 0.1
     assert dict(flatten(composed().model))["filters.conv1"] == 16
+
+
+def test_each_part_of_a_training_that_may_be_unused_is_used_with_what_it_needs(
+    composed: ComposeConfig,
+) -> None:
+    training = composed().training
+    parts = {f"training.{name}" for name, part in vars(training).items() if is_dataclass(part)}
+    assert parts == set(NEEDS)
+    unused = dict(flatten(training, "training."))
+    for part, needed in NEEDS.items():
+        used = dict(flatten(composed(needed).training, "training."))
+        assert [key for key in used.keys() - unused.keys() if key.startswith(f"{part}.")], part
