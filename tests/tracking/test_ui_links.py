@@ -1,5 +1,6 @@
 """Tests which runs `python -m svhn_sweep ui` links."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def record(path: str, role: str, view: str, *, uploaded: bool = True, parent: str = "") -> None:
     """Records a run that is named after its folder and has a saved view."""
     folder = Path(path)
+    time.sleep(0.002)  # a journal's clock counts milliseconds
     with Journal(folder) as journal:
         start = {"experiment": role, "store": tracking_uri.address(), "parent": parent}
         journal.start(name=folder.name, tags={"role": role}, **start)
@@ -40,17 +42,17 @@ def test_the_newest_sweep_grid_and_single_run_are_linked_with_their_views() -> N
     record("multirun/study", "sweep", "board")
     record("multirun/study/trial-0", "baseline", "no-view", parent="..")
     Path("multirun/.newest").write_text("study\n")
-    for number in (1, 2):
+    for number in (2, 1):  # the newest is not the last one in alphabetical order
         record(f"multirun/day/grid {number}", "grid", f"grid-{number}")
         record(f"multirun/day/grid {number}/0", "trial", "single", parent="..")
         record(f"outputs/run {number}", "baseline", f"single-{number}")
     assert linked() == [
         "View board",
         "Study study",
-        "View grid-2",
-        "Run grid 2",
-        "View single-2",
-        "Run run 2",
+        "View grid-1",
+        "Run grid 1",
+        "View single-1",
+        "Run run 1",
     ]
 
 
