@@ -61,8 +61,11 @@ def find(address: str) -> SourceRun:
     """
     if not is_stored(address):
         return _run_of_folder(Path(address))
-    client = _connect(address)
+    tracking_uri.check()
+    if not tracking_uri.exists():
+        raise _refusal(address, f"there is no MLflow store {tracking_uri.address()}")
     with explained(address, partial(_refusal, address)):
+        client = tracking_uri.connect()
         if not address.startswith(REGISTERED):
             run_id, _, name = address.removeprefix(RUN).partition("/")
             run = client.get_run(run_id)
@@ -107,14 +110,6 @@ def fetch(run: SourceRun, folder: Path) -> Path:
             tracking_uri=tracking_uri.store_uri(),
         )
     return Path(path)
-
-
-def _connect(address: str) -> "MlflowClient":
-    tracking_uri.check()
-    if not tracking_uri.exists():
-        raise _refusal(address, f"there is no MLflow store {tracking_uri.address()}")
-    with explained(address, partial(_refusal, address)):
-        return tracking_uri.connect()
 
 
 def _refusal(address: str, reason: str) -> ConfigError:
