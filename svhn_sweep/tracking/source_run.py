@@ -70,14 +70,14 @@ def find(address: str) -> SourceRun:
             run_id, _, name = address.removeprefix(RUN).partition("/")
             run = client.get_run(run_id)
             models = _logged_models(client, run)
-            return _described(run, [model for model in models if name in ("", model.name)], models)
+            return _source_run(run, [model for model in models if name in ("", model.name)], models)
         version = _version(client, address)
         if not version.run_id:
             raise _refusal(address, "it was registered without its run")
         run = client.get_run(version.run_id)
         models = _logged_models(client, run)
         meant = [model for model in models if _is_of_version(model, version)]
-        source = _described(run, meant, models)
+        source = _source_run(run, meant, models)
         location = meant[0].artifact_location if meant else version.source
         return replace(source, version=f"{version.name}/{version.version}", locations=[location])
 
@@ -138,7 +138,7 @@ def _is_of_version(model: "LoggedModel", version: "ModelVersion") -> bool:
     return bool(model.artifact_location == version.source)
 
 
-def _described(
+def _source_run(
     run: "Run", meant: Sequence["LoggedModel"], models: Sequence["LoggedModel"]
 ) -> SourceRun:
     """Returns a run with the models that are meant, of all that it has logged."""
