@@ -69,21 +69,6 @@ class BackgroundUploader:
         if folder not in self._folders:
             self._folders.append(folder)
 
-    def close(self, timeout: float) -> bool:
-        """Uploads what is there and ends the thread.
-
-        Args:
-            timeout: Seconds to wait for it.
-
-        Returns:
-            Whether MLflow has everything.
-        """
-        self._closing.set()
-        self._thread.join(timeout)
-        if self._thread.is_alive():
-            self._warn("it does not answer")
-        return self.sent
-
     def __enter__(self) -> "BackgroundUploader":
         self._thread.start()
         return self
@@ -94,26 +79,19 @@ class BackgroundUploader:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(error, KeyboardInterrupt | Terminated):
-            self._close_after_stop()
-            return
         self._closing.set()
+        if isinstance(error, KeyboardInterrupt | Terminated):
+            # An import of MLflow or a new store may take longer than the user waits.
+            self._thread.join(TIMEOUT_AFTER_STOP_SECONDS)
+            if self._thread.is_alive():
+                self._warn("not all of it is in MLflow yet: `python -m svhn_sweep sync` sends it.")
+            return
         uploads = -1
         while self._thread.is_alive() and self._uploads != uploads:  # a slow store is not dead
             uploads = self._uploads
             self._thread.join(TIMEOUT_SECONDS)
-        self.close(0)
-
-    def _close_after_stop(self) -> None:
-        """Waits shortly: an import of MLflow or a new store may take longer than the user waits."""
-        self._closing.set()
-        self._thread.join(TIMEOUT_AFTER_STOP_SECONDS)
-        if self._thread.is_alive() and not self._warned:
-            self._warned = True
-            print(
-                "svhn_sweep: not all of it is in MLflow yet: `python -m svhn_sweep sync` sends it.",
-                file=sys.stderr,
-            )
+        if self._thread.is_alive():
+            self._warn_not_recorded("it does not answer")
 
     def _upload_all(self) -> None:
         """Uploads every run in turn until closed, and once more then; this is the thread."""
@@ -126,7 +104,7 @@ class BackgroundUploader:
             error = self._upload_watched()
             failures = failures + 1 if error else 0
             if error and (failures > 1 or closing):
-                self._warn(tracking_uri.reason(error))
+                self._warn_not_recorded(tracking_uri.reason(error))
             if not error:
                 self._upload_earlier(earlier)
                 earlier = []
@@ -184,7 +162,7 @@ class BackgroundUploader:
         self._uploads += 1
 
     def _upload_earlier(self, roots: Iterable[Path]) -> None:
-        """Uploads older runs of the current store whose process is gone, until `close`."""
+        """Uploads older runs of the current store whose process is gone, until closed."""
         try:
             folders = [
                 folder
@@ -201,13 +179,15 @@ class BackgroundUploader:
             if folder not in self._folders:
                 self._upload(folder, if_dead=True)
 
-    def _warn(self, reason: str) -> None:
-        if self._warned:
-            return
-        self._warned = True
-        print(
-            f"svhn_sweep: MLflow at {tracking_uri.address()} cannot record this run: {reason}\n"
+    def _warn_not_recorded(self, reason: str) -> None:
+        self._warn(
+            f"MLflow at {tracking_uri.address()} cannot record this run: {reason}\n"
             f"The run is kept in {self._folders[0]}; it is sent when MLflow answers, at the latest "
-            "by `python -m svhn_sweep sync`.",
-            file=sys.stderr,
+            "by `python -m svhn_sweep sync`."
         )
+
+    def _warn(self, text: str) -> None:
+        """Prints a warning unless there was one before."""
+        if not self._warned:
+            self._warned = True
+            print(f"svhn_sweep: {text}", file=sys.stderr)

@@ -97,7 +97,7 @@ class Journal:
             tags: Added to the run's tags; a new value replaces an old one.
             parent: The folder of the parent run, relative to this one; empty if there is none.
         """
-        if self.started and self.ended:
+        if self.ended:
             self._append({"kind": "resume"})
         elif not self.started:
             start: JournalEvent = {"kind": "start", "key": uuid.uuid4().hex, "name": name}

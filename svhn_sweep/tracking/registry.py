@@ -9,6 +9,7 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from svhn_sweep.tracking import tracking_uri, uploader
+from svhn_sweep.tracking.store_errors import MISSING
 from svhn_sweep.tracking.upload_state import UploadState
 
 ALIAS = "champion"
@@ -214,7 +215,7 @@ def _champion(client: MlflowClient, name: str) -> ModelVersion | None:
     try:
         return client.get_model_version_by_alias(name, ALIAS)
     except MlflowException as error:
-        if error.error_code not in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+        if error.error_code not in MISSING:
             raise
         return None
 

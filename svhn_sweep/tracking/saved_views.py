@@ -16,9 +16,10 @@ from svhn_sweep.tracking import journal
 
 TAG_PREFIX = "mlflow.sharedViewState."
 CONFUSION_MATRIX = "confusion_matrix"  # MLflow's key of the image that each trial logs
+BEST_ACCURACY = "val/best_accuracy"
 # Metrics of a whole run, by the objective: its value in the run's best epoch, and how far that is
 # from the baseline's.
-BEST_VALUE_METRICS = {"val/accuracy": "val/best_accuracy", "val/loss": "val/lowest_loss"}
+BEST_VALUE_METRICS = {"val/accuracy": BEST_ACCURACY, "val/loss": "val/lowest_loss"}
 DELTA_METRICS = {"val/accuracy": "delta_to_baseline", "val/loss": "loss_delta_to_baseline"}
 SECONDS = "seconds_per_1000_images"  # that a model takes to predict, on one core
 MAX_IMAGES = 10  # of more MLflow leaves out those that come last in the table, here the best
@@ -29,7 +30,6 @@ EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
 LEADERBOARD = "leaderboard-"
 NO_TRIALS = ("sweep", "confirmation", "ensemble")  # roles of runs that are no trials
 TRIALS = " and ".join(f"tags.role != '{role}'" for role in NO_TRIALS)
-BEST_ACCURACY = "val/best_accuracy"
 NO_GRID = "tags.role != 'grid'"  # leaves out the run of a grid itself
 
 ViewState = dict[str, object]
@@ -63,7 +63,7 @@ def views(spec: ViewSpec) -> dict[str, tuple[str, ViewState]]:
     trials = f"tags.study = '{spec.study}' and {TRIALS}"
     same_digits = f"tags.`data.sha256` = '{spec.data_sha256}' and {TRIALS}"
     digits = spec.data_sha256[:8]
-    board = _state(spec, same_digits)
+    board = _leaderboard(spec, same_digits)
     # In the key, so that sweeps with an equal leaderboard share it.
     digest = hashlib.sha256(json.dumps(board).encode()).hexdigest()[:8]
     return {
@@ -151,14 +151,14 @@ def encode(name: str, state: str, milliseconds: int) -> str:
     )
 
 
-def _state(spec: ViewSpec, runs_filter: str) -> ViewState:
+def _leaderboard(spec: ViewSpec, runs_filter: str) -> ViewState:
     """Returns a table of the runs that match a filter, the best run first."""
     objective = BEST_VALUE_METRICS[spec.metric]
     columns = [
         "tags.`trial.state`",
         *_metrics(objective, DELTA_METRICS[spec.metric]),
         *_params("model.name", *spec.columns),
-        *_metrics("val/best_accuracy", "val/best_epoch"),  # the epoch of that accuracy
+        *_metrics(BEST_ACCURACY, "val/best_epoch"),  # the epoch of that accuracy
         *_params("parameters", "multiply_adds"),
         *_metrics(SECONDS),
         "tags.`study`",
@@ -204,7 +204,7 @@ def _charts(spec: ViewSpec, runs_filter: str) -> ViewState:
         "showAllRuns": False,
     }
     parallel = _chart("PARALLEL", "Hyperparameters and result", lines)
-    return _state(spec, runs_filter) | _sections(
+    return _leaderboard(spec, runs_filter) | _sections(
         {"Learning curves": curves, "Hyperparameters": [parallel]}
     )
 
@@ -219,7 +219,7 @@ def _sizes(spec: ViewSpec, runs_filter: str) -> ViewState:
     ]
     complete = f"{runs_filter} and tags.`trial.state` = 'complete'"
     visibility: ViewState = {"runsHiddenMode": "SHOW_ALL"}
-    return _state(spec, complete) | _sections({"Accuracy and size": charts}) | visibility
+    return _leaderboard(spec, complete) | _sections({"Accuracy and size": charts}) | visibility
 
 
 def _matrices(spec: ViewSpec, runs_filter: str) -> ViewState:
@@ -240,7 +240,7 @@ def _matrices(spec: ViewSpec, runs_filter: str) -> ViewState:
         "orderByAsc": spec.maximize,  # MLflow shows the images in the reverse order
         "runsHiddenMode": "SHOW_ALL",
     }
-    return _state(spec, runs_filter) | section | others
+    return _leaderboard(spec, runs_filter) | section | others
 
 
 def _sections(charts: Mapping[str, Sequence[ViewState]], height: int = 360) -> ViewState:

@@ -61,20 +61,23 @@ def find(address: str) -> SourceRun:
     """
     if not is_stored(address):
         return _run_of_folder(Path(address))
-    client = _connect(address)
+    tracking_uri.check()
+    if not tracking_uri.exists():
+        raise _refusal(address, f"there is no MLflow store {tracking_uri.address()}")
     with explained(address, partial(_refusal, address)):
+        client = tracking_uri.connect()
         if not address.startswith(REGISTERED):
             run_id, _, name = address.removeprefix(RUN).partition("/")
             run = client.get_run(run_id)
             models = _logged_models(client, run)
-            return _described(run, [model for model in models if name in ("", model.name)], models)
+            return _source_run(run, [model for model in models if name in ("", model.name)], models)
         version = _version(client, address)
         if not version.run_id:
             raise _refusal(address, "it was registered without its run")
         run = client.get_run(version.run_id)
         models = _logged_models(client, run)
         meant = [model for model in models if _is_of_version(model, version)]
-        source = _described(run, meant, models)
+        source = _source_run(run, meant, models)
         location = meant[0].artifact_location if meant else version.source
         return replace(source, version=f"{version.name}/{version.version}", locations=[location])
 
@@ -109,14 +112,6 @@ def fetch(run: SourceRun, folder: Path) -> Path:
     return Path(path)
 
 
-def _connect(address: str) -> "MlflowClient":
-    tracking_uri.check()
-    if not tracking_uri.exists():
-        raise _refusal(address, f"there is no MLflow store {tracking_uri.address()}")
-    with explained(address, partial(_refusal, address)):
-        return tracking_uri.connect()
-
-
 def _refusal(address: str, reason: str) -> ConfigError:
     return ConfigError(f"{KEY} must be a model in MLflow or a file but {address} is not: {reason}.")
 
@@ -143,7 +138,7 @@ def _is_of_version(model: "LoggedModel", version: "ModelVersion") -> bool:
     return bool(model.artifact_location == version.source)
 
 
-def _described(
+def _source_run(
     run: "Run", meant: Sequence["LoggedModel"], models: Sequence["LoggedModel"]
 ) -> SourceRun:
     """Returns a run with the models that are meant, of all that it has logged."""

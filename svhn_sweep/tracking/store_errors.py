@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from svhn_sweep.errors import FailedError, UserError
 from svhn_sweep.tracking import tracking_uri
 
-MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias too
 
 
 @contextmanager

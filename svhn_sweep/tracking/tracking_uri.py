@@ -26,7 +26,6 @@ os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
 
 ARTIFACTS = "mlruns"
 DEFAULT = "sqlite:///mlflow.db"
-SERVERS = ("http", "https")
 STORES = re.compile(r"https?://[^/\s]|sqlite:///[^?]+$|(postgresql|mysql|mssql)(\+\w+)?://\S")
 # Parameters of a URI that hold a secret; psycopg's `passfile` is a path.
 SECRET_PARAM = re.compile(r"[?&][\w-]*(passw|pwd|secret|token)[\w-]*=", re.IGNORECASE)
@@ -93,7 +92,7 @@ def scheme() -> str:
 
 def is_server() -> bool:
     """Returns whether the store is an MLflow server."""
-    return scheme() in SERVERS
+    return scheme() in ("http", "https")
 
 
 def address() -> str:

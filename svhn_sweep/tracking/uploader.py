@@ -187,8 +187,12 @@ def _send_events(
             client.set_experiment_tag(
                 state["experiment_id"], saved_views.TAG_PREFIX + event["key"], view
             )
-        case "resume" | "end":
-            _send_status(client, state, event)
+        case "resume":
+            client.update_run(state["run_id"], "RUNNING")
+        case "end":
+            tags = [RunTag(key, str(value)) for key, value in event["values"].items()]
+            client.log_batch(state["run_id"], tags=tags, synchronous=True)
+            client.set_terminated(state["run_id"], event["status"], event["time"])
 
 
 def _send_batch(client: MlflowClient, state: UploadState, events: Sequence[JournalEvent]) -> None:
@@ -199,10 +203,9 @@ def _send_batch(client: MlflowClient, state: UploadState, events: Sequence[Journ
         if event["kind"] == "params":
             params += [Param(key, str(value)) for key, value in event["values"].items()]
         elif event["kind"] == "metrics":
-            time = event["time"]
-            step = event["step"]
             metrics += [
-                Metric(key, float(value), time, step) for key, value in event["values"].items()
+                Metric(key, float(value), event["time"], event["step"])
+                for key, value in event["values"].items()
             ]
         elif event["kind"] == "tags":
             tags |= {key: str(value) for key, value in event["values"].items()}
@@ -212,15 +215,6 @@ def _send_batch(client: MlflowClient, state: UploadState, events: Sequence[Journ
     client.log_batch(
         state["run_id"], metrics, params, [RunTag(*tag) for tag in tags.items()], synchronous=True
     )
-
-
-def _send_status(client: MlflowClient, state: UploadState, event: JournalEvent) -> None:
-    if event["kind"] == "resume":
-        client.update_run(state["run_id"], "RUNNING")
-    else:
-        tags = [RunTag(key, str(value)) for key, value in event["values"].items()]
-        client.log_batch(state["run_id"], tags=tags, synchronous=True)
-        client.set_terminated(state["run_id"], event["status"], event["time"])
 
 
 def _send_file(client: MlflowClient, state: UploadState, event: JournalEvent, path: Path) -> None:

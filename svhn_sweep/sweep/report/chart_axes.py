@@ -27,10 +27,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from svhn_sweep.figure_size import PAGE_DPI, PAGE_WIDTH
 from svhn_sweep.sweep.plan.formatting import is_accuracy
 from svhn_sweep.sweep.report.leaderboard import Row
+from svhn_sweep.trial_status import TrialStatus
 
 BLUE, ORANGE, _, RED = sns.color_palette("colorblind")[:4]
 GREY = "0.55"
 DPI = 150
+UNFINISHED = (TrialStatus.running, TrialStatus.interrupted)
+FAILED = "diverged or failed"  # in legends
 
 
 @dataclass(frozen=True)
@@ -80,11 +83,6 @@ def metric_formatter(metric: str) -> Formatter:
     return percent if is_accuracy(metric) else ScalarFormatter(useOffset=False)
 
 
-def row_values(trial_rows: Sequence[Row]) -> np.ndarray:
-    """Returns the value of each row, float64 [N]; NaN where there is none."""
-    return np.array([math.nan if row.value is None else row.value for row in trial_rows])
-
-
 def value_limits(trial_rows: Sequence[Row], sign: int) -> tuple[float, float]:
     """Returns limits of the y axis that hold the best value and the worst complete one.
 
@@ -98,10 +96,8 @@ def value_limits(trial_rows: Sequence[Row], sign: int) -> tuple[float, float]:
     Returns:
         The lower and the upper limit; 0 and 1 if no trial has a value.
     """
-    values = sign * row_values(
-        [row for row in trial_rows if row.rank]
-        or [row for row in trial_rows if row.value is not None]
-    )
+    complete = [row.value for row in trial_rows if row.rank]
+    values = sign * np.array(complete or [row.value for row in trial_rows if row.value is not None])
     if len(values) == 0:
         return 0.0, 1.0
     best = values.min()
@@ -149,15 +145,9 @@ def scatter_trials(
             if row.is_baseline:
                 dot.set(marker="D", markeredgecolor="black")
                 axes.axhline(y, color="black", linestyle="--", linewidth=1.2, label="baseline")
-        elif row.state not in ("running", "interrupted"):
-            axes.plot(
-                x,
-                0.04,
-                "x",
-                color=RED,
-                transform=axes.get_xaxis_transform(),
-                label="diverged or failed",
-            )
+        elif row.state not in UNFINISHED:
+            at_the_bottom = axes.get_xaxis_transform()
+            axes.plot(x, 0.04, "x", color=RED, transform=at_the_bottom, label=FAILED)
 
 
 def unit_scale(study: optuna.Study, key: str) -> UnitScale:
@@ -199,37 +189,20 @@ def _tick_locator(
 
 def curve_style(row: Row) -> dict[str, Any]:
     """Returns the keyword arguments of `Axes.plot` for the learning curve of a trial."""
+    label: str = row.state
     if row.is_baseline:
-        return {
-            "color": "black",
-            "linestyle": "--",
-            "linewidth": 1.8,
-            "zorder": 4,
-            "marker": ".",
-            "label": "baseline",
-        }
-    if row.rank == 1:
-        return {
-            "color": ORANGE,
-            "linewidth": 2.4,
-            "zorder": 3,
-            "marker": ".",
-            "label": f"{row.name}, the best",
-        }
-    styles: dict[str, dict[str, Any]] = {
-        "complete": {"color": BLUE, "alpha": 0.45, "marker": ".", "label": "complete"},
-        "pruned": {
-            "color": GREY,
-            "alpha": 0.7,
-            "marker": "o",
-            "markerfacecolor": "none",
-            "label": "pruned",
-        },
-    }
-    styles |= {
-        state: {"color": BLUE, "linestyle": ":", "marker": ".", "label": state}
-        for state in ("running", "interrupted")
-    }
-    return {"linewidth": 1.0} | styles.get(
-        row.state, {"color": RED, "marker": "x", "label": "diverged or failed"}
-    )
+        label = "baseline"
+        style = {"color": "black", "linestyle": "--", "linewidth": 1.8, "zorder": 4}
+    elif row.rank == 1:
+        label = f"{row.name}, the best"
+        style = {"color": ORANGE, "linewidth": 2.4, "zorder": 3}
+    elif row.state == TrialStatus.complete:
+        style = {"color": BLUE, "alpha": 0.45}
+    elif row.state == TrialStatus.pruned:
+        style = {"color": GREY, "alpha": 0.7, "marker": "o", "markerfacecolor": "none"}
+    elif row.state in UNFINISHED:
+        style = {"color": BLUE, "linestyle": ":"}
+    else:
+        label = FAILED
+        style = {"color": RED, "marker": "x"}
+    return {"linewidth": 1.0, "marker": ".", "label": label} | style

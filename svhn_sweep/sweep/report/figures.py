@@ -28,7 +28,6 @@ from svhn_sweep.sweep.report.chart_axes import (
     message_figure,
     metric_formatter,
     new_figure,
-    row_values,
     scatter_trials,
     set_value_axis,
     unit_scale,
@@ -77,16 +76,12 @@ def history(study: optuna.Study, metric: str) -> Figure:
     axes = figure.subplots()
     complete = sorted((row for row in trial_rows if row.rank), key=lambda row: row.number)
     if complete:
-        best = sign * np.minimum.accumulate(sign * row_values(complete))
-        axes.step(
-            [row.number for row in complete], best, where="post", color=ORANGE, label="best so far"
-        )
-    scatter_trials(
-        axes,
-        trial_rows,
-        [row.number for row in trial_rows],
-        set_value_axis(axes, trial_rows, sign, metric),
-    )
+        values = sign * np.array([row.value for row in complete])
+        best = sign * np.minimum.accumulate(values)
+        numbers = [row.number for row in complete]
+        axes.step(numbers, best, where="post", color=ORANGE, label="best so far")
+    limits = set_value_axis(axes, trial_rows, sign, metric)
+    scatter_trials(axes, trial_rows, [row.number for row in trial_rows], limits)
     axes.set_xlabel("trial")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     add_legend(figure, axes)
@@ -144,7 +139,8 @@ def parallel_coordinates(study: optuna.Study, metric: str) -> Figure:
         "Hyperparameters of the complete trials: the darker, the better", max(width, 6), 4.8
     )
     axes = figure.subplots()
-    for row, value in zip(trial_rows, np.clip(row_values(trial_rows), *limits), strict=True):
+    values = np.clip(np.array([row.value for row in trial_rows]), *limits)
+    for row, value in zip(trial_rows, values, strict=True):
         heights = [
             scales[key].positions[row.params[key]] if key in row.params else math.nan
             for key in keys

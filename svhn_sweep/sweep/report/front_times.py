@@ -1,4 +1,4 @@
-"""Has the models timed that are worth their price."""
+"""Times the predictions of the models that are worth their price."""
 
 from collections.abc import Sequence
 
@@ -69,10 +69,6 @@ def _log_times(study: Study, times: InferenceTimes) -> None:
 def _worth_timing(study: Study) -> list[int]:
     """The numbers of the trials on the fronts and of the baseline; none if no trial is complete."""
     rows = make_rows(study.optuna_study)
-    fronts = [
-        row
-        for price in (parameters, multiply_adds)
-        for row in pareto_front(rows, price, maximize=study.settings.maximize)
-    ]
+    fronts = [row for price in (parameters, multiply_adds) for row in pareto_front(rows, price)]
     baseline = [row for row in rows if row.is_baseline and row.rank]
     return sorted({row.number for row in [*fronts, *baseline]})

@@ -2,10 +2,9 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from svhn_sweep.sweep.report.leaderboard import Row, to_cells
 
@@ -25,21 +24,6 @@ CAPTIONS = {
     "learning_curves": "Each trial's value by epoch; on the right the best values from close up.",
 }
 CSS_CLASSES = {"trial": "text", "state": "text", "reason": "reason"}  # all others are numbers
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Holds an image of the page.
-
-    Attributes:
-        name: The image's alternative text.
-        caption: The text below the image.
-        base64: The PNG file, base64-encoded.
-    """
-
-    name: str
-    caption: str
-    base64: str
 
 
 def render_page(
@@ -65,20 +49,6 @@ def render_page(
     Returns:
         HTML with the images inside; it loads nothing from the network.
     """
-    columns, *cells = to_cells(rows, metric)
-    return _template().render(
-        title=title,
-        summary=summary,
-        details=details,
-        columns=columns,
-        lines=list(zip(rows, cells, strict=True)),
-        figures=[_figure(path) for path in images],
-        commands=commands,
-        zip=zip,
-    )
-
-
-def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("svhn_sweep.sweep.report", package_path=""),
         autoescape=True,
@@ -86,15 +56,22 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["css_class"] = _css_class
-    return environment.get_template("report.html.j2")
+    columns, *cells = to_cells(rows, metric)
+    return environment.get_template("report.html.j2").render(
+        title=title,
+        summary=summary,
+        details=details,
+        columns=columns,
+        css_classes=[CSS_CLASSES.get(column, "number") for column in columns],
+        lines=list(zip(rows, cells, strict=True)),
+        figures=[_figure(path) for path in images],
+        commands=commands,
+        zip=zip,
+    )
 
 
-def _css_class(column: str) -> str:
-    return CSS_CLASSES.get(column, "number")
-
-
-def _figure(path: Path) -> Figure:
+def _figure(path: Path) -> dict[str, str]:
+    """Returns what the page shows of a PNG file: its name, its caption and its data."""
     name = path.stem.replace("_", " ")
-    image = base64.b64encode(path.read_bytes()).decode()
-    return Figure(name, CAPTIONS.get(path.stem, name), image)
+    data = base64.b64encode(path.read_bytes()).decode()
+    return {"name": name, "caption": CAPTIONS.get(path.stem, name), "data": data}

@@ -5,8 +5,9 @@ import html
 import io
 import math
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -76,11 +77,10 @@ def make_rows(study: optuna.Study) -> list[Row]:
     those that still run. Ties are ordered by number.
     """
     sign = direction_sign(study)
-    trials = study.get_trials(deepcopy=False)
     times = InferenceTimes.load(study).medians
     unranked = [
-        replace(_row(trial, sign), seconds_per_1000_images=times.get(trial.number))
-        for trial in trials
+        _row(trial, sign, times.get(trial.number))
+        for trial in study.get_trials(deepcopy=False)
         if trial.state != TrialState.WAITING
     ]
     unranked.sort(key=lambda row: _sort_key(row, sign))
@@ -123,35 +123,39 @@ def to_cells(rows: Sequence[Row], metric: str, *, effort: bool = True) -> list[l
         metric: The name of the sweep's metric.
         effort: Whether epochs, training time, and the model's size and speed have columns.
     """
-    fixed = ["rank", "trial", "state", metric, "vs baseline"]
+    columns: list[tuple[str, Callable[[Row], str]]] = [
+        ("rank", lambda row: str(row.rank or "")),
+        ("trial", lambda row: row.name),
+        ("state", lambda row: row.state),
+        (metric, lambda row: format_metric(row.value, metric)),
+        ("vs baseline", lambda row: format_metric(row.delta, metric, "+")),
+    ]
     if effort:
-        fixed += ["best epoch", "epochs", "training time", "parameters", "multiply-adds"]
-    timed = effort and any(row.seconds_per_1000_images is not None for row in rows)
-    fixed += ["1,000 images"] if timed else []
-    names = short_names(param_keys(rows), fixed)
-    reason = ["reason"] if any(row.reason for row in rows) else []
-    lines = [[*fixed, *names.values(), *reason]]
-    for row in rows:
-        result = [
-            str(row.rank or ""),
-            row.name,
-            row.state,
-            format_metric(row.value, metric),
-            format_metric(row.delta, metric, "+"),
+        columns += [
+            ("best epoch", lambda row: str(row.best_epoch or "")),
+            ("epochs", lambda row: str(row.epochs)),
+            ("training time", lambda row: _format(row.seconds, "{:.0f} s".format)),
+            ("parameters", lambda row: _format(row.parameters, "{:,}".format)),
+            ("multiply-adds", lambda row: _format(row.multiply_adds, format_count)),
         ]
-        spent = [
-            str(row.best_epoch or ""),
-            str(row.epochs),
-            "" if row.seconds is None else f"{row.seconds:.0f} s",
-            "" if row.parameters is None else f"{row.parameters:,}",
-            "" if row.multiply_adds is None else format_count(row.multiply_adds),
-        ]
-        seconds = row.seconds_per_1000_images
-        speed = ["" if seconds is None else format_seconds(seconds)]
-        params = [format_param(key, row.params[key]) if key in row.params else "" for key in names]
-        spent = [*(spent if effort else []), *(speed if timed else [])]
-        lines.append([*result, *spent, *params, *[row.reason for _ in reason]])
-    return lines
+    if effort and any(row.seconds_per_1000_images is not None for row in rows):
+        columns.append(
+            ("1,000 images", lambda row: _format(row.seconds_per_1000_images, format_seconds))
+        )
+    names = short_names(param_keys(rows), [title for title, _ in columns])
+    columns += [(name, partial(_format_param, key)) for key, name in names.items()]
+    if any(row.reason for row in rows):
+        columns.append(("reason", lambda row: row.reason))
+    titles = [title for title, _ in columns]
+    return [titles, *([cell(row) for _, cell in columns] for row in rows)]
+
+
+def _format(value: float | None, form: Callable[[float], str]) -> str:
+    return "" if value is None else form(value)
+
+
+def _format_param(key: str, row: Row) -> str:
+    return format_param(key, row.params[key]) if key in row.params else ""
 
 
 def to_csv(rows: Sequence[Row]) -> str:
@@ -191,7 +195,7 @@ def to_markdown(
     return "".join(f"| {' | '.join(line)} |\n" for line in [header, rules, *body]) + more
 
 
-def _row(trial: FrozenTrial, sign: int) -> Row:
+def _row(trial: FrozenTrial, sign: int, seconds_per_1000_images: float | None) -> Row:
     status = _status(trial)
     values = finite_values(trial)
     best_epoch = min(values, key=lambda epoch: sign * values[epoch], default=None)
@@ -210,7 +214,7 @@ def _row(trial: FrozenTrial, sign: int) -> Row:
         seconds=trial.user_attrs.get("seconds"),
         parameters=trial.user_attrs.get("parameters"),
         multiply_adds=trial.user_attrs.get("multiply_adds"),
-        seconds_per_1000_images=None,
+        seconds_per_1000_images=seconds_per_1000_images,
         params=dict(trial.params),
         reason=str(trial.user_attrs.get("reason") or ""),
     )

@@ -1,6 +1,8 @@
 """Weighs the values of a study's trials against the size of their models."""
 
+import math
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 
 from svhn_sweep.sweep.plan.formatting import (
     format_count,
@@ -8,6 +10,7 @@ from svhn_sweep.sweep.plan.formatting import (
     format_seconds,
     is_accuracy,
 )
+from svhn_sweep.sweep.plan.plan import name_of
 from svhn_sweep.sweep.report.leaderboard import Row
 
 # What counts as nearly the best: about as much as another seed changes. By loss it is a share,
@@ -15,36 +18,31 @@ from svhn_sweep.sweep.report.leaderboard import Row
 MAX_ACCURACY_LOST = 0.005
 MAX_LOSS_RATIO = 1.05
 
-Price = Callable[[Row], int | None]
+Price = Callable[[Row], int | None]  # None if the trial has not recorded it
+parameters: Price = attrgetter("parameters")
+multiply_adds: Price = attrgetter("multiply_adds")
 
 
-def parameters(row: Row) -> int | None:
-    """Returns the number of a trial's parameters; None if it is not recorded."""
-    return row.parameters
-
-
-def multiply_adds(row: Row) -> int | None:
-    """Returns the multiply-adds of one prediction; None if they are not recorded."""
-    return row.multiply_adds
-
-
-def pareto_front(rows: Sequence[Row], price: Price, *, maximize: bool) -> list[Row]:
+def pareto_front(rows: Sequence[Row], price: Price) -> list[Row]:
     """Returns the complete trials that no cheaper or equally expensive one equals or beats.
 
     Args:
         rows: The leaderboard, as `make_rows` returns it.
         price: Of a trial, the lower the better; trials without one are left out.
-        maximize: Whether a higher value is better.
 
     Returns:
         The cheapest trial first, the best one last. Of trials that are equal in both it has the
         first.
     """
-    priced = [(cost, row) for row in rows if row.rank and (cost := price(row)) is not None]
+    priced = [
+        (cost, row.rank, row) for row in rows if row.rank and (cost := price(row)) is not None
+    ]
     front: list[Row] = []
-    for _, row in sorted(priced, key=lambda item: (item[0], item[1].rank)):
-        if not front or _is_better(row, front[-1], maximize=maximize):
+    best_rank = math.inf
+    for _, rank, row in sorted(priced, key=lambda item: item[:2]):
+        if rank < best_rank and not (front and row.value == front[-1].value):
             front.append(row)
+            best_rank = rank
     return front
 
 
@@ -67,7 +65,7 @@ def smallest_near_best(rows: Sequence[Row], metric: str) -> Row | None:
     limit = value_limit(best, metric)
     close = [
         row
-        for row in pareto_front(rows, parameters, maximize=is_accuracy(metric))
+        for row in pareto_front(rows, parameters)
         if row.value is not None
         and (row.value >= limit if is_accuracy(metric) else row.value <= limit)
     ]
@@ -102,18 +100,13 @@ def size_sentence(rows: Sequence[Row], metric: str) -> str:
     smallest = smallest_near_best(rows, metric)
     if smallest is None:
         return ""
-    best = next(row for row in rows if row.rank == 1)
+    best = rows[0]
     return (
-        f"the smallest config {nearness(metric)}, on one seed, is {definite_name(smallest)}: "
+        f"the smallest config {nearness(metric)}, on one seed, is {name_of(smallest.number)}: "
         f"{format_metric(smallest.value, metric)} with {format_price(smallest)}; "
-        f"{definite_name(best)}, the best, has "
+        f"{name_of(best.number)}, the best, has "
         f"{format_metric(best.value, metric)} with {format_price(best)}"
     )
-
-
-def definite_name(row: Row) -> str:
-    """Returns "the baseline" or "trial 7"."""
-    return "the baseline" if row.is_baseline else row.name
 
 
 def format_price(row: Row) -> str:
@@ -125,9 +118,3 @@ def format_price(row: Row) -> str:
         parts.append(f"{format_seconds(row.seconds_per_1000_images)} for 1,000 images on one core")
     *first, last = parts
     return f"{', '.join(first)} and {last}" if first else last
-
-
-def _is_better(row: Row, other: Row, *, maximize: bool) -> bool:
-    assert row.value is not None
-    assert other.value is not None
-    return row.value > other.value if maximize else row.value < other.value

@@ -10,6 +10,7 @@ from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocat
 from matplotlib.transforms import Bbox
 
 from svhn_sweep.figure_size import PAGE_WIDTH
+from svhn_sweep.sweep.plan.plan import name_of
 from svhn_sweep.sweep.report.chart_axes import (
     ORANGE,
     add_legend,
@@ -21,7 +22,6 @@ from svhn_sweep.sweep.report.chart_axes import (
 from svhn_sweep.sweep.report.leaderboard import Row, make_rows
 from svhn_sweep.sweep.report.pareto import (
     Price,
-    definite_name,
     multiply_adds,
     nearness,
     parameters,
@@ -67,7 +67,7 @@ def _title(trial_rows: Sequence[Row], metric: str) -> str:
     row = smallest or trial_rows[0]
     config = "The smallest config" if smallest else "The best config is also the smallest"
     size = f", {row.parameters:,} parameters" if row.parameters else ""
-    return f"{config} {nearness(metric)}: {definite_name(row)}{size}"
+    return f"{config} {nearness(metric)}: {name_of(row.number)}{size}"
 
 
 def _draw_panel(
@@ -75,7 +75,7 @@ def _draw_panel(
 ) -> None:
     priced = sorted((row for row in trial_rows if price(row)), key=lambda row: row.number)
     limits = set_value_axis(axes, trial_rows, sign, metric)
-    front = pareto_front(priced, price, maximize=sign < 0)
+    front = pareto_front(priced, price)
     xs = [float(price(row) or 0) for row in front]
     ys = np.clip([row.value or 0.0 for row in front], *limits)
     axes.step(xs, ys, where="post", color=ORANGE, label="Pareto front")
@@ -120,7 +120,7 @@ def _label_points(
 
     Beyond the front there is no trial: labels are to the left of their points, on the better side.
     """
-    front = pareto_front(trial_rows, price, maximize=sign < 0)
+    front = pareto_front(trial_rows, price)
     named = smallest_near_best(trial_rows, metric) or trial_rows[0]
     low, high = axes.get_ylim()
     points = [(float(price(row) or 0), min(max(row.value or 0.0, low), high)) for row in front]

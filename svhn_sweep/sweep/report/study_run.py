@@ -3,13 +3,14 @@
 import json
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from svhn_sweep.config.overrides import shell_command
 from svhn_sweep.files import write_atomically
 from svhn_sweep.provenance import code_tags
 from svhn_sweep.sweep.plan.formatting import format_difference
-from svhn_sweep.sweep.report import leaderboard, race_report, study_facts
+from svhn_sweep.sweep.report import leaderboard, study_facts
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.selection.race import Race
 from svhn_sweep.sweep.study.study import Study
@@ -21,14 +22,19 @@ from svhn_sweep.trial_status import TrialStatus
 logger = logging.getLogger(__name__)
 
 MAX_DESCRIBED_TRIALS = 20
-CONFUSION_FIGURE = "confusion_difference.png"
-PARETO_FIGURE = "value_by_size.png"
-CURVE_FIGURES = ("history.png", "learning_curves.png")
-DESCRIBED_FIGURES = (race_report.FIGURE, CONFUSION_FIGURE, PARETO_FIGURE, *CURVE_FIGURES)
+RACE_FIGURE = "race.png"
+DESCRIBED_FIGURES = (
+    RACE_FIGURE,
+    "confusion_difference.png",
+    "value_by_size.png",
+    "history.png",
+    "learning_curves.png",
+)
 DELTA_DECIMALS = 7  # of a difference of two float32
 SUMMARY = "findings.md"
 
 
+@dataclass
 class StudyRun:
     """Writes the leaderboard, the description, the figures and the report of a study's run.
 
@@ -37,33 +43,19 @@ class StudyRun:
     Attributes:
         study: The search.
         journal: The journal of the study's run, which is started.
+        explored: The keys that any study of the sweep explores.
+        sweep_command: The command that continues the sweep.
+        config_dirs: The user's own config folders.
         ended: Whether this object ended the run.
     """
 
-    def __init__(
-        self,
-        study: Study,
-        journal: Journal,
-        explored: Sequence[str],
-        sweep_command: str,
-        config_dirs: Sequence[str],
-    ) -> None:
-        """Holds a started run; `start` starts one.
-
-        Args:
-            study: The search.
-            journal: The run's journal.
-            explored: The keys that any study of the sweep explores.
-            sweep_command: The command that continues the sweep.
-            config_dirs: The user's own config folders.
-        """
-        self.study = study
-        self.journal = journal
-        self.ended = False
-        self._explored = explored
-        self._sweep_command = sweep_command
-        self._config_dirs = config_dirs
-        self._compared: set[int] = set()  # numbers of trials whose difference is logged
+    study: Study
+    journal: Journal
+    explored: Sequence[str]
+    sweep_command: str
+    config_dirs: Sequence[str]
+    ended: bool = False
+    _compared: set[int] = field(default_factory=set)  # numbers of trials whose difference is logged
 
     @classmethod
     def start(
@@ -71,11 +63,7 @@ class StudyRun:
     ) -> "StudyRun":
         """Opens the journal of a study's run, and starts or resumes the run.
 
-        Args:
-            study: The search.
-            explored: The keys that any study of the sweep explores.
-            sweep_command: The command that continues the sweep.
-            config_dirs: The user's own config folders.
+        The arguments are the attributes of those names.
 
         Raises:
             BlockingIOError: Another process holds the journal.
@@ -90,11 +78,8 @@ class StudyRun:
         )
         journal.log_params(study_facts.params(study))
         _write_artifact(journal, "command.txt", sweep_command + "\n")
-        _write_artifact(
-            journal,
-            "search_space.txt",
-            "".join(f"{key}: {plan.space.describe(key)}\n" for key in plan.space),
-        )
+        space = "".join(f"{key}: {plan.space.describe(key)}\n" for key in plan.space)
+        _write_artifact(journal, "search_space.txt", space)
         return cls(study, journal, explored, sweep_command, config_dirs)
 
     def update(self) -> list[leaderboard.Row]:
@@ -167,16 +152,20 @@ class StudyRun:
 
     def _draw(self, confusions: ConfusionMatrices | None, race: Race | None) -> list[Path]:
         """Draws all figures, that of the race first."""
-        from svhn_sweep.sweep.report import figures  # takes a second: not while trials wait
+        # takes a second: not while trials wait
+        from svhn_sweep.sweep.report import figures, race_figure
 
         folder = self.journal.folder
         settings = self.study.settings
         images = figures.save_all(self.study.optuna_study, settings.metric, confusions, folder)
         if race is None:  # that of an earlier start
-            (folder / race_report.FIGURE).unlink(missing_ok=True)
+            (folder / RACE_FIGURE).unlink(missing_ok=True)
         elif any(race.looks.values()):
-            race_report.log_race(self.journal, race)
-            images.insert(0, race_report.draw_race(folder, race, settings))
+            assert settings.confirm is not None
+            _log_race(self.journal, race)
+            figure = race_figure.race(race, settings.metric, settings.confirm.margin)
+            figure.savefig(folder / RACE_FIGURE)
+            images.insert(0, folder / RACE_FIGURE)
         return images
 
     def has_verdict(self) -> bool:
@@ -218,7 +207,7 @@ class StudyRun:
         text = [
             summary.read_text(encoding="utf-8") if summary.exists() else "",
             f"**{n_finished} of {self.study.n_trials}** trials of {self.study.plan.name}.\n",
-            _set_views(self.journal, self.study, self._explored, rows),
+            _set_views(self.journal, self.study, self.explored, rows),
             "",
             # MLflow's page grows as wide as the table.
             leaderboard.to_markdown(
@@ -227,7 +216,7 @@ class StudyRun:
         ]
         figures = [path for path in DESCRIBED_FIGURES if (folder / path).exists()]
         text += [f"\n{markdown.picture(path)}" for path in figures]
-        text += ["", "Continue or extend it:", "", markdown.code(self._sweep_command)]
+        text += ["", "Continue or extend it:", "", markdown.code(self.sweep_command)]
         self.journal.set_description("\n".join(text))
 
     def commands(self, best: int | None, recommended: int | None) -> dict[str, str]:
@@ -251,7 +240,7 @@ class StudyRun:
         """Returns the command that trains a trial again."""
         (params,) = [trial.params for trial in self.study.trials() if trial.number == number]
         overrides = self.study.plan.overrides(params, self.study.threads)
-        return shell_command(overrides, self._config_dirs)
+        return shell_command(overrides, self.config_dirs)
 
 
 def _write_artifact(journal: Journal, path: str, text: str) -> None:
@@ -259,6 +248,19 @@ def _write_artifact(journal: Journal, path: str, text: str) -> None:
     if not target.exists() or target.read_text(encoding="utf-8") != text:
         target.write_text(text, encoding="utf-8")
     journal.log_artifact(path)
+
+
+def _log_race(journal: Journal, race: Race) -> None:
+    """Logs each candidate's difference to the baseline and its interval after each pair.
+
+    The number of pairs is the metrics' step. A race with other rules replaces those of an earlier
+    one.
+    """
+    for number, looks in race.looks.items():
+        for look in looks:
+            values = {"difference": look.difference, "low": look.low, "high": look.high}
+            metrics = {f"race/trial_{number}/{name}": value for name, value in values.items()}
+            journal.log_metrics(metrics, step=look.pairs, replace=True)
 
 
 def _log_difference(trial: Journal, row: leaderboard.Row, metric: str) -> None:

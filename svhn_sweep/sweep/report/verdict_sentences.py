@@ -1,4 +1,4 @@
-"""Says in sentences what the confirmation of a study found."""
+"""Describes in sentences what the confirmation of a study found."""
 
 from statistics import mean
 
@@ -73,11 +73,12 @@ def _verdict_sentence(number: int, verdict: Verdict, metric: str, margin: float)
         format_metric(best - baseline, metric, "+")
         for best, baseline in zip(verdict.best, verdict.baseline, strict=True)
     ]
+    limits = format_limits(verdict.low, verdict.high, metric)
     return (
         f"over {seeds} fresh seeds trial {number} has "
         f"{format_metric(mean(verdict.best), metric)} and the baseline "
         f"{format_metric(mean(verdict.baseline), metric)}: a "
-        f"difference of {_format_interval(verdict, metric)} "
+        f"difference of {format_difference(verdict.difference, metric)}, {limits} "
         f"(95 % interval; seed by seed {', '.join(pairs)}): "
         f"{_explain(verdict.outcome, margin, metric)}"
     )
@@ -93,8 +94,3 @@ def _explain(outcome: VerdictOutcome, margin: float, metric: str) -> str:
             return f"undecided, the interval contains 0{beyond}"
         case _:
             return outcome.value
-
-
-def _format_interval(verdict: Verdict, metric: str) -> str:
-    limits = format_limits(verdict.low, verdict.high, metric)
-    return f"{format_difference(verdict.difference, metric)}, {limits}"

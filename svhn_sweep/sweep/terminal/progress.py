@@ -9,7 +9,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.padding import Padding
 from rich.progress_bar import ProgressBar
-from rich.table import Column, Table
+from rich.table import Table
 from rich.text import Text
 
 from svhn_sweep.sweep.plan.formatting import format_difference, format_metric
@@ -214,19 +214,20 @@ class SweepProgress:
     def _render(self) -> Group:
         """Returns the live rows: one for each running trial, then a summary of each study."""
         has_descriptions = self.console.width >= MIN_COLUMNS_FOR_DESCRIPTIONS
-        ratios = [None, 1, None, None, None, None, *[2] * has_descriptions]
-        columns = [Column(no_wrap=True, ratio=ratio) for ratio in ratios]
-        trials = Table.grid(*columns, padding=(0, 2), expand=True)
+        trials = Table.grid(padding=(0, 2), expand=True)
+        for ratio in (None, 1, None, None, None, None):  # the bar takes what the texts leave
+            trials.add_column(no_wrap=True, ratio=ratio)
+        if has_descriptions:
+            trials.add_column(no_wrap=True, ratio=2)
         studies: list[Text] = []
         with self.lock:
             for name, study in self.studies.items():
                 for number, trial in study.running.items():
                     bar = ProgressBar(trial.epochs, trial.epoch)
-                    texts = [*self._trial_progress(trial), trial.description]
-                    cells = [Text(text) for text in texts]
-                    trials.add_row(
-                        Text(self._trial_name(name, number)), bar, *cells[: len(ratios) - 2]
-                    )
+                    texts = self._trial_progress(trial)
+                    if has_descriptions:
+                        texts.append(trial.description)
+                    trials.add_row(Text(self._trial_name(name, number)), bar, *map(Text, texts))
                 lines = self._summary(name, study)
                 studies += [Text(line, no_wrap=True, overflow="ellipsis") for line in lines]
             below = [] if has_descriptions else self._descriptions(n_rows=len(studies))
@@ -280,7 +281,8 @@ class SweepProgress:
     def _best_key(self, values: Mapping[int, float]) -> int | None:
         """Returns the key of the best finite value, of equal ones the first."""
         finite = sorted(key for key, value in values.items() if math.isfinite(value))
-        return next(iter(sorted(finite, key=values.__getitem__, reverse=self.maximize)), None)
+        best = max if self.maximize else min
+        return best(finite, key=values.__getitem__, default=None)
 
     def _difference_to_baseline(self, study: StudyProgress, value: float) -> str:
         """Returns `value` minus the baseline's; empty before the baseline is complete."""

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from svhn_sweep.run_header import print_text
 from svhn_sweep.sweep.report.verdict_sentences import race_state
 from svhn_sweep.sweep.selection.confirmation import ConfirmationStudy
-from svhn_sweep.sweep.selection.race import Race
 from svhn_sweep.sweep.selection.repeated_intervals import MIN_PAIRS
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.terminal.study_progress import format_duration
@@ -58,24 +57,12 @@ class RaceMessages:
         self._pairs[name] = n_pairs
         if study.plan.rules.fixed or not is_new or race.leader is None:
             return ""
-        return f"{name}: {describe_race(race, study.settings.metric)}"
-
-
-def describe_race(race: Race, metric: str) -> str:
-    """Returns the state of a race, who left it and its outcome.
-
-    Args:
-        race: A race with a leader, which has at least one look.
-        metric: The name of its metric.
-    """
-    assert race.leader is not None
-    pairs = race.looks[race.leader][-1].pairs
-    parts = [f"after {pairs} seeds {race_state(race, metric)}"]
-    if race.left:
-        parts.append(f"out of the race: trial {_enumerate(list(race.left))}")
-    if race.outcome is not None:
-        parts.append(race.outcome)
-    return "; ".join(parts)
+        parts = [f"{name}: after {n_pairs} seeds {race_state(race, study.settings.metric)}"]
+        if race.left:
+            parts.append(f"out of the race: trial {_enumerate(list(race.left))}")
+        if race.outcome is not None:
+            parts.append(race.outcome)
+        return "; ".join(parts)
 
 
 def _cost(study: Study, confirming: ConfirmationStudy, workers: int) -> str:

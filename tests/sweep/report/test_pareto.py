@@ -55,17 +55,17 @@ def rows_of(*trials: Trial, minimize: bool = False) -> list[Row]:
 def test_the_front_has_the_trials_that_no_smaller_one_equals(
     trials: list[Trial], front: list[int]
 ) -> None:
-    found = pareto.pareto_front(rows_of(*trials), pareto.parameters, maximize=True)
+    found = pareto.pareto_front(rows_of(*trials), pareto.parameters)
     assert [row.number for row in found] == front
     mirrored = [(state, 1 - value, size) for state, value, size in trials]
     rows = rows_of(*mirrored, minimize=True)
-    found = pareto.pareto_front(rows, pareto.parameters, maximize=False)
+    found = pareto.pareto_front(rows, pareto.parameters)
     assert [row.number for row in found] == front
 
 
 def test_each_price_has_its_own_front() -> None:
     rows = rows_of((C, 0.8, 100), (C, 0.9, 200), (C, 0.85, 300))  # more parameters, less work
-    found = pareto.pareto_front(rows, pareto.multiply_adds, maximize=True)
+    found = pareto.pareto_front(rows, pareto.multiply_adds)
     assert [row.number for row in found] == [2, 1]
 
 
