@@ -15,8 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from svhn_sweep import output_folders
 from svhn_sweep.config.composition import composition_errors
-from svhn_sweep.config.data_sources import source_name
-from svhn_sweep.config.flatten import check_effect, flatten
+from svhn_sweep.config.flatten import check_effect
 from svhn_sweep.config.overrides import override_value, sets_data_path, typed_overrides
 from svhn_sweep.config.schema import Config, to_config
 from svhn_sweep.errors import ConfigError, RefusedError
@@ -245,12 +244,12 @@ def _check_inputs(
     """
     from svhn_sweep import data, transfer
 
-    digests: dict[object, str] = {}  # by data source and validation split
+    digests: dict[tuple[str, float], str] = {}  # by data source and validation split
     hashes = []
     for config in configs:
         source = data.resolve(config.data, path_given=sets_data_path(overrides))
         split = config.training.validation_split
-        key = (source_name(source), *flatten(source), split)
+        key = (str(source), split)
         if key not in digests:
             splits = data.load(source, test=test)
             data.split_validation(splits, split)
