@@ -37,7 +37,9 @@ def explain(error: Exception) -> str:
         return _invalid_override(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        if options := _options(error):
+        # without the schemas that are registered in the group
+        options = [option for option in error.options if not option.endswith("_schema")]
+        if options:
             default = "; without an override it is the model's name" if group in FROM_MODEL else ""
             return f"{group} must be one of {', '.join(options)} but got {option!r}{default}."
         return f"{group} is no group of the config but got {option!r}."
@@ -62,7 +64,7 @@ def _explain_value(error: Exception, cause: OmegaConfBaseException) -> str | Non
         return f"{cause.full_key or cause.key} must have a value but has none."
     if isinstance(cause, InterpolationResolutionError) and cause.full_key:
         return f"{cause.full_key} cannot be resolved: {first_line(str(cause))}."
-    if isinstance(cause, OmegaConfBaseException) and cause is not error:
+    if cause is not error:
         texts = (str(error), cause.full_key or "", str(cause))
         return f"{': '.join(first_line(text) for text in texts if text)}."
     return None
@@ -134,11 +136,6 @@ def _not_a_section(error: OmegaConfBaseException) -> str:
 def _parser_message(error: OverrideParseException) -> str:
     """The parser's complaint without its heading and its advice."""
     return first_line(re.sub(r"Error parsing override .*|See https?:.*", "", error.message))
-
-
-def _options(error: MissingConfigException) -> list[str]:
-    """The options of a config group, without the schemas registered in it."""
-    return [option for option in error.options or [] if not option.endswith("_schema")]
 
 
 def first_line(text: str) -> str:
