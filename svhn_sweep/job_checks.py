@@ -106,12 +106,13 @@ def _check_jobs(config: DictConfig) -> None:
     Then the grid begins, or the unfinished one of the same command is continued.
     """
     command = start.grid_command(config.hydra)
-    unfinished = start.find_unfinished(command, Path(str(config.hydra.sweep.dir)))
-    if unfinished is not None:
-        start.write_into(config, unfinished[1])
     folder = Path(str(config.hydra.sweep.dir))
+    unfinished = start.find_unfinished(command, folder)
     if unfinished is None:
         output_folders.check_new_run("hydra.sweep.dir", folder)
+    else:
+        folder = unfinished[1]
+        start.write_into(config, folder)
     overrides = _grid_overrides(config.hydra)
     jobs = _compose_jobs(config, overrides, is_new=unfinished is None)
     if not jobs:
