@@ -51,12 +51,14 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """Replaces `~`, `optuna` and what else is not Hydra's by Hydra's; flags come first.
+    """Writes `~`, `optuna`, settings of a sweep and tags in Hydra's grammar; flags come first.
 
     Raises:
         UserError: A setting of a sweep is misspelt, or there is no sweep.
     """
-    return flags_first(_add_tags(_expand_optuna(list(map(expand_home, arguments)))))
+    expanded = _expand_optuna([expand_home(argument) for argument in arguments])
+    # Hydra's grammar has ++ for keys that the schema does not name.
+    return _flags_first([re.sub(r"^(?=tracking\.tags\.)", "++", item) for item in expanded])
 
 
 def asks_for_sweep_help(arguments: Sequence[str]) -> bool:
@@ -64,7 +66,7 @@ def asks_for_sweep_help(arguments: Sequence[str]) -> bool:
     return not {"optuna", OPTUNA}.isdisjoint(arguments) and not set(HELP).isdisjoint(arguments)
 
 
-def flags_first(arguments: Sequence[str]) -> list[str]:
+def _flags_first(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments with all flags, and their values, in front of all overrides.
 
     argparse, which Hydra uses, takes the overrides from one place only.
@@ -169,8 +171,3 @@ def _refuse_misspelt_settings(arguments: Sequence[str]) -> None:
                 f"{name[1]} is neither a key of the config nor a setting of the sweep; "
                 f"did you mean {similar[0]}?"
             )
-
-
-def _add_tags(arguments: Sequence[str]) -> list[str]:
-    """Lets `tracking.tags.KEY=VALUE` add a key, for which Hydra's grammar has `++`."""
-    return [re.sub(r"^(?=tracking\.tags\.)", "++", argument) for argument in arguments]
