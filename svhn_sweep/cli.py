@@ -19,7 +19,7 @@ from svhn_sweep import __version__, completion, environment, output_folders, sta
 from svhn_sweep.arguments import asks_for_sweep_help, for_hydra, parse_flags
 from svhn_sweep.commands.options import parse_audit, parse_predict, parse_sync, parse_ui
 from svhn_sweep.config.composition import composition_errors
-from svhn_sweep.config.error_messages import COMMANDS, USER_ERRORS, explain
+from svhn_sweep.config.error_messages import COMMANDS, USER_ERRORS, explain, explain_os_error
 from svhn_sweep.config.overrides import typed_overrides
 from svhn_sweep.config.schema import CONFIG_NAME, conf_dir, register_schema
 from svhn_sweep.errors import FailedError, RefusedError, Terminated, raise_terminated
@@ -92,7 +92,7 @@ def _print_error(error: Exception, show_traceback: bool, job: str = "") -> int:
     The traceback is printed if the error is unexpected or the user asked for it; `job` begins the
     message.
     """
-    error = output_folders.explain_os_error(error) if isinstance(error, OSError) else error
+    error = explain_os_error(error) if isinstance(error, OSError) else error
     expected = isinstance(error, (*USER_ERRORS, FailedError))
     if show_traceback or not expected:
         print(tracking_uri.redact("".join(traceback.format_exception(error))), file=sys.stderr)

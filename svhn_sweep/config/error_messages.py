@@ -1,6 +1,8 @@
-"""One-line messages for the errors of Hydra and OmegaConf: the key, the rule, the value."""
+"""One-line messages for errors of Hydra, OmegaConf and files: the key, the rule, the value."""
 
 import difflib
+import errno
+import os
 import re
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -14,7 +16,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from svhn_sweep.errors import UserError
+from svhn_sweep.errors import FailedError, UserError
 
 # Groups whose option is the model's name by default.
 FROM_MODEL = ("training", "search_space/filters")
@@ -29,6 +31,18 @@ RENAMED_KEYS = {
     "hydra.sweeper.pruner.warmup_epochs": "min_resource",
 }
 USER_ERRORS = (UserError, HydraException, OmegaConfBaseException)
+# Errors for which the user named a file or a folder that is something else, or may not be used.
+USERS_ERRNOS = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 
 def explain(error: Exception) -> str:
@@ -50,6 +64,25 @@ def explain(error: Exception) -> str:
         return text
     text = str(error).partition("Config search path:")[0]
     return " ".join(line for line in text.splitlines() if line and not line.startswith(" "))
+
+
+def explain_os_error(error: OSError) -> Exception:
+    """Returns the error to report for a file that cannot be read or written, one sentence long.
+
+    Args:
+        error: Any OSError.
+
+    Returns:
+        A UserError or a FailedError, depending on whose fault it is; `error` itself if it names no
+        file and may be about anything.
+    """
+    if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    file = "" if error.filename is None else f"{os.fsdecode(error.filename)} cannot be used: "
+    kind = UserError if error.errno in USERS_ERRNOS else FailedError
+    explained = kind(f"{file}{error.strerror}.")
+    explained.__cause__ = error
+    return explained
 
 
 def _explain_value(error: Exception, cause: OmegaConfBaseException) -> str | None:
