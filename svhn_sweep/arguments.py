@@ -1,6 +1,6 @@
-"""Makes the command line that Hydra gets of what the user typed, and refuses what it must not have.
+"""Translates the typed command line into Hydra's grammar, and refuses what must not be in it.
 
-Like all that is imported at every start it imports no library that takes seconds.
+It is imported at every start, so it imports no library that takes seconds.
 """
 
 import argparse
@@ -159,7 +159,7 @@ def _expand_optuna(arguments: Sequence[str]) -> list[str]:
 
 
 def _refuse_misspelt_settings(arguments: Sequence[str]) -> None:
-    """Raises a UserError for a key that is none, but nearly a setting of the sweep."""
+    """Raises a UserError for an unknown key that resembles a setting of the sweep."""
     keys = [item.name for item in fields(Config)]
     for item in arguments:
         name = re.match(r"[+~]*([A-Za-z_]+)[.=]", item)

@@ -22,6 +22,7 @@ Value = str | int | float | bool | None
 PLAIN_STRING = re.compile(
     r"(?!(null|true|false|inf|nan)$)[a-z_/][\w./:+-]*", re.ASCII | re.IGNORECASE
 )
+# Overrides that `pin_overrides` replaces by what they resolve to.
 RESOLVED_KEYS = re.compile(
     r"[+~]*(data[.=]|evaluation\.test=|training\.(threads=|precision=|initial_weights=(?!null$)))"
 )
