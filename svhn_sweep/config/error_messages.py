@@ -149,13 +149,11 @@ def _keys_below(root: DictConfig, name: str) -> list[str]:
     name = ABBREVIATIONS.get(name, name)
     sections = OmegaConf.to_container(root, resolve=False)
     assert isinstance(sections, dict)
-    full_keys = [
-        f"{section!s}.{key!s}"
+    return [
+        f"{section!s}.{name}"
         for section, keys in sections.items()
-        if isinstance(keys, dict) and section not in ("hydra", "search_space")
-        for key in keys
+        if isinstance(keys, dict) and section not in ("hydra", "search_space") and name in keys
     ]
-    return [key for key in full_keys if key.rpartition(".")[2] == name]
 
 
 def _not_a_section(error: OmegaConfBaseException) -> str:
