@@ -1,14 +1,16 @@
-"""Makes the command line that Hydra gets of what the user typed, and refuses what it must not have.
+"""Translates the typed command line into Hydra's grammar, and refuses what must not be in it.
 
-Like all that is imported at every start it imports no library that takes seconds.
+It is imported at every start, so it imports no library that takes seconds.
 """
 
+import argparse
 import difflib
 import io
 import re
 from collections.abc import Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr
 from dataclasses import fields
+from pathlib import Path
 
 # Private: Hydra has no other access to its flags. Without it a wrong one prints eight lines.
 from hydra._internal.utils import get_args_parser
@@ -23,12 +25,10 @@ from svhn_sweep.tracking.tracking_uri import SECRET_PARAM
 # Hydra's flags that a value follows.
 WITH_VALUE = ("--config-dir", "--cfg", "--info", "--package", "--experimental-rerun")
 SHORT_WITH_VALUE = ("-cd", "-c", "-i", "-p")
-SHOWING = {"--cfg": "--cfg", "-c": "--cfg", "--info": "--info", "-i": "--info"}
-MULTIRUN = ("-m", "--multirun")
 HELP = ("--help", "-h")
 OPTUNA = "hydra/sweeper=optuna"
 # -m starts a sweep; with the others, which Hydra refuses beside -m, it only prints something.
-FLAGS_THAT_ALLOW_OPTUNA = {*MULTIRUN, *SHOWING, *HELP, "--hydra-help"}
+FLAGS_THAT_ALLOW_OPTUNA = {"-m", "--multirun", "--cfg", "-c", "--info", "-i", "--hydra-help", *HELP}
 
 
 def for_hydra(arguments: Sequence[str]) -> list[str]:
@@ -43,19 +43,22 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     expanded = expand(arguments)
     _refuse_passwords(arguments)
     _refuse_other_configs(arguments)
-    check_modes(arguments)
-    _check_flags(expanded)
-    check_own_files(expanded)
+    flags = parse_flags(expanded)
+    _check_modes(flags)
+    if flags.config_dir is not None:
+        check_own_files(Path(flags.config_dir))
     return expanded
 
 
 def expand(arguments: Sequence[str]) -> list[str]:
-    """Replaces `~`, `optuna` and what else is not Hydra's by Hydra's; flags come first.
+    """Writes `~`, `optuna`, settings of a sweep and tags in Hydra's grammar; flags come first.
 
     Raises:
         UserError: A setting of a sweep is misspelt, or there is no sweep.
     """
-    return flags_first(_add_tags(_expand_optuna(list(map(expand_home, arguments)))))
+    expanded = _expand_optuna([expand_home(argument) for argument in arguments])
+    # Hydra's grammar has ++ for keys that the schema does not name.
+    return _flags_first([re.sub(r"^(?=tracking\.tags\.)", "++", item) for item in expanded])
 
 
 def asks_for_sweep_help(arguments: Sequence[str]) -> bool:
@@ -63,7 +66,7 @@ def asks_for_sweep_help(arguments: Sequence[str]) -> bool:
     return not {"optuna", OPTUNA}.isdisjoint(arguments) and not set(HELP).isdisjoint(arguments)
 
 
-def flags_first(arguments: Sequence[str]) -> list[str]:
+def _flags_first(arguments: Sequence[str]) -> list[str]:
     """Returns the arguments with all flags, and their values, in front of all overrides.
 
     argparse, which Hydra uses, takes the overrides from one place only.
@@ -79,40 +82,32 @@ def flags_first(arguments: Sequence[str]) -> list[str]:
     return [*flags, *overrides]
 
 
-def check_modes(arguments: Sequence[str]) -> None:
-    """Checks that a command does not both start several runs and show one config.
+def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:
+    """Returns Hydra's flags and `overrides`, as Hydra's parser does.
 
     Raises:
-        UserError: It does.
+        UserError: There is no such flag, or a flag has no such value.
     """
-    flags = [item.partition("=")[0] for item in arguments]
-    showing = [SHOWING[flag] for flag in flags if flag in SHOWING]
-    if showing and any(item in MULTIRUN for item in arguments):
-        raise UserError(
-            f"-m must be left out with {showing[0]}, which shows the config of one run."
-        )
-
-
-def _check_flags(arguments: Sequence[str]) -> None:
-    """Raises a UserError for what Hydra's parser does not take: other flags and values of flags."""
     printed = io.StringIO()
     try:
-        with redirect_stderr(printed), redirect_stdout(io.StringIO()):
-            get_args_parser().parse_args(arguments)
+        with redirect_stderr(printed):
+            return get_args_parser().parse_args(arguments)
     except SystemExit as end:
-        if end.code:
-            reason = printed.getvalue().rpartition("error: ")[2].strip()
-            raise UserError(
-                f"{reason}; a key of the config is KEY=VALUE, and --hydra-help lists the flags."
-            ) from end
+        if not end.code:  # Hydra's version was asked for
+            raise
+        reason = printed.getvalue().rpartition("error: ")[2].strip()
+        raise UserError(
+            f"{reason}; a key of the config is KEY=VALUE, and --hydra-help lists the flags."
+        ) from end
 
 
-def shows_config(arguments: Sequence[str]) -> bool:
-    """Returns whether Hydra prints a config: `--cfg`, `-c`, `--info`, `-i`, or a beginning of them.
-
-    argparse takes a value without a space too, as `-chydra`.
-    """
-    return any(re.match(r"--?(c(?!d|on)|i)", item) for item in arguments)
+def _check_modes(flags: argparse.Namespace) -> None:
+    """Raises a UserError for a command that both starts several runs and shows one config."""
+    if flags.multirun and (flags.cfg or flags.info):
+        raise UserError(
+            f"-m must be left out with {'--cfg' if flags.cfg else '--info'}, which shows the "
+            "config of one run."
+        )
 
 
 def _takes_value(flag: str) -> bool:
@@ -164,7 +159,7 @@ def _expand_optuna(arguments: Sequence[str]) -> list[str]:
 
 
 def _refuse_misspelt_settings(arguments: Sequence[str]) -> None:
-    """Raises a UserError for a key that is none, but nearly a setting of the sweep."""
+    """Raises a UserError for an unknown key that resembles a setting of the sweep."""
     keys = [item.name for item in fields(Config)]
     for item in arguments:
         name = re.match(r"[+~]*([A-Za-z_]+)[.=]", item)
@@ -176,8 +171,3 @@ def _refuse_misspelt_settings(arguments: Sequence[str]) -> None:
                 f"{name[1]} is neither a key of the config nor a setting of the sweep; "
                 f"did you mean {similar[0]}?"
             )
-
-
-def _add_tags(arguments: Sequence[str]) -> list[str]:
-    """Lets `tracking.tags.KEY=VALUE` add a key, for which Hydra's grammar has `++`."""
-    return [re.sub(r"^(?=tracking\.tags\.)", "++", argument) for argument in arguments]

@@ -16,16 +16,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from svhn_sweep import __version__, completion, environment, output_folders, standard_streams
-from svhn_sweep.arguments import asks_for_sweep_help, for_hydra, shows_config
+from svhn_sweep.arguments import asks_for_sweep_help, for_hydra, parse_flags
 from svhn_sweep.commands.options import parse_audit, parse_predict, parse_sync, parse_ui
 from svhn_sweep.config.composition import composition_errors
-from svhn_sweep.config.error_messages import COMMANDS, USER_ERRORS, explain
+from svhn_sweep.config.error_messages import COMMANDS, USER_ERRORS, explain, explain_os_error
 from svhn_sweep.config.overrides import typed_overrides
-from svhn_sweep.config.schema import (
-    CONFIG_NAME,
-    conf_dir,
-    register_schema,
-)
+from svhn_sweep.config.schema import CONFIG_NAME, conf_dir, register_schema
 from svhn_sweep.errors import FailedError, RefusedError, Terminated, raise_terminated
 from svhn_sweep.sweep.plan import settings
 from svhn_sweep.tracking import tracking_uri
@@ -96,7 +92,7 @@ def _print_error(error: Exception, show_traceback: bool, job: str = "") -> int:
     The traceback is printed if the error is unexpected or the user asked for it; `job` begins the
     message.
     """
-    error = output_folders.explain_os_error(error) if isinstance(error, OSError) else error
+    error = explain_os_error(error) if isinstance(error, OSError) else error
     expected = isinstance(error, (*USER_ERRORS, FailedError))
     if show_traceback or not expected:
         print(tracking_uri.redact("".join(traceback.format_exception(error))), file=sys.stderr)
@@ -196,8 +192,10 @@ def _run_hydra(show_traceback: bool) -> int:
     register_schema()
     settings.register()
     main = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)
-    overrides = [argument for argument in sys.argv[1:] if "=" in argument and argument[0] != "-"]
-    with ExitStack() as stack, composition_errors(overrides), _redacted_config(sys.argv[1:]):
+    flags = parse_flags(sys.argv[1:])
+    with ExitStack() as stack, composition_errors(flags.overrides):
+        if flags.cfg or flags.info:  # prints a config, and a user's file may hold a password
+            stack.enter_context(_redacted_output())
         jobs = _Jobs(stack, show_traceback)
         main(jobs.train)()
     incomplete = jobs.grid is not None and not jobs.grid.is_complete
@@ -205,11 +203,8 @@ def _run_hydra(show_traceback: bool) -> int:
 
 
 @contextmanager
-def _redacted_config(arguments: Sequence[str]) -> Iterator[None]:
-    """Replaces the passwords in what Hydra prints of a config: a user's file may hold one."""
-    if not shows_config(arguments):
-        yield
-        return
+def _redacted_output() -> Iterator[None]:
+    """Replaces the passwords in what is printed."""
     printed = io.StringIO()
     try:
         with redirect_stdout(printed):

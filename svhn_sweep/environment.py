@@ -60,7 +60,7 @@ def check() -> None:
 
 
 def ignore_settings() -> None:
-    """Takes the influence from what is not recorded; call it before TensorFlow is imported.
+    """Removes the influence of `IGNORED` and keras.json; call it before TensorFlow is imported.
 
     oneDNN is on unless the user sets it: by itself TensorFlow 2.21 computes with it only on
     processors with AVX-512 VNNI, AVX-VNNI or the like. Where there is AVX2 alone, training with it

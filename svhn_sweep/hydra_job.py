@@ -44,10 +44,9 @@ def train(composed: DictConfig) -> None:
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     output_folders.check_no_run("hydra.run.dir", folder)  # another process may have been faster
-    config = _resolve(to_config(composed), job)
     try:
         with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
-            outcome = _run(composed, config, job)
+            outcome = _run(composed, job)
     except (KeyboardInterrupt, Terminated):
         run_header.print_interrupted(folder)
         raise
@@ -71,21 +70,25 @@ def train_in_grid(composed: DictConfig, grid: GridRun) -> None:
         return
     grid.begin(path)
     try:
-        outcome = _run(composed, _resolve(to_config(composed), job, grid), job, grid)
+        outcome = _run(composed, job, grid)
     finally:
         grid.record(path)
     run_header.print_summary(outcome, folder, sent=False)
 
 
-def _run(
-    composed: DictConfig, config: Config, job: HydraConf, grid: GridRun | None = None
-) -> TrialOutcome:
+def _run(composed: DictConfig, job: HydraConf, grid: GridRun | None = None) -> TrialOutcome:
     """Trains and records a run; one of a grid is resumable and nested in the grid's run."""
+    config = _resolve(to_config(composed), job, grid)
     folder = Path(job.runtime.output_dir)
     typed = typed_overrides(job.overrides.task)
     splits = data.load(config.data, test=bool(config.evaluation.test))
+    grid_tags: dict[str, str] = {}
+    parent = ""
     if grid is not None:
-        grid.check_digits(os.path.relpath(folder, grid.folder.absolute()), splits.sha256)
+        path = os.path.relpath(folder, grid.folder.absolute())
+        grid.check_digits(path, splits.sha256)
+        grid_tags = grid.tags(path)
+        parent = os.path.relpath(grid.folder.absolute(), folder)
     initial_weights = transfer.resolve(config, splits)
     config = transfer.with_address(config, initial_weights)
     experiment = experiment_name(config)
@@ -94,11 +97,7 @@ def _run(
     overrides = pin_overrides(pin_interpolations(typed, composed), config)
     command = shell_command([*overrides, *run_mode(job)], user_config_dirs(job))
     role = run_role(typed, job.runtime.choices)
-    tags = {**config.tracking.tags, **data.copies_tag(copies), "role": role}
-    parent = ""
-    if grid is not None:
-        parent = os.path.relpath(grid.folder.absolute(), folder)
-        tags |= grid.tags(os.path.relpath(folder, grid.folder.absolute()))
+    tags = {**config.tracking.tags, **data.copies_tag(copies), "role": role, **grid_tags}
     run_info = RunInfo(
         run_name(typed, config), experiment, tracking_uri.address(), {**tags}, parent
     )
@@ -120,7 +119,7 @@ def _run(
     return outcome
 
 
-def _resolve(config: Config, job: HydraConf, grid: GridRun | None = None) -> Config:
+def _resolve(config: Config, job: HydraConf, grid: GridRun | None) -> Config:
     """Replaces what the config leaves open by what it means on this machine and for this job.
 
     A grid that is continued on another machine keeps its number of threads and its precision.

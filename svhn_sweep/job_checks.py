@@ -15,8 +15,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from svhn_sweep import output_folders
 from svhn_sweep.config.composition import composition_errors
-from svhn_sweep.config.data_sources import source_name
-from svhn_sweep.config.flatten import check_effect, flatten
+from svhn_sweep.config.flatten import check_effect
 from svhn_sweep.config.overrides import override_value, sets_data_path, typed_overrides
 from svhn_sweep.config.schema import Config, to_config
 from svhn_sweep.errors import ConfigError, RefusedError
@@ -107,12 +106,13 @@ def _check_jobs(config: DictConfig) -> None:
     Then the grid begins, or the unfinished one of the same command is continued.
     """
     command = start.grid_command(config.hydra)
-    unfinished = start.find_unfinished(command, Path(str(config.hydra.sweep.dir)))
-    if unfinished is not None:
-        start.write_into(config, unfinished[1])
     folder = Path(str(config.hydra.sweep.dir))
+    unfinished = start.find_unfinished(command, folder)
     if unfinished is None:
         output_folders.check_new_run("hydra.sweep.dir", folder)
+    else:
+        folder = unfinished[1]
+        start.write_into(config, folder)
     overrides = _grid_overrides(config.hydra)
     jobs = _compose_jobs(config, overrides, is_new=unfinished is None)
     if not jobs:
@@ -245,12 +245,12 @@ def _check_inputs(
     """
     from svhn_sweep import data, transfer
 
-    digests: dict[object, str] = {}  # by data source and validation split
+    digests: dict[tuple[str, float], str] = {}  # by data source and validation split
     hashes = []
     for config in configs:
         source = data.resolve(config.data, path_given=sets_data_path(overrides))
         split = config.training.validation_split
-        key = (source_name(source), *flatten(source), split)
+        key = (str(source), split)
         if key not in digests:
             splits = data.load(source, test=test)
             data.split_validation(splits, split)

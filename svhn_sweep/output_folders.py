@@ -1,52 +1,18 @@
 """Checks folders before a command writes into them, so that a refused command leaves no trace."""
 
-import errno
 import os
 import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from svhn_sweep.errors import ConfigError, FailedError, UserError
+from svhn_sweep.errors import ConfigError, UserError
 from svhn_sweep.tracking.journal import JOURNAL
 
 MAX_NAME_BYTES = 255  # of Linux' and macOS' file systems
-# Errors for which the user named a file or a folder that is something else, or may not be used.
-USERS_ERRNOS = (
-    errno.EACCES,
-    errno.EEXIST,
-    errno.EISDIR,
-    errno.ELOOP,
-    errno.ENAMETOOLONG,
-    errno.ENOENT,
-    errno.ENOTDIR,
-    errno.EPERM,
-    errno.EROFS,
-)
-
-
 # MLflow and Optuna read what begins with `?` and `%20` in the address of a SQLite file as something
 # else than its name, OmegaConf `${`.
 SPECIAL = re.compile(r"\?|%[0-9A-Fa-f]{2}|\$\{")
-
-
-def explain_os_error(error: OSError) -> Exception:
-    """Returns the error to report for a file that cannot be read or written, one sentence long.
-
-    Args:
-        error: Any OSError.
-
-    Returns:
-        A UserError or a FailedError, depending on whose fault it is; `error` itself if it names no
-        file and may be about anything.
-    """
-    if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
-        return error
-    file = "" if error.filename is None else f"{os.fsdecode(error.filename)} cannot be used: "
-    kind = UserError if error.errno in USERS_ERRNOS else FailedError
-    explained = kind(f"{file}{error.strerror}.")
-    explained.__cause__ = error
-    return explained
 
 
 def check_current_folder() -> None:

@@ -36,7 +36,7 @@ class LearntFrom:
 def resolve(config: Config, splits: Splits) -> InitialWeights | None:
     """Returns the weights that a config begins with, after all checks; None for random ones.
 
-    What an alias means is asked once in a process.
+    An alias is resolved once in a process.
 
     Args:
         config: A checked config.
@@ -76,7 +76,7 @@ def _scratch() -> "TemporaryDirectory[str]":
 
 @cache
 def _fetch(address: str, store: str) -> tuple[SourceRun, InitialWeights]:
-    """Copies a model from MLflow; `store` tells stores apart."""
+    """Copies a model from MLflow; `store` is an argument for the cache alone."""
     run = source_run.find(address)
     file = source_run.fetch(run, Path(mkdtemp(dir=_scratch().name)))
     return run, InitialWeights(run.address, file, file_digest(file), _origin(run))
@@ -136,7 +136,7 @@ def _check_digits(learnt: LearntFrom, splits: Splits, validation_split: float) -
 def _check_other_file(learnt: LearntFrom, path: Path, sha256: str, validation_split: float) -> None:
     """As `_check_digits` for weights that have learnt from another file, if that is still there.
 
-    Digits without a fault are checked once in a process: each run of a grid asks.
+    Digits without a fault are checked once in a process, not for each run of a grid.
 
     Args:
         learnt: What the weights have learnt from.

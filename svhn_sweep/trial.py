@@ -176,18 +176,17 @@ def _log_inputs(
     _log_text(journal, "model_summary.txt", summary(model))
     journal.log_dataset(name=splits.path.name, digest=splits.sha256, source=str(splits.path))
     journal.set_tags({"device": current_device(), "precision": config.training.precision.value})
-    params: dict[str, Scalar] = {"seed": config.seed}
-    params |= flatten(config.model, "model.")
-    params |= flatten(config.training, "training.")
-    params |= flatten(config.data, "data.")
-    params |= {
+    variables = environment.numeric_variables()
+    params: dict[str, Scalar] = {
+        "seed": config.seed,
+        **dict(flatten(config.model, "model.")),
+        **dict(flatten(config.training, "training.")),
+        **dict(flatten(config.data, "data.")),
         "data.sha256": splits.sha256,
         "parameters": model.count_params(),
         "multiply_adds": count_multiply_adds(config.model),
-    }
-    params |= initial_weights.params if initial_weights is not None else {}
-    params |= {
-        f"environment.{name}": value for name, value in environment.numeric_variables().items()
+        **(initial_weights.params if initial_weights is not None else {}),
+        **{f"environment.{name}": value for name, value in variables.items()},
     }
     journal.log_params(params)
 

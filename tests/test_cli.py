@@ -405,6 +405,8 @@ def test_cfg_job_shows_the_composed_config(svhn_sweep: Command, arguments: list[
     [
         # not Hydra's own exceptions
         (["model=1"], "model is a group of conf/ and must be the name of a file in it but got 1."),
+        (["seed=7", "model=1"], "model is a group of conf/ and must be the name of a file in it"),
+        (["-m", "~search_space", "model=1,2"], "model is a group of conf/ and must be the name of"),
         (["data=null"], "data is a group of conf/ and must be the name of a file in it but got nu"),
         (["-m", "optuna", "model=1,2"], "model is a group of conf/ and must be the name of a file"),
         (["-m", "hydra.sweeper=null"], "hydra.sweeper must not be null."),

@@ -9,13 +9,9 @@ from pathlib import Path
 import optuna
 import pytest
 
+from svhn_sweep.config.error_messages import explain_os_error
 from svhn_sweep.errors import ConfigError, FailedError, UserError
-from svhn_sweep.output_folders import (
-    check_current_folder,
-    check_folder,
-    check_new_run,
-    explain_os_error,
-)
+from svhn_sweep.output_folders import check_current_folder, check_folder, check_new_run
 from svhn_sweep.sweep.study import study_storage
 from svhn_sweep.tracking import tracking_uri, uploader
 from svhn_sweep.tracking.journal import Journal

@@ -11,7 +11,8 @@ from svhn_sweep.data.splits import Images
 MAX_PAIRS = 60
 COLUMNS = 4
 DPI = 96
-ROW_HEIGHT = 1.6  # of an image's side
+PAIR_WIDTH = 2.45  # times an image's side, the unit of the axes
+ROW_HEIGHT = 1.6  # likewise
 TITLE_HEIGHT = 0.4  # inches
 
 
@@ -28,18 +29,17 @@ def draw_copies(parts: Sequence[Part], copies: Sequence[Copy]) -> Figure:
     drawn = sorted(copies, key=_rank)[:MAX_PAIRS]
     rows = -(-len(drawn) // COLUMNS)
     height = rows * ROW_HEIGHT + TITLE_HEIGHT
-    figure = Figure(figsize=(2.45 * COLUMNS, height), dpi=DPI)
-    # The unit of the axes is the side of an image; each pair has 2.45 times that.
+    figure = Figure(figsize=(PAIR_WIDTH * COLUMNS, height), dpi=DPI)
     axes = figure.add_axes((0, 0, 1, 1 - TITLE_HEIGHT / height))
     for number, copy in enumerate(drawn):
-        left = number % COLUMNS * 2.45 + 0.1
+        left = number % COLUMNS * PAIR_WIDTH + 0.1
         bottom = (rows - 1 - number // COLUMNS) * ROW_HEIGHT + 0.08
         _draw_image(axes, _pixels(images, copy.first), left, bottom)
         _draw_image(axes, _pixels(images, copy.second), left + 1.1, bottom)
         note = "\n".join([_name(copy.first), _name(copy.second), _describe(copy)])
         colour = "tab:red" if copy.contradicting else "black"
         axes.text(left, bottom + 1.04, note, fontsize=7, va="bottom", color=colour)
-    axes.set(xlim=(0, 2.45 * COLUMNS), ylim=(0, rows * ROW_HEIGHT))
+    axes.set(xlim=(0, PAIR_WIDTH * COLUMNS), ylim=(0, rows * ROW_HEIGHT))
     axes.set_axis_off()
     count = f"{len(drawn):,} of {len(copies):,}" if len(drawn) < len(copies) else f"{len(copies):,}"
     figure.suptitle(f"{count} pairs; red: the labels differ", fontsize=11, y=0.99, va="top")

@@ -1,4 +1,4 @@
-"""Checks the keys of the sections of a config that have any number of keys."""
+"""Checks what depends on several values of a config: names of filters and tags, and `freeze`."""
 
 import re
 

@@ -62,9 +62,12 @@ def _origin(error: Exception) -> str:
 
 def _explain_group(overrides: Sequence[str]) -> str:
     for override in OverridesParser.create().parse_overrides(list(overrides)):
-        if "." not in override.key_or_group and not isinstance(override.value(), str | list):
+        key = override.key_or_group
+        # Of the keys without a dot, seed alone is no group.
+        names_option = "." not in key and key != "seed" and not override.is_delete()
+        if names_option and not isinstance(override.value(), str | list):
             return (
-                f"{override.key_or_group} is a group of conf/ and must be the name of a file in it "
+                f"{key} is a group of conf/ and must be the name of a file in it "
                 f"but got {override.get_value_string()}."
             )
     return "a group in a defaults list must be the name of a file but is none."

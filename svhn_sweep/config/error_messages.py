@@ -1,6 +1,8 @@
-"""One-line messages for the errors of Hydra and OmegaConf: the key, the rule, the value."""
+"""One-line messages for errors of Hydra, OmegaConf and files: the key, the rule, the value."""
 
 import difflib
+import errno
+import os
 import re
 
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
@@ -14,7 +16,7 @@ from omegaconf.errors import (
     ValidationError,
 )
 
-from svhn_sweep.errors import UserError
+from svhn_sweep.errors import FailedError, UserError
 
 # Groups whose option is the model's name by default.
 FROM_MODEL = ("training", "search_space/filters")
@@ -29,6 +31,18 @@ RENAMED_KEYS = {
     "hydra.sweeper.pruner.warmup_epochs": "min_resource",
 }
 USER_ERRORS = (UserError, HydraException, OmegaConfBaseException)
+# Errors for which the user named a file or a folder that is something else, or may not be used.
+USERS_ERRNOS = (
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+)
 
 
 def explain(error: Exception) -> str:
@@ -37,7 +51,9 @@ def explain(error: Exception) -> str:
         return _invalid_override(error)
     if isinstance(error, MissingConfigException) and error.options is not None:
         group, _, option = (error.missing_cfg_file or "").rpartition("/")
-        if options := _options(error):
+        # without the schemas that are registered in the group
+        options = [option for option in error.options if not option.endswith("_schema")]
+        if options:
             default = "; without an override it is the model's name" if group in FROM_MODEL else ""
             return f"{group} must be one of {', '.join(options)} but got {option!r}{default}."
         return f"{group} is no group of the config but got {option!r}."
@@ -48,6 +64,25 @@ def explain(error: Exception) -> str:
         return text
     text = str(error).partition("Config search path:")[0]
     return " ".join(line for line in text.splitlines() if line and not line.startswith(" "))
+
+
+def explain_os_error(error: OSError) -> Exception:
+    """Returns the error to report for a file that cannot be read or written, one sentence long.
+
+    Args:
+        error: Any OSError.
+
+    Returns:
+        A UserError or a FailedError, depending on whose fault it is; `error` itself if it names no
+        file and may be about anything.
+    """
+    if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return error
+    file = "" if error.filename is None else f"{os.fsdecode(error.filename)} cannot be used: "
+    kind = UserError if error.errno in USERS_ERRNOS else FailedError
+    explained = kind(f"{file}{error.strerror}.")
+    explained.__cause__ = error
+    return explained
 
 
 def _explain_value(error: Exception, cause: OmegaConfBaseException) -> str | None:
@@ -62,7 +97,7 @@ def _explain_value(error: Exception, cause: OmegaConfBaseException) -> str | Non
         return f"{cause.full_key or cause.key} must have a value but has none."
     if isinstance(cause, InterpolationResolutionError) and cause.full_key:
         return f"{cause.full_key} cannot be resolved: {first_line(str(cause))}."
-    if isinstance(cause, OmegaConfBaseException) and cause is not error:
+    if cause is not error:
         texts = (str(error), cause.full_key or "", str(cause))
         return f"{': '.join(first_line(text) for text in texts if text)}."
     return None
@@ -114,13 +149,11 @@ def _keys_below(root: DictConfig, name: str) -> list[str]:
     name = ABBREVIATIONS.get(name, name)
     sections = OmegaConf.to_container(root, resolve=False)
     assert isinstance(sections, dict)
-    full_keys = [
-        f"{section!s}.{key!s}"
+    return [
+        f"{section!s}.{name}"
         for section, keys in sections.items()
-        if isinstance(keys, dict) and section not in ("hydra", "search_space")
-        for key in keys
+        if isinstance(keys, dict) and section not in ("hydra", "search_space") and name in keys
     ]
-    return [key for key in full_keys if key.rpartition(".")[2] == name]
 
 
 def _not_a_section(error: OmegaConfBaseException) -> str:
@@ -134,11 +167,6 @@ def _not_a_section(error: OmegaConfBaseException) -> str:
 def _parser_message(error: OverrideParseException) -> str:
     """The parser's complaint without its heading and its advice."""
     return first_line(re.sub(r"Error parsing override .*|See https?:.*", "", error.message))
-
-
-def _options(error: MissingConfigException) -> list[str]:
-    """The options of a config group, without the schemas registered in it."""
-    return [option for option in error.options or [] if not option.endswith("_schema")]
 
 
 def first_line(text: str) -> str:

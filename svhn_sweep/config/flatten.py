@@ -1,4 +1,4 @@
-"""Lists the settings of a section of the config by their dotted keys."""
+"""Lists the settings of a config by their dotted keys, without those that change nothing."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import Field, fields, is_dataclass

@@ -22,10 +22,10 @@ Value = str | int | float | bool | None
 PLAIN_STRING = re.compile(
     r"(?!(null|true|false|inf|nan)$)[a-z_/][\w./:+-]*", re.ASCII | re.IGNORECASE
 )
+# Overrides that `pin_overrides` replaces by what they resolve to.
 RESOLVED_KEYS = re.compile(
     r"[+~]*(data[.=]|evaluation\.test=|training\.(threads=|precision=|initial_weights=(?!null$)))"
 )
-DATA_PATH = re.compile(r"[+~]*data\.path=")
 MAX_RUN_NAME = 200  # characters; a run's name has 250 at most in MLflow
 # Overrides that change a baseline; float32 is the precision that it has anyway. A search space may
 # come with settings of the training, as `wide` does.
@@ -84,18 +84,18 @@ def pin_overrides(overrides: Sequence[str], config: Config) -> list[str]:
         The other overrides as they are, followed by those that fix what was resolved.
     """
     training = config.training
+    resolved: dict[str, Value] = {
+        "data": source_name(config.data),
+        **dict(flatten(config.data, "data.")),
+        "training.precision": training.precision.value,
+        "training.threads": training.threads,
+        "evaluation.test": config.evaluation.test,
+    }
+    if training.initial_weights is not None:
+        resolved["training.initial_weights"] = training.initial_weights
     return [
         *(override for override in overrides if not RESOLVED_KEYS.match(override)),
-        f"data={source_name(config.data)}",
-        *(to_override(f"data.{key}", value) for key, value in flatten(config.data)),
-        to_override("training.precision", training.precision.value),
-        to_override("training.threads", training.threads),
-        to_override("evaluation.test", config.evaluation.test),
-        *(
-            to_override("training.initial_weights", address)
-            for address in [training.initial_weights]
-            if address is not None
-        ),
+        *(to_override(key, value) for key, value in resolved.items()),
     ]
 
 
@@ -199,8 +199,8 @@ def run_mode(hydra: HydraConf) -> list[str]:
 
 
 def sets_data_path(overrides: Sequence[str]) -> bool:
-    """Tells whether the user chose the file with the digits."""
-    return any(DATA_PATH.match(override) for override in overrides)
+    """Returns whether the user chose the file with the digits."""
+    return "data.path" in map(key_of, overrides)
 
 
 def run_name(overrides: Sequence[str], config: Config) -> str:

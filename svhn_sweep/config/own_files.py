@@ -1,7 +1,5 @@
 """Checks the config files of the user for what Hydra cannot report or never ends with."""
 
-import argparse
-from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
 
@@ -14,26 +12,15 @@ PATTERNS = ("*.yaml", "*/*.yaml", "hydra/*/*.yaml")
 MAX_NODES = 100_000  # of a file whose aliases are replaced by what they stand for
 
 
-def check_own_files(arguments: Sequence[str]) -> None:
-    """Checks the files in the folder that `--config-dir` names, if it does.
-
-    Args:
-        arguments: The command line.
+def check_own_files(folder: Path) -> None:
+    """Checks the config files in a folder of the user's.
 
     Raises:
         ConfigError: A file is not UTF-8 or a mere number, of which Hydra names no file, or its
             nested aliases stand for so much that Hydra does not end.
     """
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    folder: Path | None
-    try:
-        folder = parser.parse_known_args(arguments)[0].config_dir
-    except argparse.ArgumentError:  # Hydra's parser prints it
-        return
-    if folder is not None:
-        for path in chain.from_iterable(map(folder.glob, PATTERNS)):
-            _check_file(path)
+    for path in chain.from_iterable(map(folder.glob, PATTERNS)):
+        _check_file(path)
 
 
 def _check_file(path: Path) -> None:
