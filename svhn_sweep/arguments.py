@@ -40,25 +40,31 @@ def for_hydra(arguments: Sequence[str]) -> list[str]:
     Raises:
         UserError: Something in them is not allowed beside the rest, or at all.
     """
-    expanded = expand(arguments)
+    flags, overrides = expand(arguments)
+    # The overrides come first: the one after a bare --info would be taken for its value.
+    expanded = [*overrides, *flags]
     _refuse_passwords(arguments)
     _refuse_other_configs(arguments)
-    flags = parse_flags(expanded)
-    _check_modes(flags)
-    if flags.config_dir is not None:
-        check_own_files(Path(flags.config_dir))
+    parsed = parse_flags(expanded)
+    _check_modes(parsed)
+    if parsed.config_dir is not None:
+        check_own_files(Path(parsed.config_dir))
     return expanded
 
 
-def expand(arguments: Sequence[str]) -> list[str]:
-    """Writes `~`, `optuna`, settings of a sweep and tags in Hydra's grammar; flags come first.
+def expand(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Writes `~`, `optuna`, settings of a sweep and tags in Hydra's grammar.
+
+    Returns:
+        The flags with their values, and the overrides: argparse, which Hydra uses, takes overrides
+        from one place only.
 
     Raises:
         UserError: A setting of a sweep is misspelt, or there is no sweep.
     """
     expanded = _expand_optuna([expand_home(argument) for argument in arguments])
     # Hydra's grammar has ++ for keys that the schema does not name.
-    return _flags_first([re.sub(r"^(?=tracking\.tags\.)", "++", item) for item in expanded])
+    return _split([re.sub(r"^(?=tracking\.tags\.)", "++", item) for item in expanded])
 
 
 def asks_for_sweep_help(arguments: Sequence[str]) -> bool:
@@ -66,11 +72,8 @@ def asks_for_sweep_help(arguments: Sequence[str]) -> bool:
     return not {"optuna", OPTUNA}.isdisjoint(arguments) and not set(HELP).isdisjoint(arguments)
 
 
-def _flags_first(arguments: Sequence[str]) -> list[str]:
-    """Returns the arguments with all flags, and their values, in front of all overrides.
-
-    argparse, which Hydra uses, takes the overrides from one place only.
-    """
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the flags with their values, and the overrides."""
     flags: list[str] = []
     overrides: list[str] = []
     previous = ""
@@ -79,7 +82,7 @@ def _flags_first(arguments: Sequence[str]) -> list[str]:
         is_value = _takes_value(previous) and "=" not in argument
         (flags if argument.startswith("-") or is_value else overrides).append(argument)
         previous = argument
-    return [*flags, *overrides]
+    return flags, overrides
 
 
 def parse_flags(arguments: Sequence[str]) -> argparse.Namespace:

@@ -41,8 +41,9 @@ def complete(line: str) -> tuple[list[str], str]:
     is_sweep = not {"optuna", OPTUNA}.isdisjoint(typed)
     own = [f"{key}=" for key in settings.leaf_keys()] if is_sweep else ["optuna"]
     commands = [] if typed else list(OPTIONS)
-    for_hydra = expand(["-m", *typed] if is_sweep else typed)
-    return _beginning(current, [*own, *commands]), " ".join([program, *for_hydra, current])
+    flags, overrides = expand(["-m", *typed] if is_sweep else typed)
+    hydras = " ".join([program, *flags, *overrides, current])
+    return _beginning(current, [*own, *commands]), hydras
 
 
 def _beginning(start: str, options: Sequence[str]) -> list[str]:

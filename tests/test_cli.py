@@ -400,6 +400,12 @@ def test_cfg_job_shows_the_composed_config(svhn_sweep: Command, arguments: list[
     assert "seed: 7" in result.stdout
 
 
+def test_an_override_may_follow_a_flag_without_its_value(svhn_sweep: Command) -> None:
+    result = svhn_sweep("--info", "model=model1", "seed=7")
+    assert result.returncode == 0, result.stderr
+    assert "model: model1" in result.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
