@@ -116,9 +116,7 @@ class ConfirmationStudy(Study):
         results = self.results()
         rules = self.plan.rules
         if rules.fixed:
-            numbers = (
-                sorted(results.keys() - {BASELINE_NUMBER}) if BASELINE_NUMBER in results else []
-            )
+            numbers = sorted(results.keys() - {BASELINE_NUMBER})
             verdicts = {n: verdict_on_pairs(results, rules, n) for n in numbers}
         else:
             race = self.race()
