@@ -185,14 +185,17 @@ def plan_confirmation(study: Study, confirm: ConfirmConfig) -> ConfirmationPlan 
     Returns:
         The plan; None if the baseline is not complete or no trial beat it.
     """
-    best = study.best()
     baseline = study.baseline()
-    if best is None or baseline is None or best.number == baseline.number:
+    if baseline is None:
+        return None
+    ranked = study.ranked()
+    numbers = [trial.number for trial in ranked]
+    better = numbers[: numbers.index(baseline.number)]
+    if not better:
         return None
     search = study.plan
     n_seeds = confirm.seeds or confirm.max_seeds
     seeds = [(search.config.seed + 1 + index) % (MAX_SEED + 1) for index in range(n_seeds)]
-    complete = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
     return ConfirmationPlan(
         name=f"{search.name}-confirm",
         folder=search.folder / "confirm",
@@ -211,10 +214,10 @@ def plan_confirmation(study: Study, confirm: ConfirmConfig) -> ConfirmationPlan 
         initial_weights=search.initial_weights,
         data_copies=search.data_copies,
         max_parameters=None,
-        candidates=_candidates(study, complete, confirm),
+        candidates=_candidates(study, better, confirm),
         rules=RaceRules(seeds, confirm.seeds is not None, confirm.margin, study.settings.maximize),
         overrides_by_trial={
-            trial.number: tuple(search.trial_overrides(trial.params)) for trial in complete
+            trial.number: tuple(search.trial_overrides(trial.params)) for trial in ranked
         },
     )
 
@@ -240,11 +243,8 @@ def best_confirmed(verdicts: Mapping[int, Verdict], best: int) -> int:
     )
 
 
-def _candidates(study: Study, complete: Sequence[FrozenTrial], confirm: ConfirmConfig) -> list[int]:
-    """The best complete trials that beat the baseline, and the winner of an earlier race."""
-    baseline = complete[0]
-    ranked = sorted(complete, key=objective_value, reverse=study.settings.maximize)
-    better = [trial.number for trial in ranked[: ranked.index(baseline)]]
+def _candidates(study: Study, better: Sequence[int], confirm: ConfirmConfig) -> Sequence[int]:
+    """The best of the trials that beat the baseline, and the winner of an earlier race."""
     if confirm.seeds is not None:
         return better[:1]
     winner = study.optuna_study.user_attrs.get(WINNER)

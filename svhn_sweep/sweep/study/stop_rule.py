@@ -6,7 +6,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.study.trial_values import best_trial, objective_value, started_points
+from svhn_sweep.sweep.study.trial_values import objective_value, ranked_trials, started_points
 
 
 def unstarted_trials(plan: Plan, trials: Sequence[FrozenTrial]) -> int:
@@ -45,10 +45,10 @@ def stop_reason(plan: Plan, settings: SweeperConfig, trials: Sequence[FrozenTria
 
 def target_reached(settings: SweeperConfig, trials: Sequence[FrozenTrial]) -> bool:
     """Returns whether the best complete trial has the target value."""
-    best = best_trial(trials, maximize=settings.maximize)
-    if settings.target_value is None or best is None:
+    complete = ranked_trials(trials, maximize=settings.maximize)
+    if settings.target_value is None or not complete:
         return False
-    value = objective_value(best)
+    value = objective_value(complete[0])
     return value >= settings.target_value if settings.maximize else value <= settings.target_value
 
 
