@@ -1,6 +1,5 @@
 """Selects an ensemble of a search's models on half of validation and judges it on the other."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -122,11 +121,6 @@ def find_ensemble(study: Study, cluster: Cluster, config_dirs: Sequence[str]) ->
     result = cluster.evaluate(_request(study, candidates, limit, config_dirs))
     study.optuna_study.set_user_attr(ATTRIBUTE, results | {key: asdict(result)})
     return Ensemble(study, result)
-
-
-def relative_parent(ensemble: Ensemble) -> str:
-    """Returns the folder of the study's run, relative to the ensemble's."""
-    return os.path.relpath(ensemble.study.plan.parent_run_dir, ensemble.folder)
 
 
 def _request(
