@@ -9,7 +9,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from svhn_sweep.config.data_sources import MAX_SEED
-from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, Plan
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, Plan, trial_name
 from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, SweeperConfig
 from svhn_sweep.sweep.selection.race import Race, RaceRules, VerdictOutcome, hold_race
@@ -46,15 +46,13 @@ class ConfirmationPlan(Plan):
 
     def trial_overrides(self, params: Params) -> list[str]:
         """Returns the overrides of the trial of the search, with the fresh seed."""
-        return [
-            *self.overrides_by_trial[int(str(params["trial"]))],
-            f"seed={params['seed']}",
-            "tracking.log_model=true",
-        ]
+        trial, seed = _to_pair(params)
+        return [*self.overrides_by_trial[trial], f"seed={seed}", "tracking.log_model=true"]
 
     def describe(self, number: int, params: Params) -> str:
         """Returns for example `trial 7, seed 43`."""
-        return f"{_config_name(params)}, seed {params['seed']}"
+        trial, seed = _to_pair(params)
+        return f"{trial_name(trial)}, seed {seed}"
 
     def is_baseline(self, number: int) -> bool:
         """Returns False: the baseline's role belongs to the search's first trial."""
@@ -62,7 +60,8 @@ class ConfirmationPlan(Plan):
 
     def run_name(self, number: int, params: Params) -> str:
         """Returns for example `model2 · trial 7 · seed 43`."""
-        return f"{self.config.model.name} · {_config_name(params)} · seed {params['seed']}"
+        trial, seed = _to_pair(params)
+        return f"{self.config.model.name} · {trial_name(trial)} · seed {seed}"
 
 
 class ConfirmationStudy(Study):
@@ -262,7 +261,3 @@ def _pair(trial: FrozenTrial) -> tuple[int, int]:
 
 def _to_pair(params: Params) -> tuple[int, int]:
     return int(str(params["trial"])), int(str(params["seed"]))
-
-
-def _config_name(params: Params) -> str:
-    return "baseline" if params["trial"] == BASELINE_NUMBER else f"trial {params['trial']}"
