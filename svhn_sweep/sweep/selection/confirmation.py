@@ -89,7 +89,7 @@ class ConfirmationStudy(Study):
             for trial in self.finished()
             if trial.user_attrs["state"] == TrialStatus.failed
         }
-        self._race = 0, Race()
+        self._race = -1, Race()  # with the finished trainings that it is held over
 
     def results(self) -> dict[int, dict[int, float | None]]:
         """Returns the metric by trial of the search and seed; None if it failed or diverged."""
@@ -105,7 +105,7 @@ class ConfirmationStudy(Study):
     def race(self) -> Race:
         """Returns the race as far as it is."""
         n_finished = len(self.finished())
-        if self._race[0] != n_finished or n_finished == 0:
+        if self._race[0] != n_finished:
             race = hold_race(self.results(), self.plan.candidates, self.plan.rules)
             self._race = n_finished, race
         return self._race[1]
