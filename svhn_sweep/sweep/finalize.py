@@ -1,7 +1,6 @@
 """Finalizes a sweep: confirms the best configs, recommends a model and writes the reports."""
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from svhn_sweep.errors import SweepError
@@ -88,12 +87,13 @@ def finalize(context: SweepContext) -> None:
         elif context.settings.ensemble is not None:
             print_text("no ensemble: hydra.sweeper.confirm=null leaves out the test evaluation")
     except SweepError:
-        _report_all(results, None)
+        for result in results:
+            _report(result, None)
         print_table(context.studies, candidates)
         raise
     if recommendation is not None and recommendation.ensemble is not None:
         scheduler.uploader.watch(recommendation.ensemble.folder)
-    summaries = _report_all(results, recommendation)
+    summaries = [_report(result, recommendation) for result in results]
     print_table(context.studies, candidates)
     print_summaries(context.studies, summaries)
     if all(study.best() is None for study in context.studies):
@@ -145,12 +145,6 @@ def _open_confirmation(context: SweepContext, study: Study) -> ConfirmationStudy
     )
     race_messages.print_confirmation(study, confirming, context.worker_count)
     return confirming
-
-
-def _report_all(
-    results: Sequence[StudyResult], recommendation: Recommendation | None
-) -> list[Summary]:
-    return [_report(result, recommendation) for result in results]
 
 
 def _report(

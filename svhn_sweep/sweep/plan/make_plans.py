@@ -176,11 +176,12 @@ def _make_space(
 ) -> tuple[SearchSpace, Params]:
     """The search space and the baseline's point in it."""
     sweeps = _sweeps(from_conf, overrides)
-    inherited = conditions_of(from_conf)
-    for key, condition in (inherited | conditions_of(sweeps)).items():
+    # A sweep without a condition of its own keeps that of conf/.
+    conditions = conditions_of(from_conf) | conditions_of(sweeps)
+    for key, condition in conditions.items():
         if key in sweeps and condition.key not in sweeps:
             check_condition(key, condition, fixed)
-    return make_space(sweeps, inherited, baseline_value)
+    return make_space(sweeps, conditions, baseline_value)
 
 
 def _sweeps(

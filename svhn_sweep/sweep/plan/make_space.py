@@ -19,7 +19,7 @@ BaselineValue = Callable[[str], Value]
 
 def make_space(
     sweeps: Mapping[str, Override],
-    inherited: Mapping[str, Condition],
+    conditions: Mapping[str, Condition],
     baseline_value: BaselineValue,
 ) -> tuple[SearchSpace, Params]:
     """Makes a search space and the point of the baseline in it.
@@ -29,28 +29,26 @@ def make_space(
 
     Args:
         sweeps: The sweep of each key.
-        inherited: The conditions of keys whose own sweep has none.
+        conditions: The condition of each key that has one.
         baseline_value: Returns the baseline's value of a key, which must be in the space where the
             baseline has a value that is explored.
 
     Raises:
         ConfigError: A sweep or a condition is not valid.
     """
-    own = conditions_of(sweeps)
-    conditions = {key: own.get(key) or inherited.get(key) for key in sweeps}
-    explored = dict.fromkeys(sweeps)
+    explored = list(sweeps)
     while never := [
         key
         for key in explored
-        if (condition := conditions[key])
+        if (condition := conditions.get(key))
         and condition.key not in explored
         and baseline_value(condition.key) not in condition.values
     ]:
-        explored = {key: None for key in explored if key not in never}
+        explored = [key for key in explored if key not in never]
     among = {
         key: condition
         for key in explored
-        if (condition := conditions[key]) and condition.key in explored
+        if (condition := conditions.get(key)) and condition.key in explored
     }
     values = {key: baseline_value(key) for key in explored}
     any_distribution = CategoricalDistribution((0,))  # only the order and the conditions count here

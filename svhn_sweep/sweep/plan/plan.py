@@ -23,6 +23,11 @@ SIZE_KEYS = ("model.dense_units", "model.batch_norm")  # the other keys that cha
 MAX_COUNTED_CONFIGS = 20_000  # takes a second
 
 
+def trial_name(number: int) -> str:
+    """Returns a trial's name by itself: `baseline`, or for example `trial 7`."""
+    return "baseline" if number == BASELINE_NUMBER else f"trial {number}"
+
+
 def name_of(number: int) -> str:
     """Returns a trial's name within a sentence: `the baseline`, or for example `trial 7`."""
     return "the baseline" if number == BASELINE_NUMBER else f"trial {number}"
@@ -155,8 +160,7 @@ class Plan:
 
     def run_name(self, number: int, params: Params) -> str:
         """Returns the name of the trial's MLflow run."""
-        trial = "baseline" if number == BASELINE_NUMBER else f"trial {number}"
-        return f"{self.config.model.name} · {trial}"
+        return f"{self.config.model.name} · {trial_name(number)}"
 
     def describe(self, number: int, params: Params) -> str:
         """Describes the trial's params in a few words, for the terminal."""

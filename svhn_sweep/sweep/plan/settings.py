@@ -162,15 +162,11 @@ NAMES = [item.name for item in fields(SweeperConfig) if item.name not in ("_targ
 def leaf_keys() -> list[str]:
     """Lists the keys of all settings that a value can be given, as `pruner.name`."""
     sections = {"pruner": PrunerConfig, "confirm": ConfirmConfig}
-    return [
-        key
-        for name in NAMES
-        for key in (
-            [f"{name}.{item.name}" for item in fields(sections[name])]
-            if name in sections
-            else [name]
-        )
-    ]
+    keys: list[str] = []
+    for name in NAMES:
+        section = sections.get(name)
+        keys += [f"{name}.{item.name}" for item in fields(section)] if section else [name]
+    return keys
 
 
 def setting(override: str) -> str | None:

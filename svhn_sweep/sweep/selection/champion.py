@@ -8,7 +8,7 @@ from statistics import mean
 from optuna.trial import TrialState
 
 from svhn_sweep.config.data_sources import source_name
-from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, name_of
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, name_of, trial_name
 from svhn_sweep.sweep.selection.confirmation import WINNER, ConfirmationStudy
 from svhn_sweep.sweep.selection.ensemble import Ensemble, find_ensemble
 from svhn_sweep.sweep.selection.ensemble_run import ENSEMBLE, record_ensemble, register_ensemble
@@ -59,11 +59,6 @@ class Candidate:
     def recommended_number(self) -> int:
         """The trial with the recommended config."""
         return BASELINE_NUMBER if self.recommended_config == BASELINE else self.trial_number
-
-    @property
-    def recommended_name(self) -> str:
-        """The recommended config for readers: `baseline`, or for example `trial 7`."""
-        return BASELINE if self.recommended_config == BASELINE else f"trial {self.trial_number}"
 
     @property
     def has_model(self) -> bool:
@@ -259,7 +254,7 @@ def _register(champion: Candidate, test_accuracy: float) -> tuple[str, str]:
     except Exception as error:  # noqa: BLE001  # MLflow is unreachable; the sweep's result stands
         reason = tracking_uri.reason(error)
         return f"the model {name} is not registered: {reason}; the same command tries again", ""
-    holder = "stays" if registered.rival else f"{champion.recommended_name},"
+    holder = "stays" if registered.rival else f"{trial_name(champion.recommended_number)},"
     return (
         registered.sentence(f"the weights of seed {seed}"),
         f"{holder} version {registered.version}",

@@ -9,7 +9,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from svhn_sweep.config.data_sources import MAX_SEED
-from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, Plan
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, Plan, trial_name
 from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 from svhn_sweep.sweep.plan.settings import ConfirmConfig, SweeperConfig
 from svhn_sweep.sweep.selection.race import Race, RaceRules, VerdictOutcome, hold_race
@@ -46,15 +46,13 @@ class ConfirmationPlan(Plan):
 
     def trial_overrides(self, params: Params) -> list[str]:
         """Returns the overrides of the trial of the search, with the fresh seed."""
-        return [
-            *self.overrides_by_trial[int(str(params["trial"]))],
-            f"seed={params['seed']}",
-            "tracking.log_model=true",
-        ]
+        trial, seed = _to_pair(params)
+        return [*self.overrides_by_trial[trial], f"seed={seed}", "tracking.log_model=true"]
 
     def describe(self, number: int, params: Params) -> str:
         """Returns for example `trial 7, seed 43`."""
-        return f"{_config_name(params)}, seed {params['seed']}"
+        trial, seed = _to_pair(params)
+        return f"{trial_name(trial)}, seed {seed}"
 
     def is_baseline(self, number: int) -> bool:
         """Returns False: the baseline's role belongs to the search's first trial."""
@@ -62,7 +60,8 @@ class ConfirmationPlan(Plan):
 
     def run_name(self, number: int, params: Params) -> str:
         """Returns for example `model2 · trial 7 · seed 43`."""
-        return f"{self.config.model.name} · {_config_name(params)} · seed {params['seed']}"
+        trial, seed = _to_pair(params)
+        return f"{self.config.model.name} · {trial_name(trial)} · seed {seed}"
 
 
 class ConfirmationStudy(Study):
@@ -90,7 +89,7 @@ class ConfirmationStudy(Study):
             for trial in self.finished()
             if trial.user_attrs["state"] == TrialStatus.failed
         }
-        self._race = 0, Race()
+        self._race = -1, Race()  # with the finished trainings that it is held over
 
     def results(self) -> dict[int, dict[int, float | None]]:
         """Returns the metric by trial of the search and seed; None if it failed or diverged."""
@@ -106,7 +105,7 @@ class ConfirmationStudy(Study):
     def race(self) -> Race:
         """Returns the race as far as it is."""
         n_finished = len(self.finished())
-        if self._race[0] != n_finished or n_finished == 0:
+        if self._race[0] != n_finished:
             race = hold_race(self.results(), self.plan.candidates, self.plan.rules)
             self._race = n_finished, race
         return self._race[1]
@@ -116,9 +115,7 @@ class ConfirmationStudy(Study):
         results = self.results()
         rules = self.plan.rules
         if rules.fixed:
-            numbers = (
-                sorted(results.keys() - {BASELINE_NUMBER}) if BASELINE_NUMBER in results else []
-            )
+            numbers = sorted(results.keys() - {BASELINE_NUMBER})
             verdicts = {n: verdict_on_pairs(results, rules, n) for n in numbers}
         else:
             race = self.race()
@@ -187,14 +184,17 @@ def plan_confirmation(study: Study, confirm: ConfirmConfig) -> ConfirmationPlan 
     Returns:
         The plan; None if the baseline is not complete or no trial beat it.
     """
-    best = study.best()
     baseline = study.baseline()
-    if best is None or baseline is None or best.number == baseline.number:
+    if baseline is None:
+        return None
+    ranked = study.ranked()
+    numbers = [trial.number for trial in ranked]
+    better = numbers[: numbers.index(baseline.number)]
+    if not better:
         return None
     search = study.plan
     n_seeds = confirm.seeds or confirm.max_seeds
     seeds = [(search.config.seed + 1 + index) % (MAX_SEED + 1) for index in range(n_seeds)]
-    complete = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
     return ConfirmationPlan(
         name=f"{search.name}-confirm",
         folder=search.folder / "confirm",
@@ -213,10 +213,10 @@ def plan_confirmation(study: Study, confirm: ConfirmConfig) -> ConfirmationPlan 
         initial_weights=search.initial_weights,
         data_copies=search.data_copies,
         max_parameters=None,
-        candidates=_candidates(study, complete, confirm),
+        candidates=_candidates(study, better, confirm),
         rules=RaceRules(seeds, confirm.seeds is not None, confirm.margin, study.settings.maximize),
         overrides_by_trial={
-            trial.number: tuple(search.trial_overrides(trial.params)) for trial in complete
+            trial.number: tuple(search.trial_overrides(trial.params)) for trial in ranked
         },
     )
 
@@ -242,11 +242,8 @@ def best_confirmed(verdicts: Mapping[int, Verdict], best: int) -> int:
     )
 
 
-def _candidates(study: Study, complete: Sequence[FrozenTrial], confirm: ConfirmConfig) -> list[int]:
-    """The best complete trials that beat the baseline, and the winner of an earlier race."""
-    baseline = complete[0]
-    ranked = sorted(complete, key=objective_value, reverse=study.settings.maximize)
-    better = [trial.number for trial in ranked[: ranked.index(baseline)]]
+def _candidates(study: Study, better: Sequence[int], confirm: ConfirmConfig) -> Sequence[int]:
+    """The best of the trials that beat the baseline, and the winner of an earlier race."""
     if confirm.seeds is not None:
         return better[:1]
     winner = study.optuna_study.user_attrs.get(WINNER)
@@ -264,7 +261,3 @@ def _pair(trial: FrozenTrial) -> tuple[int, int]:
 
 def _to_pair(params: Params) -> tuple[int, int]:
     return int(str(params["trial"])), int(str(params["seed"]))
-
-
-def _config_name(params: Params) -> str:
-    return "baseline" if params["trial"] == BASELINE_NUMBER else f"trial {params['trial']}"

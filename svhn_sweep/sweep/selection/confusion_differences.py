@@ -63,20 +63,11 @@ class ConfusionMatrices:
         Returns:
             At most two texts, as in `fewer 6 for 5 (23 to 6), 9 for 4 (8 to 3)`.
         """
-        changes = []
-        for sign, change in ((1, "fewer"), (-1, "more")):
-            pairs = [self._format_pair(*pair) for pair in self.changed_pairs(sign)]
-            if pairs:
-                changes.append(f"{change} {', '.join(pairs)}")
-        return changes
+        return self._format_changes("", "{baseline} to {best}")
 
     def sentence(self) -> str:
         """Returns the changes as a sentence for the study's report; empty if nothing changed."""
-        changes = []
-        for sign, change in ((1, "fewer"), (-1, "more")):
-            pairs = [self._compare_pair(*pair) for pair in self.changed_pairs(sign)]
-            if pairs:
-                changes.append(f"{change} images of {', '.join(pairs)}")
+        changes = self._format_changes("images of ", "{best} instead of {baseline}")
         if not changes:
             return ""
         mean = f"; means of {self.runs} runs" if self.runs > 1 else ""
@@ -85,15 +76,19 @@ class ConfusionMatrices:
             f"{' and '.join(changes)}{mean}"
         )
 
-    def _compare_pair(self, true: int, predicted: int) -> str:
-        baseline = _format_count(self.baseline[true, predicted])
-        best = _format_count(self.best[true, predicted])
-        return f"{true} for {predicted} ({best} instead of {baseline})"
+    def _format_changes(self, noun: str, counts: str) -> list[str]:
+        """Formats the changed pairs; `counts` is a format string of the two counts of a pair."""
+        changes = []
+        for sign, change in ((1, "fewer"), (-1, "more")):
+            pairs = [self._format_pair(*pair, counts) for pair in self.changed_pairs(sign)]
+            if pairs:
+                changes.append(f"{change} {noun}{', '.join(pairs)}")
+        return changes
 
-    def _format_pair(self, true: int, predicted: int) -> str:
+    def _format_pair(self, true: int, predicted: int, counts: str) -> str:
         baseline = _format_count(self.baseline[true, predicted])
         best = _format_count(self.best[true, predicted])
-        return f"{true} for {predicted} ({baseline} to {best})"
+        return f"{true} for {predicted} ({counts.format(baseline=baseline, best=best)})"
 
 
 def load_confusion_matrices(study: Study, candidate: Candidate | None) -> ConfusionMatrices | None:

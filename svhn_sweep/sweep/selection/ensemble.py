@@ -1,18 +1,14 @@
 """Selects an ensemble of a search's models on half of validation and judges it on the other."""
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 
-from optuna.trial import FrozenTrial, TrialState
-
 from svhn_sweep.run_header import print_text
 from svhn_sweep.sweep.selection.race import VerdictOutcome, outcome_of
 from svhn_sweep.sweep.selection.repeated_intervals import ERROR, Interval
 from svhn_sweep.sweep.study.study import Study
-from svhn_sweep.sweep.study.trial_values import direction_sign, objective_value
 from svhn_sweep.sweep.workers.evaluation_requests import (
     EnsembleRequest,
     EnsembleResult,
@@ -106,7 +102,7 @@ def find_ensemble(study: Study, cluster: Cluster, config_dirs: Sequence[str]) ->
     limit = study.settings.ensemble
     if limit is None:
         return None
-    complete = _complete_trials(study)
+    complete = study.ranked()[:MAX_CANDIDATES]
     key = f"at most {limit} of {' '.join(str(trial.number) for trial in complete)}"
     results = study.optuna_study.user_attrs.get(ATTRIBUTE, {})
     if key in results:
@@ -125,19 +121,6 @@ def find_ensemble(study: Study, cluster: Cluster, config_dirs: Sequence[str]) ->
     result = cluster.evaluate(_request(study, candidates, limit, config_dirs))
     study.optuna_study.set_user_attr(ATTRIBUTE, results | {key: asdict(result)})
     return Ensemble(study, result)
-
-
-def relative_parent(ensemble: Ensemble) -> str:
-    """Returns the folder of the study's run, relative to the ensemble's."""
-    return os.path.relpath(ensemble.study.plan.parent_run_dir, ensemble.folder)
-
-
-def _complete_trials(study: Study) -> list[FrozenTrial]:
-    """The best complete trials, best first."""
-    complete = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
-    sign = direction_sign(study.optuna_study)
-    complete.sort(key=lambda trial: (sign * objective_value(trial), trial.number))
-    return complete[:MAX_CANDIDATES]
 
 
 def _request(

@@ -1,10 +1,11 @@
 """Records an ensemble as an MLflow run of its own, and registers it if it is better."""
 
+import os
 import shutil
 
 from svhn_sweep.config.data_sources import source_name
 from svhn_sweep.provenance import code_tags
-from svhn_sweep.sweep.selection.ensemble import Ensemble, relative_parent
+from svhn_sweep.sweep.selection.ensemble import Ensemble
 from svhn_sweep.sweep.selection.race import VerdictOutcome
 from svhn_sweep.tracking import journal, markdown, tracking_uri
 from svhn_sweep.tracking.journal import Journal
@@ -129,7 +130,7 @@ def _start(run: Journal, ensemble: Ensemble) -> None:
             "data.sha256": plan.data_sha256,
             **code_tags(),
         },
-        parent=relative_parent(ensemble),
+        parent=os.path.relpath(plan.parent_run_dir, ensemble.folder),
     )
 
 

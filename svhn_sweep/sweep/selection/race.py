@@ -164,7 +164,7 @@ def _count_seed(
     if leader is None or not race.looks[leader]:
         return
     for number in race.active[1:]:
-        against_leader = rules.interval(_differences(race, results, number, leader))
+        against_leader = rules.interval(differences(results, race.seeds, number, leader))
         if against_leader and rules.outcome(against_leader) is VerdictOutcome.worse:
             _leave(race, number)
     outcomes = {number: rules.outcome(race.looks[number][-1]) for number in race.active}
@@ -177,11 +177,11 @@ def _look(race: Race, results: Results, rules: RaceRules) -> None:
     """Sorts the candidates by their means, and adds an interval for each."""
 
     def mean_result(number: int) -> float:
-        return mean(_values(race, results, number))
+        return mean(completed_values(results, race.seeds, number))
 
     race.active.sort(key=mean_result, reverse=rules.maximize)
     for number in race.active:
-        interval = rules.interval(_differences(race, results, number, BASELINE_NUMBER))
+        interval = rules.interval(differences(results, race.seeds, number, BASELINE_NUMBER))
         if interval is not None:
             race.looks[number].append(interval)
 
@@ -191,11 +191,14 @@ def _leave(race: Race, number: int) -> None:
     race.left[number] = len(race.seeds)
 
 
-def _differences(race: Race, results: Results, number: int, other: int) -> list[float]:
-    pairs = zip(_values(race, results, number), _values(race, results, other), strict=True)
+def differences(results: Results, seeds: Sequence[int], number: int, other: int) -> list[float]:
+    """Returns a trial's metric minus another's on seeds with which both are complete."""
+    values = completed_values(results, seeds, number)
+    pairs = zip(values, completed_values(results, seeds, other), strict=True)
     return [first - second for first, second in pairs]
 
 
-def _values(race: Race, results: Results, number: int) -> list[float]:
-    values = [results[number][seed] for seed in race.seeds]
+def completed_values(results: Results, seeds: Sequence[int], number: int) -> list[float]:
+    """Returns a trial's metric on each of these seeds with which it is complete."""
+    values = [results[number][seed] for seed in seeds]
     return [value for value in values if value is not None]

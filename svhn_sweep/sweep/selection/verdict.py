@@ -1,11 +1,18 @@
 """The verdict on a config: how far it is from the baseline, and how sure that is."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean
 
 from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
-from svhn_sweep.sweep.selection.race import Race, RaceRules, Results, VerdictOutcome
+from svhn_sweep.sweep.selection.race import (
+    Race,
+    RaceRules,
+    Results,
+    VerdictOutcome,
+    completed_values,
+    differences,
+)
 from svhn_sweep.sweep.selection.repeated_intervals import Interval
 
 
@@ -53,29 +60,20 @@ def verdict_on_pairs(results: Results, rules: RaceRules, number: int) -> Verdict
     Returns:
         The verdict; None if there are fewer than two pairs.
     """
-    complete = _complete(results[BASELINE_NUMBER]).keys() & _complete(results[number]).keys()
-    seeds = [seed for seed in rules.seeds if seed in complete]
-    interval = rules.interval(_differences(results, seeds, number))
+    baseline = results.get(BASELINE_NUMBER, {})
+    best = results[number]
+    seeds = [seed for seed in rules.seeds if None not in (baseline.get(seed), best.get(seed))]
+    interval = rules.interval(differences(results, seeds, number, BASELINE_NUMBER))
     return None if interval is None else _verdict(results, seeds, rules, number, interval)
 
 
 def _verdict(
-    results: Results, seeds: list[int], rules: RaceRules, number: int, interval: Interval
+    results: Results, seeds: Sequence[int], rules: RaceRules, number: int, interval: Interval
 ) -> Verdict:
-    baseline, best = (_complete(results[config]) for config in (BASELINE_NUMBER, number))
     return Verdict(
-        tuple(baseline[seed] for seed in seeds),
-        tuple(best[seed] for seed in seeds),
+        tuple(completed_values(results, seeds, BASELINE_NUMBER)),
+        tuple(completed_values(results, seeds, number)),
         interval.low,
         interval.high,
         rules.outcome(interval),
     )
-
-
-def _differences(results: Results, seeds: list[int], number: int) -> list[float]:
-    baseline, best = (_complete(results[config]) for config in (BASELINE_NUMBER, number))
-    return [best[seed] - baseline[seed] for seed in seeds]
-
-
-def _complete(by_seed: Mapping[int, float | None]) -> dict[int, float]:
-    return {seed: value for seed, value in by_seed.items() if value is not None}

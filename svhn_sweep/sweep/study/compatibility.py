@@ -108,7 +108,6 @@ def bind_folder(study: optuna.Study, folder: Path) -> None:
             "the folder is not there" if folder_id is None else "the study there is another one"
         )
         raise ConfigError(
-            f"{folder} must belong to the study of that name in the "
-            f"database, but {missing}; put back what was "
-            "moved, or take another hydra.sweeper.study_name."
+            f"{folder} must belong to the study of that name in the database, but {missing}; put "
+            "back what was moved, or take another hydra.sweeper.study_name."
         )

@@ -66,19 +66,17 @@ def make_sampler(
     """
     trial_seed = int(np.random.SeedSequence((seed, number)).generate_state(1)[0])
     random = optuna.samplers.RandomSampler(seed=trial_seed)
-    match name:
-        case "tpe":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        match name:
+            case "tpe":
                 return optuna.samplers.TPESampler(seed=trial_seed, group=conditional)
-        case "random":
-            return random
-        case "qmc":
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            case "random":
+                return random
+            case "qmc":
                 return optuna.samplers.QMCSampler(seed=seed, independent_sampler=random)
-        case _:
-            raise AssertionError(f"no sampler {name}")
+            case _:
+                raise AssertionError(f"no sampler {name}")
 
 
 def sampler_maker(name: str, plan: Plan) -> Callable[[int], optuna.samplers.BaseSampler]:

@@ -6,7 +6,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig
-from svhn_sweep.sweep.study.trial_values import best_trial, objective_value, started_points
+from svhn_sweep.sweep.study.trial_values import objective_value, ranked_trials, started_points
 
 
 def unstarted_trials(plan: Plan, trials: Sequence[FrozenTrial]) -> int:
@@ -16,11 +16,14 @@ def unstarted_trials(plan: Plan, trials: Sequence[FrozenTrial]) -> int:
         plan: Its `n_trials` is the budget.
         trials: All trials of the study, including those that are only enqueued.
     """
-    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+    started = [trial for trial in trials if trial.state != TrialState.WAITING]
+    waiting = len(trials) - len(started)
     assert plan.n_trials is not None
-    left = max(0, plan.n_trials - (len(trials) - waiting))
-    untried = _untried_configs(plan, trials)
-    return left if untried is None else min(left, max(untried, waiting))
+    left = max(0, plan.n_trials - len(started))
+    if plan.n_configs is None or plan.n_configs >= plan.n_trials:  # the budget ends first
+        return left
+    untried = plan.n_configs - len(started_points(plan.space, started))
+    return min(left, max(untried, waiting))
 
 
 def stop_reason(plan: Plan, settings: SweeperConfig, trials: Sequence[FrozenTrial]) -> str:
@@ -45,17 +48,8 @@ def stop_reason(plan: Plan, settings: SweeperConfig, trials: Sequence[FrozenTria
 
 def target_reached(settings: SweeperConfig, trials: Sequence[FrozenTrial]) -> bool:
     """Returns whether the best complete trial has the target value."""
-    best = best_trial(trials, maximize=settings.maximize)
-    if settings.target_value is None or best is None:
+    complete = ranked_trials(trials, maximize=settings.maximize)
+    if settings.target_value is None or not complete:
         return False
-    value = objective_value(best)
+    value = objective_value(complete[0])
     return value >= settings.target_value if settings.maximize else value <= settings.target_value
-
-
-def _untried_configs(plan: Plan, trials: Sequence[FrozenTrial]) -> int | None:
-    """Counts the configs that no trial was started with; None where the budget ends first."""
-    size = plan.n_configs
-    if size is None or plan.n_trials is None or size >= plan.n_trials:
-        return None
-    started = [trial for trial in trials if trial.state != TrialState.WAITING]
-    return max(0, size - len(started_points(plan.space, started)))

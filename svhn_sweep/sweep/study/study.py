@@ -12,7 +12,7 @@ from svhn_sweep.sweep.study.compatibility import bind_folder, check_compatible, 
 from svhn_sweep.sweep.study.sampling import make_pruner, sampler_maker, suggest_params
 from svhn_sweep.sweep.study.stop_rule import stop_reason, target_reached, unstarted_trials
 from svhn_sweep.sweep.study.stored_trials import check_trials
-from svhn_sweep.sweep.study.trial_values import best_trial
+from svhn_sweep.sweep.study.trial_values import ranked_trials
 from svhn_sweep.sweep.study.untried_sampler import UntriedSampler
 from svhn_sweep.tracking import journal
 from svhn_sweep.trial_status import TrialStatus
@@ -106,7 +106,11 @@ class Study:
 
     def best(self) -> FrozenTrial | None:
         """Returns the complete trial with the best value, of equal ones the first."""
-        return best_trial(self.trials(), maximize=self.settings.maximize)
+        return next(iter(self.ranked()), None)
+
+    def ranked(self) -> list[FrozenTrial]:
+        """Returns the complete trials, best first; those of equal value by number."""
+        return ranked_trials(self.trials(), maximize=self.settings.maximize)
 
     def baseline(self) -> FrozenTrial | None:
         """Returns the first trial, once it is complete."""

@@ -52,9 +52,8 @@ def storage_url(setting: str | None) -> URL:
         parsed = URL.create("")
     if not parsed.database:
         raise ConfigError(
-            "hydra.sweeper.storage must be sqlite:///FILE or the "
-            "address of another database, such as "
-            "postgresql+psycopg://USER@HOST/DATABASE, "
+            "hydra.sweeper.storage must be sqlite:///FILE or the address of another database, such "
+            "as postgresql+psycopg://USER@HOST/DATABASE, "
             f"but begins with {tracking_uri.beginning(setting)!r}."
         )
     if parsed.password is not None or tracking_uri.SECRET_PARAM.search(setting):
@@ -143,9 +142,8 @@ def interrupted_by_database() -> Iterator[None]:
     except DATABASE_ERRORS as error:
         reason = tracking_uri.reason(error.__cause__ or error)
         raise SweepInterruptedError(
-            f"the studies' database cannot be used any more: {reason}; every finished "
-            "epoch is kept, and the same "
-            "command continues."
+            f"the studies' database cannot be used any more: {reason}; every finished epoch is "
+            "kept, and the same command continues."
         ) from error
 
 

@@ -29,13 +29,11 @@ def objective_value(trial: FrozenTrial) -> float:
     return trial.value
 
 
-def best_trial(trials: Iterable[FrozenTrial], *, maximize: bool) -> FrozenTrial | None:
-    """Returns the complete trial with the best value, of equal ones the first; None without one."""
+def ranked_trials(trials: Iterable[FrozenTrial], *, maximize: bool) -> list[FrozenTrial]:
+    """Returns the complete trials, best first; those of equal value by number."""
     complete = [trial for trial in trials if trial.state == TrialState.COMPLETE]
     sign = -1 if maximize else 1
-    return min(
-        complete, key=lambda trial: (sign * objective_value(trial), trial.number), default=None
-    )
+    return sorted(complete, key=lambda trial: (sign * objective_value(trial), trial.number))
 
 
 def started_points(space: SearchSpace, trials: Iterable[FrozenTrial]) -> set[Point]:

@@ -1,8 +1,5 @@
 """What a worker does for an ensemble: selects it, judges it, and saves its model."""
 
-from pathlib import Path
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from svhn_sweep import data
@@ -12,10 +9,7 @@ from svhn_sweep.sweep.workers.evaluation_requests import (
     EnsembleResult,
     ensemble_folder,
 )
-from svhn_sweep.sweep.workers.tasks import compose
-
-if TYPE_CHECKING:  # these import TensorFlow
-    from svhn_sweep.training.evaluation import Evaluation
+from svhn_sweep.sweep.workers.tasks import compose, write_reports
 
 
 def select_ensemble(request: EnsembleRequest) -> EnsembleResult:
@@ -45,7 +39,8 @@ def select_ensemble(request: EnsembleRequest) -> EnsembleResult:
     )
     if len(members) > 1:
         folder = request.folder / ensemble_folder(members)
-        _write_reports(evaluation, folder, splits.path.name)
+        title = f"ensemble on the half of validation that judges it,\n{splits.path.name}"
+        write_reports(evaluation, folder, title)
         save_model(ensemble, folder / "model")
     right = evaluation.predictions == evaluation.labels
     best_right = evaluation_of_best.predictions == evaluation.labels
@@ -74,12 +69,3 @@ def _members(request: EnsembleRequest, images: Images, labels: Labels) -> dict[i
     probabilities = np.stack([predictor(load_model(run / "model"))(images) for run in runs])
     counts = select_members(probabilities, labels, request.limit)
     return {trial: int(n) for trial, n in zip(request.candidates, counts, strict=True) if n > 0}
-
-
-def _write_reports(evaluation: "Evaluation", folder: Path, file: str) -> None:
-    from svhn_sweep.training import figures
-
-    evaluation.write(folder)
-    title = f"ensemble on the half of validation that judges it,\n{file}: "
-    heatmap = figures.confusion_heatmap(evaluation, f"{title}accuracy {evaluation.accuracy:.2%}")
-    heatmap.savefig(folder / "confusion_matrix" / f"{evaluation.split}.png")

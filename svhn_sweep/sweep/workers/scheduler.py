@@ -26,7 +26,6 @@ from svhn_sweep.sweep.workers.slots import SlotState
 from svhn_sweep.sweep.workers.sweep_callbacks import SweepCallbacks
 from svhn_sweep.sweep.workers.trial_finalizer import TrialFinalizer, recorded_end
 from svhn_sweep.sweep.workers.worker_pool import WorkerPool
-from svhn_sweep.tracking import journal
 from svhn_sweep.tracking.background_uploader import BackgroundUploader
 from svhn_sweep.trial_status import TrialStatus
 
@@ -232,7 +231,7 @@ class Scheduler:
         assert state.trial is not None
         study, pending = state.trial
         folder = study.plan.trial_dir(pending.number)
-        epochs_done = max(journal.history(folder), default=0)
+        epochs_done = study.epochs_done(pending.number)
         n_exits = self.exit_counts.add(folder, epochs_done)
         if n_exits < MAX_EXITS_WITHOUT_PROGRESS:
             self._interrupt(state, reason)

@@ -133,7 +133,6 @@ def time_models(request: TimeRequest) -> TimeResult:
 def _evaluate_model(request: EvaluateRequest, name: str, run: Path, splits: Splits) -> "Evaluation":
     """The evaluation of a run's model; writes the reports if the run is to be plotted."""
     from svhn_sweep.tracking.saved_model import load_model
-    from svhn_sweep.training import figures
     from svhn_sweep.training.evaluation import evaluate, predictor
 
     assert splits.x_test is not None
@@ -141,17 +140,20 @@ def _evaluate_model(request: EvaluateRequest, name: str, run: Path, splits: Spli
     predict = predictor(load_model(run / "model"))
     evaluation = evaluate(predict, splits.x_test, splits.y_test, "test")
     if run == request.plotted[name]:
-        folder = request.folder / "test" / name
-        evaluation.write(folder)
         n_seeds = len(request.models[name])
         choice = f", the best of {n_seeds} seeds on validation" if n_seeds > 1 else ""
-        title = (
-            f"{name}{choice}\non the test split of {splits.path.name}: "
-            f"accuracy {evaluation.accuracy:.2%}"
-        )
-        heatmap = figures.confusion_heatmap(evaluation, title)
-        heatmap.savefig(folder / "confusion_matrix" / "test.png")
+        title = f"{name}{choice}\non the test split of {splits.path.name}"
+        write_reports(evaluation, request.folder / "test" / name, title)
     return evaluation
+
+
+def write_reports(evaluation: "Evaluation", folder: Path, title: str) -> None:
+    """Writes an evaluation's reports and its confusion matrix, also as a picture with the title."""
+    from svhn_sweep.training import figures
+
+    evaluation.write(folder)
+    heatmap = figures.confusion_heatmap(evaluation, f"{title}: accuracy {evaluation.accuracy:.2%}")
+    heatmap.savefig(folder / "confusion_matrix" / f"{evaluation.split}.png")
 
 
 def compose(overrides: tuple[str, ...], config_dirs: tuple[str, ...]) -> Config:

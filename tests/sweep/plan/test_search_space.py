@@ -6,7 +6,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from svhn_sweep.config.overrides import Value
 from svhn_sweep.errors import ConfigError
 from svhn_sweep.sweep.plan.distributions import to_distribution
-from svhn_sweep.sweep.plan.make_space import make_space
+from svhn_sweep.sweep.plan.make_space import conditions_of, make_space
 from svhn_sweep.sweep.plan.search_space import Params, SearchSpace
 
 BASELINE: dict[str, Value] = {
@@ -24,8 +24,9 @@ def parsed(text: str, key: str = "key") -> Override:
 
 
 def space_of(*overrides: str) -> tuple[SearchSpace, Params]:
-    sweeps = [OverridesParser.create().parse_override(override) for override in overrides]
-    return make_space({str(item.key_or_group): item for item in sweeps}, {}, BASELINE.__getitem__)
+    items = [OverridesParser.create().parse_override(override) for override in overrides]
+    sweeps = {str(item.key_or_group): item for item in items}
+    return make_space(sweeps, conditions_of(sweeps), BASELINE.__getitem__)
 
 
 @pytest.mark.parametrize(
