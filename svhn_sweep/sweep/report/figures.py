@@ -15,6 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from optuna.trial import TrialState, create_trial
 
 from svhn_sweep.config.short_names import short_names
 from svhn_sweep.figure_size import PAGE_WIDTH
@@ -38,7 +39,7 @@ from svhn_sweep.sweep.report.pareto_figure import value_by_size
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
 
-MIN_COMPLETE_TRIALS = 8  # the importances of fewer are noise
+TOP_TRIALS = 5  # whose hyperparameters are compared with those of at least as many others
 MAX_LEVEL_LABELS = 7  # of parallel coordinates: more would overlap
 
 
@@ -92,19 +93,20 @@ def importances(study: optuna.Study, metric: str) -> Figure:
     """Draws how much each hyperparameter separates the best trials from all trials.
 
     PED-ANOVA (https://arxiv.org/abs/2304.10255) is the one of Optuna's evaluators that handles log
-    scales; it draws no random numbers. The best trials are a tenth of all, but at least five, as
-    its documentation asks, unless five are more than half.
+    scales and conditions; it draws no random numbers. The best trials are a tenth of all that are
+    complete or pruned, but at least five, as its documentation asks.
     """
-    values = [row.value for row in make_rows(study) if row.rank]
-    top = max(math.ceil(len(values) / 10), min(5, len(values) // 2))
-    if len(values) < MIN_COMPLETE_TRIALS or values[top - 1] == values[-1]:
+    ranked = _pruned_last(study)
+    values = sorted(trial.value for trial in ranked.trials if trial.value is not None)
+    top = max(math.ceil(len(values) / 10), TOP_TRIALS)
+    if len(values) < 2 * TOP_TRIALS or values[top - 1] == values[-1]:
         text = (
-            f"This takes {MIN_COMPLETE_TRIALS} complete trials, not all alike; "
-            f"so far {len(values)}."
+            f"This takes {2 * TOP_TRIALS} complete or pruned trials, at least {TOP_TRIALS} of them "
+            f"complete and not all alike; so far {len(values)}."
         )
         return message_figure("Importance of each hyperparameter: too early to say", text)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=top / len(values))
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    shares = optuna.importance.get_param_importances(ranked, evaluator=evaluator)
     keys = sorted(shares, key=lambda key: (shares[key], key))
     title = (
         f"What sets the best {top} of {len(values)} trials apart: importance of each hyperparameter"
@@ -118,6 +120,28 @@ def importances(study: optuna.Study, metric: str) -> Figure:
     axes.xaxis.set_visible(False)
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     return figure
+
+
+def _pruned_last(study: optuna.Study) -> optuna.Study:
+    """Returns a study to be minimized, with the complete and the pruned trials.
+
+    Pruned ones have a value worse than all others, since only the order counts: they were worse
+    than others after as many epochs. Optuna's evaluators leave them out, and so most of a sweep.
+    """
+    sign = direction_sign(study)
+    finished = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    values = {
+        trial.number: sign * trial.value
+        for trial in finished
+        if trial.state == TrialState.COMPLETE and trial.value is not None
+    }
+    worst = max(values.values(), default=0.0) + 1
+    ranked = optuna.create_study()
+    for trial in finished:
+        value = values.get(trial.number, worst)
+        copy = create_trial(params=trial.params, distributions=trial.distributions, value=value)
+        ranked.add_trial(copy)
+    return ranked
 
 
 def parallel_coordinates(study: optuna.Study, metric: str) -> Figure:

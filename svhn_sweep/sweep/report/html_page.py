@@ -11,7 +11,7 @@ from svhn_sweep.sweep.report.leaderboard import Row, to_cells
 CAPTIONS = {
     "history": "Each trial's value by its number, the best so far, and what was pruned or failed.",
     "importances": "How much each hyperparameter sets the best trials apart "
-    "from the others, as PED-ANOVA sees it.",
+    "from the others, pruned ones included, as PED-ANOVA sees it.",
     "parallel_coordinates": "One line for each complete trial, through its "
     "hyperparameters to its value.",
     "slices": "The value against each hyperparameter. A trial is one point in every panel.",

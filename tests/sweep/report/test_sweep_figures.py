@@ -182,11 +182,25 @@ def test_importances_are_the_same_each_time_and_sum_to_one() -> None:
     assert sum(shares) == pytest.approx(100, abs=3)  # rounded
 
 
-@pytest.mark.parametrize("count", [0, 1, figures.MIN_COMPLETE_TRIALS - 1])
-def test_importances_of_too_few_trials_are_a_message(count: int) -> None:
-    figure = figures.importances(study_of([TrialState.COMPLETE] * count), "val/accuracy")
+def test_a_hyperparameter_that_only_pruned_trials_vary_has_an_importance() -> None:
+    """Optuna alone would look at the complete trials, which all have the same optimizer."""
+    states = [TrialState.PRUNED, TrialState.COMPLETE] * 10  # even numbers have the optimizer sgd
+    for direction in ("maximize", "minimize"):
+        axes = figures.importances(study_of(states, direction), "val/accuracy").axes[0]
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        shares = dict(zip(names, (text.get_text() for text in axes.texts), strict=True))
+        assert int(shares["optimizer"].removesuffix("%")) > 10
+
+
+@pytest.mark.parametrize(
+    ("n_complete", "n_pruned"), [(0, 0), (1, 0), (9, 0), (8, 1), (4, 20), (5, 4)]
+)
+def test_importances_of_too_few_trials_are_a_message(n_complete: int, n_pruned: int) -> None:
+    states = [TrialState.COMPLETE] * n_complete + [TrialState.PRUNED] * n_pruned
+    figure = figures.importances(study_of(states), "val/accuracy")
     assert [text.get_text() for text in figure.texts[-1:]] == [
-        f"This takes 8 complete trials, not all alike; so far {count}."
+        "This takes 10 complete or pruned trials, at least 5 of them complete and not all alike; "
+        f"so far {n_complete + n_pruned}."
     ]
 
 
