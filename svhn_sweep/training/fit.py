@@ -109,11 +109,13 @@ def _compiled(notebook_model: keras.Sequential, config: TrainingConfig) -> FastM
 
 
 def _optimizer(config: TrainingConfig) -> FusedAdam:
-    average = {"ema_momentum": config.ema_momentum} if config.ema_momentum > 0 else {}
-    decay = {"weight_decay": config.weight_decay} if config.weight_decay > 0 else {}
-    optimizer = FusedAdam(config.learning_rate, use_ema=bool(average), **average, **decay)
-    if decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer = FusedAdam(
+        config.learning_rate,
+        weight_decay=config.weight_decay or None,  # 0 would take time for nothing
+        use_ema=config.ema_momentum > 0,
+        ema_momentum=config.ema_momentum,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 
