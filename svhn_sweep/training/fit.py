@@ -100,7 +100,10 @@ def _compiled(notebook_model: keras.Sequential, config: TrainingConfig) -> FastM
         # is the whole model's.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
-    model.compile(optimizer, loss=loss, metrics=["accuracy"], jit_compile=JIT_COMPILE)
+    steps = max(1, min(MAX_STEPS_PER_CALL, MAX_IMAGES_PER_CALL // config.batch_size))
+    model.compile(
+        optimizer, loss, metrics=["accuracy"], steps_per_execution=steps, jit_compile=JIT_COMPILE
+    )
     # Otherwise the first step creates these variables, and TensorFlow traces it a second time,
     # which takes 0.8 s.
     optimizer.build(model.trainable_variables)
@@ -139,9 +142,6 @@ def _train(
             progress,
             *schedule_callbacks(config, history),
         ]
-        model.steps_per_execution = max(
-            1, min(MAX_STEPS_PER_CALL, MAX_IMAGES_PER_CALL // config.batch_size)
-        )
         model.fit(
             batches,
             initial_epoch=epochs_done,
