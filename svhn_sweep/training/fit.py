@@ -77,13 +77,13 @@ def fit(
     result = recorder.result
     if result.status is TrialStatus.complete and len(result.history) < config.epochs:
         _train(fast_model, train, config, seed, recorder)
-    return _with_evaluated_weights(model, recorder, validate)
+    return _final_result(model, recorder, validate)
 
 
-def _with_evaluated_weights(
+def _final_result(
     model: keras.Sequential, recorder: EpochRecorder, validate: Callable[[], Evaluation]
 ) -> TrainResult:
-    """Gives the model the weights that count, and evaluates them if no epoch has done it."""
+    """Gives the model the evaluated weights, and validates them if no epoch has done it."""
     result = recorder.result
     if recorder.evaluated_weights is not None:
         model.set_weights(recorder.evaluated_weights)
