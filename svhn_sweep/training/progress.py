@@ -69,22 +69,20 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Updates the bar of the batches, at most ten times a second; prints a line at times."""
+        assert logs is not None
         now = time.perf_counter()
-        if logs and self.bars.disable and now - self.last_line > MIN_SECONDS_BETWEEN_LINES:
+        done = min(batch + 1, self.steps)  # the last call may have fewer batches than Keras counts
+        loss = f"loss {logs['loss']:.3f}"
+        if self.bars.disable and now - self.last_line > MIN_SECONDS_BETWEEN_LINES:
             self.last_line = now
             self.console.print(
-                f"in epoch {self.epoch + 1}/{self.epochs}  "
-                f"batch {min(batch + 1, self.steps)}/{self.steps}  loss {logs['loss']:.3f}  "
+                f"in epoch {self.epoch + 1}/{self.epochs}  batch {done}/{self.steps}  {loss}  "
                 f"{now - self.epoch_started:.0f} s",
                 soft_wrap=True,
             )
-        if logs and now - self.last_update > 0.1:
+        if now - self.last_update > 0.1:
             self.last_update = now
-            self.bars.update(
-                self.batch_task,
-                completed=min(batch + 1, self.steps),
-                loss=f"loss {logs['loss']:.3f}",
-            )
+            self.bars.update(self.batch_task, completed=done, loss=loss)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Prints and logs the epoch's line."""
