@@ -166,7 +166,7 @@ class GridRun:
         rows = self._compare()
         Console(highlight=False).print(tables.to_terminal(rows))
         console.print(NOTE)
-        missing = tables.incomplete_lines(list(self._results.values()))
+        missing = tables.incomplete_lines(self._results.values())
         for line in missing:
             console.print(f"not complete: {line}")
         self._draw()
@@ -195,7 +195,7 @@ class GridRun:
         console.print(f"{n_runs - left} of {n_runs} runs are over; the same command continues.")
 
     def _compare(self) -> list[Row]:
-        results = list(self._results.values())
+        results = self._results.values()
         return compare(accuracies(results), diverged(results))
 
     def _write_tables(self, rows: list[Row]) -> None:
@@ -218,7 +218,7 @@ class GridRun:
 
     def _markdown(self, rows: list[Row], limit: int | None = None) -> str:
         """Returns the comparison and the list of what is not complete, each up to a limit."""
-        lines = tables.incomplete_lines(list(self._results.values()))
+        lines = tables.incomplete_lines(self._results.values())
         missing = "".join(f"- {line}\n" for line in lines[:limit])
         if limit is not None and len(lines) > limit:
             missing += f"- and {len(lines) - limit} more\n"

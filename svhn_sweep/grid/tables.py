@@ -3,7 +3,7 @@
 import csv
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -98,7 +98,7 @@ def to_csv(rows: Sequence[Row], values: Mapping[str, Mapping[str, str]]) -> str:
     return text.getvalue()
 
 
-def incomplete_lines(results: Sequence[RunResult]) -> list[str]:
+def incomplete_lines(results: Iterable[RunResult]) -> list[str]:
     """Returns a line for each run that is not complete: its config, its seed, and why."""
     return [
         f"{result.config} · seed {result.plan.seed}: {result.status or 'not started'}"
