@@ -71,19 +71,18 @@ def to_csv(rows: Sequence[Row], values: Mapping[str, Mapping[str, str]]) -> str:
 
     Args:
         rows: The configs.
-        values: The overrides that vary, by config and key; each has a column.
+        values: The overrides that vary, by config and key; each key has a column.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    keys = list(dict.fromkeys(key for overrides in values.values() for key in overrides))
     numbers = ["seeds", "diverged", "mean", "deviation", "low", "high"]
     differences = ["common_seeds", "difference", "difference_low", "difference_high", "verdict"]
-    writer.writerow(["config", *keys, *numbers, *differences])
+    writer.writerow(["config", *values[rows[0].config], *numbers, *differences])
     for row in rows:
         writer.writerow(
             [
                 row.config,
-                *(values[row.config].get(key, "") for key in keys),
+                *values[row.config].values(),
                 row.seeds,
                 row.diverged,
                 row.mean,
