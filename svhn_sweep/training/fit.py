@@ -133,15 +133,16 @@ def _train(
     history = recorder.result.history
     epochs_done = len(history)
     batches = training_batches(*train, config.batch_size, config.augmentation, seed, recorder.epoch)
-    with Progress(config.epochs, len(batches), epochs_done) as progress:
-        # The recorder comes first: it adds the validation metrics that the others read, and logs
-        # the learning rate before the plateau reduces it.
-        callbacks = [
-            keras.callbacks.TerminateOnNaN(),
-            recorder,
-            progress,
-            *schedule_callbacks(config, history),
-        ]
+    progress = Progress(config.epochs, len(batches), epochs_done)
+    # The recorder comes first: it adds the validation metrics that the others read, and logs the
+    # learning rate before the plateau reduces it.
+    callbacks = [
+        keras.callbacks.TerminateOnNaN(),
+        recorder,
+        progress,
+        *schedule_callbacks(config, history),
+    ]
+    with progress.bars:
         model.fit(
             batches,
             initial_epoch=epochs_done,

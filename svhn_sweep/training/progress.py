@@ -2,7 +2,6 @@
 
 import logging
 import time
-from types import TracebackType
 
 import keras
 from rich.console import Console
@@ -15,10 +14,11 @@ MIN_SECONDS_BETWEEN_LINES = 30.0  # of an epoch that is trained, where there is 
 
 
 class Progress(keras.callbacks.Callback):
-    """A Keras callback and context manager; the bar is removed when the block ends.
+    """A Keras callback that shows how far the fit is.
 
     Attributes:
         bars: Rich's display: a task for the epochs, then one for the batches of the present epoch.
+            It is visible while its context is open.
     """
 
     def __init__(self, epochs: int, steps: int, epochs_done: int = 0) -> None:
@@ -48,18 +48,6 @@ class Progress(keras.callbacks.Callback):
         self.batch_task = self.bars.add_task("batches", total=steps, loss="")
         self.epoch = epochs_done
         self.epoch_started = self.last_line = self.last_update = 0.0
-
-    def __enter__(self) -> "Progress":
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.bars.stop()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Empties the bar of the batches."""
