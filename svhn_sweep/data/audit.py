@@ -115,7 +115,11 @@ def find_copies(parts: Sequence[Part]) -> list[Copy]:
     _check_memory(parts)
     images = np.concatenate([part.images for part in parts])
     numbers = np.repeat(np.arange(len(parts)), [len(part.images) for part in parts])
-    locations = [location for part in parts for location in _locations(part)]
+    locations = [
+        Location(part.name, part.dataset, part.start + index, int(label))
+        for part in parts
+        for index, label in enumerate(part.labels)
+    ]
     digests = digest_images(images)
     copies = [
         Copy(locations[first], locations[second], exact=True)
@@ -142,13 +146,6 @@ def _check_memory(parts: Sequence[Part]) -> None:
             f"{needed / 2**30:.1f} GiB of memory but {available / 2**30:.1f} GiB are free; use a "
             "file with fewer digits or a machine with more memory."
         )
-
-
-def _locations(part: Part) -> list[Location]:
-    return [
-        Location(part.name, part.dataset, part.start + index, int(label))
-        for index, label in enumerate(part.labels)
-    ]
 
 
 def _exact_pairs(digests: Digests, numbers: Indices) -> Iterator[tuple[int, int]]:

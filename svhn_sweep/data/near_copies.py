@@ -81,7 +81,7 @@ def find_near_copies(images: Images) -> NearCopies:
 
     def copies_of(start: int) -> list[Pairs]:
         block = pixels[start : start + ROWS]
-        pairs = [NOTHING]
+        pairs: list[Pairs] = []
         for shift in QUERY_SHIFTS:
             first, second = _alike(_thumbnails(block, *shift), thumbnails)
             pairs += comparison.verify(start + first, second, shift)
@@ -96,7 +96,7 @@ def find_near_copies(images: Images) -> NearCopies:
 
 def _alike(rows: Floats, columns: Floats) -> tuple[Indices, Indices]:
     """The rows and columns whose scalar product is high enough, of rows [M, 49] and [49, N]."""
-    pairs = [(np.empty(0, np.intp), np.empty(0, np.intp))]
+    pairs = []
     for start in range(0, columns.shape[1], COLUMNS):
         correlations = rows @ columns[:, start : start + COLUMNS]
         # Few rows have any: their maxima are a faster pass than np.nonzero.
@@ -169,7 +169,7 @@ def _window(pixels: Floats, down: int, right: int) -> Floats:
 
 def _whole_shifts(shift: float) -> tuple[int, ...]:
     """The shifts between which a half one is, or the shift itself if it is whole."""
-    return tuple(sorted({int(np.floor(shift)), int(np.ceil(shift))}))
+    return tuple(sorted({math.floor(shift), math.ceil(shift)}))
 
 
 def _thumbnails(pixels: Floats, down: float, right: float) -> Floats:

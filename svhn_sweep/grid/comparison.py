@@ -43,29 +43,26 @@ class Row:
 
 
 def compare(
-    accuracies: Mapping[str, Mapping[int, float]],
-    diverged: Mapping[str, int],
-    margin: float = MARGIN,
+    accuracies: Mapping[str, Mapping[int, float]], diverged: Mapping[str, int]
 ) -> list[Row]:
     """Compares configs with the first one, seed by seed.
 
     Args:
-        accuracies: The accuracy by config and seed; a config may have none.
+        accuracies: The accuracy by config and seed: of at least one config, which may have none.
         diverged: The number of seeds with which a config diverged, if it did.
-        margin: The largest difference that counts as none.
 
     Returns:
         One row for each config, in their order.
     """
-    first = next(iter(accuracies), None)
+    first = next(iter(accuracies))
     rows = []
     for config, by_seed in accuracies.items():
         values = list(by_seed.values())
-        others = accuracies[first] if first is not None and config != first else {}
+        others = accuracies[first] if config != first else {}
         differences = [by_seed[seed] - others[seed] for seed in by_seed if seed in others]
         interval = single_interval(differences) if len(differences) > 1 else None
-        outcome = outcome_of(interval, margin, maximize=True) if interval else None
-        all_converged = not diverged.get(config) and not diverged.get(first or "")
+        outcome = outcome_of(interval, MARGIN, maximize=True) if interval else None
+        all_converged = not diverged.get(config) and not diverged.get(first)
         rows.append(
             Row(
                 config=config,

@@ -61,8 +61,7 @@ def learning_curves(curves: Mapping[str, Sequence[Sequence[float]]]) -> Figure:
 
 def _choose(curves: Mapping[str, Sequence[Sequence[float]]]) -> list[str]:
     """Returns the configs to draw, in their order."""
-    best = {config: mean(map(max, runs)) for config, runs in curves.items()}
-    first = list(curves)[:1]
-    others = sorted((config for config in curves if config not in first), key=best.__getitem__)
-    chosen = {*first, *others[::-1][: MAX_CONFIGS - 1]}
-    return [config for config in curves if config in chosen]
+    configs = list(curves)
+    others = sorted(configs[1:], key=lambda config: mean(map(max, curves[config])))[::-1]
+    chosen = [*configs[:1], *others[: MAX_CONFIGS - 1]]
+    return [config for config in configs if config in chosen]

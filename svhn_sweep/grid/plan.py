@@ -18,7 +18,6 @@ from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.tracking.journal import Journal
 
 FILE = "grid.json"
-SEED = "seed"
 FOLDER = re.compile(r"[+~]*hydra\.sweep\.dir=")
 
 
@@ -59,7 +58,7 @@ class GridRunPlan:
 
     Attributes:
         path: Its folder, relative to the grid's.
-        overrides: The value of each override by its key.
+        overrides: The value of each override by its key; all runs of a grid have the same keys.
         model: The model's name.
         seed: Its seed.
         settings: A hash of all settings that change numbers, but not of the digits.
@@ -100,27 +99,27 @@ class Grid:
     def configs(self) -> dict[str, str]:
         """The config of each run by its path: the overrides that vary, without the seed."""
         names = short_names(self.varying)
-        labels = {
-            run.path: [
+        configs = {}
+        for run in self.runs:
+            labels = [
                 run.overrides[key] if key == "model" else f"{names[key]} {run.overrides[key]}"
                 for key in self.varying
             ]
-            for run in self.runs
-        }
-        return {run.path: " · ".join(labels[run.path]) or run.model for run in self.runs}
+            configs[run.path] = " · ".join(labels) or run.model
+        return configs
 
     @property
     def varying(self) -> list[str]:
         """The keys of the overrides that differ between the runs, without the seed."""
-        keys = dict.fromkeys(key for run in self.runs for key in run.overrides if key != SEED)
-        return [key for key in keys if len({run.overrides.get(key) for run in self.runs}) > 1]
+        keys = [key for key in self.runs[0].overrides if key != "seed"]
+        return [key for key in keys if len({run.overrides[key] for run in self.runs}) > 1]
 
     @property
     def name(self) -> str:
         """For example `grid · 2 configs x 5 seeds`."""
         n_configs = len(set(self.configs.values()))
         n_seeds = len({run.seed for run in self.runs})
-        return f"grid · {format_items(n_configs, 'config')} x {format_items(n_seeds, SEED)}"
+        return f"grid · {format_items(n_configs, 'config')} x {format_items(n_seeds, 'seed')}"
 
     def check_unchanged(self, folder: Path, now: Sequence[GridRunPlan]) -> None:
         """Checks that the same command still means the same runs.

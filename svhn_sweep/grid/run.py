@@ -65,7 +65,6 @@ class GridRun:
             raise RefusedError(error) from error
         self.grid = grid
         self.folder = folder
-        self._configs = grid.configs
         self._results = read_results(grid, folder)
         self._uploader = BackgroundUploader([folder], [*RUN_FOLDERS, folder])
 
@@ -103,13 +102,12 @@ class GridRun:
 
     def tags(self, path: str) -> dict[str, str]:
         """Returns the tags that a run has as one of this grid."""
-        return {"grid": self.grid.key, "config": self._configs[path]}
+        return {"grid": self.grid.key, "config": self._results[path].config}
 
     def record(self, path: str) -> None:
         """Reads how a run ended, and writes the comparison of the results so far."""
-        self._results[path] = read_result(
-            self.folder, self._results[path].plan, self._configs[path]
-        )
+        result = self._results[path]
+        self._results[path] = read_result(self.folder, result.plan, result.config)
         self._write_tables(self._compare())
 
     def __enter__(self) -> "GridRun":
@@ -168,7 +166,7 @@ class GridRun:
         rows = self._compare()
         Console(highlight=False).print(tables.to_terminal(rows))
         console.print(NOTE)
-        missing = tables.incomplete_lines(list(self._results.values()))
+        missing = tables.incomplete_lines(self._results.values())
         for line in missing:
             console.print(f"not complete: {line}")
         self._draw()
@@ -197,7 +195,7 @@ class GridRun:
         console.print(f"{n_runs - left} of {n_runs} runs are over; the same command continues.")
 
     def _compare(self) -> list[Row]:
-        results = list(self._results.values())
+        results = self._results.values()
         return compare(accuracies(results), diverged(results))
 
     def _write_tables(self, rows: list[Row]) -> None:
@@ -214,15 +212,13 @@ class GridRun:
     def _overrides(self) -> Mapping[str, Mapping[str, str]]:
         """Returns the overrides that vary, by config."""
         return {
-            self._configs[run.path]: {
-                key: run.overrides[key] for key in self.grid.varying if key in run.overrides
-            }
-            for run in self.grid.runs
+            result.config: {key: result.plan.overrides[key] for key in self.grid.varying}
+            for result in self._results.values()
         }
 
     def _markdown(self, rows: list[Row], limit: int | None = None) -> str:
         """Returns the comparison and the list of what is not complete, each up to a limit."""
-        lines = tables.incomplete_lines(list(self._results.values()))
+        lines = tables.incomplete_lines(self._results.values())
         missing = "".join(f"- {line}\n" for line in lines[:limit])
         if limit is not None and len(lines) > limit:
             missing += f"- and {len(lines) - limit} more\n"

@@ -3,7 +3,7 @@
 import csv
 import html
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -71,19 +71,18 @@ def to_csv(rows: Sequence[Row], values: Mapping[str, Mapping[str, str]]) -> str:
 
     Args:
         rows: The configs.
-        values: The overrides that vary, by config and key; each has a column.
+        values: The overrides that vary, by config and key; each key has a column.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    keys = list(dict.fromkeys(key for overrides in values.values() for key in overrides))
     numbers = ["seeds", "diverged", "mean", "deviation", "low", "high"]
     differences = ["common_seeds", "difference", "difference_low", "difference_high", "verdict"]
-    writer.writerow(["config", *keys, *numbers, *differences])
+    writer.writerow(["config", *values[rows[0].config], *numbers, *differences])
     for row in rows:
         writer.writerow(
             [
                 row.config,
-                *(values[row.config].get(key, "") for key in keys),
+                *values[row.config].values(),
                 row.seeds,
                 row.diverged,
                 row.mean,
@@ -98,7 +97,7 @@ def to_csv(rows: Sequence[Row], values: Mapping[str, Mapping[str, str]]) -> str:
     return text.getvalue()
 
 
-def incomplete_lines(results: Sequence[RunResult]) -> list[str]:
+def incomplete_lines(results: Iterable[RunResult]) -> list[str]:
     """Returns a line for each run that is not complete: its config, its seed, and why."""
     return [
         f"{result.config} · seed {result.plan.seed}: {result.status or 'not started'}"

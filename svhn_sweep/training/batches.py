@@ -2,10 +2,7 @@
 
 import math
 
-import keras
-import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
 from svhn_sweep.config.data_sources import CLASSES
 from svhn_sweep.config.schema import AugmentationConfig
@@ -39,7 +36,7 @@ def training_batches(
     with tf.device("CPU"):  # where the batches are put together
         # tf.constant holds memory for twice the images
         x = tf.identity(images)
-        y = tf.constant(_one_hot(labels))
+        y = tf.one_hot(labels, CLASSES)
 
     def batch(index: tf.Tensor, *transforms: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         chosen = tf.gather(x, index)
@@ -70,7 +67,3 @@ def _draw(
     if augmentation.enabled:
         drawn.append(random_transforms(augmentation, n_images, seed, epoch))
     return tf.data.Dataset.from_tensor_slices(tuple(drawn))
-
-
-def _one_hot(labels: Labels) -> NDArray[np.float32]:
-    return np.asarray(keras.utils.to_categorical(labels, CLASSES), dtype=np.float32)

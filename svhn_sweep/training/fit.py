@@ -77,13 +77,13 @@ def fit(
     result = recorder.result
     if result.status is TrialStatus.complete and len(result.history) < config.epochs:
         _train(fast_model, train, config, seed, recorder)
-    return _with_evaluated_weights(model, recorder, validate)
+    return _final_result(model, recorder, validate)
 
 
-def _with_evaluated_weights(
+def _final_result(
     model: keras.Sequential, recorder: EpochRecorder, validate: Callable[[], Evaluation]
 ) -> TrainResult:
-    """Gives the model the weights that count, and evaluates them if no epoch has done it."""
+    """Gives the model the evaluated weights, and validates them if no epoch has done it."""
     result = recorder.result
     if recorder.evaluated_weights is not None:
         model.set_weights(recorder.evaluated_weights)
@@ -100,7 +100,10 @@ def _compiled(notebook_model: keras.Sequential, config: TrainingConfig) -> FastM
         # is the whole model's.
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     loss = keras.losses.CategoricalCrossentropy(label_smoothing=config.label_smoothing)
-    model.compile(optimizer, loss=loss, metrics=["accuracy"], jit_compile=JIT_COMPILE)
+    steps = max(1, min(MAX_STEPS_PER_CALL, MAX_IMAGES_PER_CALL // config.batch_size))
+    model.compile(
+        optimizer, loss, metrics=["accuracy"], steps_per_execution=steps, jit_compile=JIT_COMPILE
+    )
     # Otherwise the first step creates these variables, and TensorFlow traces it a second time,
     # which takes 0.8 s.
     optimizer.build(model.trainable_variables)
@@ -109,11 +112,13 @@ def _compiled(notebook_model: keras.Sequential, config: TrainingConfig) -> FastM
 
 
 def _optimizer(config: TrainingConfig) -> FusedAdam:
-    average = {"ema_momentum": config.ema_momentum} if config.ema_momentum > 0 else {}
-    decay = {"weight_decay": config.weight_decay} if config.weight_decay > 0 else {}
-    optimizer = FusedAdam(config.learning_rate, use_ema=bool(average), **average, **decay)
-    if decay:
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    optimizer = FusedAdam(
+        config.learning_rate,
+        weight_decay=config.weight_decay or None,  # 0 would take time for nothing
+        use_ema=config.ema_momentum > 0,
+        ema_momentum=config.ema_momentum,
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return optimizer
 
 
@@ -128,18 +133,16 @@ def _train(
     history = recorder.result.history
     epochs_done = len(history)
     batches = training_batches(*train, config.batch_size, config.augmentation, seed, recorder.epoch)
-    with Progress(config.epochs, len(batches), epochs_done) as progress:
-        # The recorder comes first: it adds the validation metrics that the others read, and logs
-        # the learning rate before the plateau reduces it.
-        callbacks = [
-            keras.callbacks.TerminateOnNaN(),
-            recorder,
-            progress,
-            *schedule_callbacks(config, history),
-        ]
-        model.steps_per_execution = max(
-            1, min(MAX_STEPS_PER_CALL, MAX_IMAGES_PER_CALL // config.batch_size)
-        )
+    progress = Progress(config.epochs, len(batches), epochs_done)
+    # The recorder comes first: it adds the validation metrics that the others read, and logs the
+    # learning rate before the plateau reduces it.
+    callbacks = [
+        keras.callbacks.TerminateOnNaN(),
+        recorder,
+        progress,
+        *schedule_callbacks(config, history),
+    ]
+    with progress.bars:
         model.fit(
             batches,
             initial_epoch=epochs_done,

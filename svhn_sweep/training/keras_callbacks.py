@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import keras
@@ -38,7 +38,7 @@ class EpochRecorder(keras.callbacks.Callback):
         log: Log,
         should_stop: ShouldStop,
         checkpoint_path: Path | None,
-        with_evaluated_weights: Callable[[], AbstractContextManager[None]] = nullcontext,
+        with_evaluated_weights: Callable[[], AbstractContextManager[None]],
     ) -> None:
         """Creates a recorder without any epoch; the arguments are those of `fit`.
 

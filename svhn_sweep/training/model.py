@@ -7,6 +7,7 @@ import numpy as np
 from keras import layers
 
 from svhn_sweep.config.data_sources import CLASSES, IMAGE_SIZE
+from svhn_sweep.config.model_size import HEAD, KERNEL_SIZE
 from svhn_sweep.config.schema import ModelConfig, Precision
 
 INPUT_SHAPE = (IMAGE_SIZE, IMAGE_SIZE, 1)  # grey pixels, 0..255
@@ -76,16 +77,16 @@ def _convolutional_layers(
 ) -> list[keras.Layer]:
     dtype = precision.value
     stack = []
-    names = sorted(config.filters, key=lambda name: int(name.removeprefix("conv")))
-    for number, name in enumerate(names, start=1):
+    for number in range(1, len(config.filters) + 1):
+        name = f"conv{number}"
         options = {"padding": "same", "kernel_initializer": _initializer(random), "dtype": dtype}
-        stack.append(layers.Conv2D(config.filters[name], 3, name=name, **options))
+        stack.append(layers.Conv2D(config.filters[name], KERNEL_SIZE, name=name, **options))
         stack.append(_leaky_relu(config, name, dtype))
-        ends_pair = number % 2 == 0
-        if ends_pair:
-            stack.append(layers.MaxPooling2D(2, name=f"pool{number // 2}", dtype=dtype))
-        if ends_pair and config.batch_norm:
-            stack.append(layers.BatchNormalization(name=f"batch_norm{number // 2}", dtype=dtype))
+        if number % 2 == 0:
+            pair = number // 2
+            stack.append(layers.MaxPooling2D(2, name=f"pool{pair}", dtype=dtype))
+            if config.batch_norm:
+                stack.append(layers.BatchNormalization(name=f"batch_norm{pair}", dtype=dtype))
     return stack
 
 
@@ -94,7 +95,7 @@ def _dense_layers(
 ) -> list[keras.Layer]:
     dtype = precision.value
     hidden = {"kernel_initializer": _initializer(random), "name": "dense", "dtype": dtype}
-    output = {"kernel_initializer": _initializer(random), "name": "digits", "dtype": "float32"}
+    output = {"kernel_initializer": _initializer(random), "name": HEAD, "dtype": "float32"}
     stack = [
         layers.Flatten(name="flatten", dtype=dtype),
         layers.Dense(config.dense_units, **hidden),

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from types import TracebackType
 
 import keras
 from rich.console import Console
@@ -15,10 +14,11 @@ MIN_SECONDS_BETWEEN_LINES = 30.0  # of an epoch that is trained, where there is 
 
 
 class Progress(keras.callbacks.Callback):
-    """A Keras callback and context manager; the bar is removed when the block ends.
+    """A Keras callback that shows how far the fit is.
 
     Attributes:
         bars: Rich's display: a task for the epochs, then one for the batches of the present epoch.
+            It is visible while its context is open.
     """
 
     def __init__(self, epochs: int, steps: int, epochs_done: int = 0) -> None:
@@ -49,18 +49,6 @@ class Progress(keras.callbacks.Callback):
         self.epoch = epochs_done
         self.epoch_started = self.last_line = self.last_update = 0.0
 
-    def __enter__(self) -> "Progress":
-        self.bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.bars.stop()
-
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Empties the bar of the batches."""
         self.epoch = epoch
@@ -69,22 +57,20 @@ class Progress(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
         """Updates the bar of the batches, at most ten times a second; prints a line at times."""
+        assert logs is not None
         now = time.perf_counter()
-        if logs and self.bars.disable and now - self.last_line > MIN_SECONDS_BETWEEN_LINES:
+        done = min(batch + 1, self.steps)  # the last call may have fewer batches than Keras counts
+        loss = f"loss {logs['loss']:.3f}"
+        if self.bars.disable and now - self.last_line > MIN_SECONDS_BETWEEN_LINES:
             self.last_line = now
             self.console.print(
-                f"in epoch {self.epoch + 1}/{self.epochs}  "
-                f"batch {min(batch + 1, self.steps)}/{self.steps}  loss {logs['loss']:.3f}  "
+                f"in epoch {self.epoch + 1}/{self.epochs}  batch {done}/{self.steps}  {loss}  "
                 f"{now - self.epoch_started:.0f} s",
                 soft_wrap=True,
             )
-        if logs and now - self.last_update > 0.1:
+        if now - self.last_update > 0.1:
             self.last_update = now
-            self.bars.update(
-                self.batch_task,
-                completed=min(batch + 1, self.steps),
-                loss=f"loss {logs['loss']:.3f}",
-            )
+            self.bars.update(self.batch_task, completed=done, loss=loss)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Prints and logs the epoch's line."""

@@ -67,13 +67,6 @@ def test_fewer_than_two_common_seeds_give_no_verdict(
     assert row.mean is None or math.isfinite(row.mean)
 
 
-@pytest.mark.parametrize(("margin", "outcome"), [(0.005, "undecided"), (0.02, "equivalent")])
-def test_the_margin_is_what_counts_as_no_difference(margin: float, outcome: str) -> None:
-    other = {1: 0.81, 2: 0.81, 3: 0.82, 4: 0.82}
-    _, row = compare({"first": FIRST, "other": other}, {}, margin)
-    assert row.outcome == outcome
-
-
 @pytest.mark.parametrize("diverged", ["first", "other"])
 def test_a_config_that_diverged_has_no_verdict(diverged: str) -> None:
     other = {1: 0.90, 2: 0.91}

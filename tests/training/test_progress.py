@@ -16,7 +16,8 @@ def test_without_a_terminal_a_long_epoch_is_a_line_every_30_seconds(
 ) -> None:
     now = 100.0
     monkeypatch.setattr(time, "perf_counter", lambda: now)
-    with Progress(epochs=20, steps=1000) as progress:
+    progress = Progress(epochs=20, steps=1000)
+    with progress.bars:
         progress.on_epoch_begin(0)
         for batch in range(0, 1000, 100):
             now += 7
