@@ -10,6 +10,7 @@ from rich.progress import Progress as Bars
 
 logger = logging.getLogger(__name__)
 
+MIN_SECONDS_BETWEEN_UPDATES = 0.1  # of the bar
 MIN_SECONDS_BETWEEN_LINES = 30.0  # of an epoch that is trained, where there is no terminal
 
 
@@ -59,18 +60,20 @@ class Progress(keras.callbacks.Callback):
         """Updates the bar of the batches, at most ten times a second; prints a line at times."""
         assert logs is not None
         now = time.perf_counter()
+        prints_line = self.bars.disable and now - self.last_line > MIN_SECONDS_BETWEEN_LINES
+        if not prints_line and now - self.last_update <= MIN_SECONDS_BETWEEN_UPDATES:
+            return
         done = min(batch + 1, self.steps)  # the last call may have fewer batches than Keras counts
-        loss = f"loss {logs['loss']:.3f}"
-        if self.bars.disable and now - self.last_line > MIN_SECONDS_BETWEEN_LINES:
+        loss = f"loss {logs['loss']:.3f}"  # waits until a GPU has computed it
+        self.last_update = now
+        self.bars.update(self.batch_task, completed=done, loss=loss)
+        if prints_line:
             self.last_line = now
             self.console.print(
                 f"in epoch {self.epoch + 1}/{self.epochs}  batch {done}/{self.steps}  {loss}  "
                 f"{now - self.epoch_started:.0f} s",
                 soft_wrap=True,
             )
-        if now - self.last_update > 0.1:
-            self.last_update = now
-            self.bars.update(self.batch_task, completed=done, loss=loss)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Prints and logs the epoch's line."""
