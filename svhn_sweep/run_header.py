@@ -1,8 +1,6 @@
 """Prints what is trained on what before a run, and its accuracies afterwards."""
 
-import re
 import shlex
-import textwrap
 from pathlib import Path
 
 from rich.console import Console
@@ -11,28 +9,11 @@ from rich.table import Table
 
 from svhn_sweep.config.data_sources import SyntheticConfig
 from svhn_sweep.config.schema import Config
+from svhn_sweep.console import console, print_text
 from svhn_sweep.data import Splits, describe_imbalance, split_validation
 from svhn_sweep.tracking import upload_state
 from svhn_sweep.tracking.ui_links import links
 from svhn_sweep.trial import TrialOutcome
-
-COMMAND = re.compile("`[^`]+`")
-NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
-
-console = Console(highlight=False, soft_wrap=True, markup=False)
-
-
-def print_text(text: str) -> None:
-    """Prints prose: wrapped between words in a terminal, on one line elsewhere.
-
-    Commands between backticks are not wrapped, so that they can be copied; a line that is a command
-    or an address is printed by `console`, which never wraps.
-    """
-    if console.is_terminal:
-        text = COMMAND.sub(lambda match: match[0].replace(" ", NO_BREAK_SPACE), text)
-        text = textwrap.fill(text, console.width, break_long_words=False, break_on_hyphens=False)
-        text = text.replace(NO_BREAK_SPACE, " ")
-    console.print(text)
 
 
 def print_header(config: Config, splits: Splits, experiment: str, copies: str = "") -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from hydra import initialize_config_dir
-from rich.console import Console
 from rich.table import Table
 
 from svhn_sweep import data
@@ -18,6 +17,7 @@ from svhn_sweep.commands.audit_picture import draw_copies
 from svhn_sweep.config.composition import composition_errors
 from svhn_sweep.config.overrides import expand_home, sets_data_path, to_override
 from svhn_sweep.config.schema import Config, compose_config, conf_dir, register_schema
+from svhn_sweep.console import console
 from svhn_sweep.data import hdf5
 from svhn_sweep.data.audit import Copy, Location, Part, find_copies, make_parts
 from svhn_sweep.errors import UserError
@@ -27,8 +27,6 @@ FOLDER = Path("outputs") / "audit"
 CSV = "copies.csv"
 PICTURE = "copies.png"
 SECONDS = 30  # for 60,000 images on 2 cores (benchmarks/audit.py)
-
-console = Console(highlight=False, soft_wrap=True, markup=False)
 
 
 def audit(arguments: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from types import TracebackType
 
 from rich.console import Console
 
+from svhn_sweep.console import console
 from svhn_sweep.errors import ConfigError, DataError, RefusedError, Terminated, UserError
 from svhn_sweep.files import write_atomically
 from svhn_sweep.grid import plan, tables
@@ -21,7 +22,6 @@ from svhn_sweep.grid.results import (
     read_results,
 )
 from svhn_sweep.provenance import code_tags
-from svhn_sweep.run_header import console
 from svhn_sweep.tracking import markdown, saved_views, tracking_uri, ui_links
 from svhn_sweep.tracking.background_uploader import BackgroundUploader
 from svhn_sweep.tracking.run_folders import RUN_FOLDERS

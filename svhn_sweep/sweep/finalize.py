@@ -3,8 +3,8 @@
 import logging
 from dataclasses import dataclass
 
+from svhn_sweep.console import print_text
 from svhn_sweep.errors import SweepError
-from svhn_sweep.run_header import print_text
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.report import summary
 from svhn_sweep.sweep.report.front_times import time_front

@@ -13,9 +13,9 @@ from sqlalchemy import URL
 
 from svhn_sweep import data
 from svhn_sweep.config.overrides import run_mode, user_config_dirs
+from svhn_sweep.console import console, print_text
 from svhn_sweep.errors import ConfigError, SweepError, SweepInterruptedError, Terminated
 from svhn_sweep.output_folders import check_folder
-from svhn_sweep.run_header import console, print_text
 from svhn_sweep.sweep.context import SweepContext, watch_trials
 from svhn_sweep.sweep.finalize import finalize, report_search
 from svhn_sweep.sweep.plan.hydra_checks import check_hydra

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from svhn_sweep import machine
+from svhn_sweep.console import print_text
 from svhn_sweep.errors import SweepError
-from svhn_sweep.run_header import print_text
 from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.report.leaderboard import make_rows
 from svhn_sweep.sweep.report.pareto import multiply_adds, parameters, pareto_front

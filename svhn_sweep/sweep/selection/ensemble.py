@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import NormalDist
 
-from svhn_sweep.run_header import print_text
+from svhn_sweep.console import print_text
 from svhn_sweep.sweep.selection.race import VerdictOutcome, outcome_of
 from svhn_sweep.sweep.selection.repeated_intervals import ERROR, Interval
 from svhn_sweep.sweep.study.study import Study

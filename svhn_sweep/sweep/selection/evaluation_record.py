@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from svhn_sweep.run_header import print_text
+from svhn_sweep.console import print_text
 from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.study.study import Study
 from svhn_sweep.sweep.workers.evaluation_requests import EvaluateRequest

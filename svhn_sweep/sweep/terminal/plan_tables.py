@@ -7,7 +7,7 @@ from rich.table import Table
 
 from svhn_sweep import data, run_header
 from svhn_sweep.config.overrides import shell_command
-from svhn_sweep.run_header import console, print_text
+from svhn_sweep.console import console, print_text
 from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.plan import Plan
 from svhn_sweep.sweep.plan.settings import SweeperConfig

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from svhn_sweep.run_header import print_text
+from svhn_sweep.console import print_text
 from svhn_sweep.sweep.report.verdict_sentences import race_state
 from svhn_sweep.sweep.selection.confirmation import ConfirmationStudy
 from svhn_sweep.sweep.selection.repeated_intervals import MIN_PAIRS

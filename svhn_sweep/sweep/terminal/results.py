@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from rich.table import Column, Table
 
-from svhn_sweep.run_header import console, print_text
+from svhn_sweep.console import console, print_text
 from svhn_sweep.sweep.plan.formatting import format_limits, format_metric, is_accuracy
 from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
 from svhn_sweep.sweep.report.summary import Summary

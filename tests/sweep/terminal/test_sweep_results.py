@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 from studies import Studies, compare, sweeper, train
 
-from svhn_sweep import run_header
+from svhn_sweep import console as console_module
 from svhn_sweep.sweep.report.summary import Summary
 from svhn_sweep.sweep.selection.champion import Candidate
 from svhn_sweep.sweep.study.study import Study
@@ -32,12 +32,12 @@ def study(studies: Studies) -> Study:
 
 
 def capture(monkeypatch: pytest.MonkeyPatch, *, terminal: bool, width: int) -> io.StringIO:
-    """Captures what `run_header.console` prints from now on."""
+    """Captures what `console` prints from now on."""
     file = io.StringIO()
     console = Console(
         file=file, force_terminal=terminal, width=width, soft_wrap=True, highlight=False
     )
-    for module in (run_header, results):
+    for module in (console_module, results):
         monkeypatch.setattr(module, "console", console)
     return file
 
@@ -85,7 +85,7 @@ def test_a_terminal_wraps_no_command_and_no_path(
     monkeypatch: pytest.MonkeyPatch, text: str, lines: list[str]
 ) -> None:
     file = capture(monkeypatch, terminal=True, width=24)
-    run_header.print_text(text)
+    console_module.print_text(text)
     assert file.getvalue().splitlines() == lines
 
 

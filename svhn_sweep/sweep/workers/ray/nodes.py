@@ -11,8 +11,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from svhn_sweep.config.schema import Precision
+from svhn_sweep.console import print_text
 from svhn_sweep.errors import ConfigError, SweepInterruptedError
-from svhn_sweep.run_header import print_text
 from svhn_sweep.sweep.plan.formatting import format_items
 from svhn_sweep.sweep.plan.settings import SweeperConfig
 from svhn_sweep.sweep.workers.local_devices import workers_per_gpu
