@@ -20,8 +20,8 @@ def weight_shapes(config: ModelConfig) -> dict[str, list[Shape]]:
     shapes: dict[str, list[Shape]] = {}
     channels = 1
     size = IMAGE_SIZE
-    names = sorted(config.filters, key=lambda name: int(name.removeprefix("conv")))
-    for number, name in enumerate(names, start=1):
+    for number in range(1, len(config.filters) + 1):
+        name = f"conv{number}"
         filters = config.filters[name]
         shapes[name] = [(KERNEL_SIZE, KERNEL_SIZE, channels, filters), (filters,)]
         channels = filters

@@ -1,6 +1,7 @@
 """Formats parameters and metrics for tables and messages."""
 
 import math
+from collections.abc import Sequence
 
 
 def is_accuracy(metric: str) -> bool:
@@ -11,6 +12,12 @@ def is_accuracy(metric: str) -> bool:
 def format_items(count: int, noun: str) -> str:
     """Formats a count of things: `1 model`, `3 models`."""
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def format_list(items: Sequence[object]) -> str:
+    """Formats one or more things as in a sentence: `1`, `1 and 2`, `1, 2 and 3`."""
+    *first, last = map(str, items)
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def format_metric(value: float | None, metric: str, sign: str = "") -> str:

@@ -20,7 +20,7 @@ from svhn_sweep.sweep.plan.formatting import (
     format_param,
     format_seconds,
 )
-from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, trial_name
 from svhn_sweep.sweep.study.inference_times import InferenceTimes
 from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
 from svhn_sweep.trial_status import TrialStatus
@@ -206,7 +206,7 @@ def _row(trial: FrozenTrial, sign: int, seconds_per_1000_images: float | None) -
         value = values[best_epoch]
     return Row(
         number=trial.number,
-        name="baseline" if trial.number == BASELINE_NUMBER else f"trial {trial.number}",
+        name=trial_name(trial.number),
         state=status,
         value=value,
         best_epoch=None if value is None else best_epoch,

@@ -6,6 +6,7 @@ from operator import attrgetter
 
 from svhn_sweep.sweep.plan.formatting import (
     format_count,
+    format_list,
     format_metric,
     format_seconds,
     is_accuracy,
@@ -116,5 +117,4 @@ def format_price(row: Row) -> str:
         parts.append(f"{format_count(row.multiply_adds)} multiply-adds")
     if row.seconds_per_1000_images is not None:
         parts.append(f"{format_seconds(row.seconds_per_1000_images)} for 1,000 images on one core")
-    *first, last = parts
-    return f"{', '.join(first)} and {last}" if first else last
+    return format_list(parts)

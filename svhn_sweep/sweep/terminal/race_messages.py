@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from svhn_sweep.console import print_text
+from svhn_sweep.sweep.plan.formatting import format_list
 from svhn_sweep.sweep.report.verdict_sentences import race_state
 from svhn_sweep.sweep.selection.confirmation import ConfirmationStudy
 from svhn_sweep.sweep.selection.repeated_intervals import MIN_PAIRS
@@ -29,14 +30,12 @@ def print_confirmation(study: Study, confirming: ConfirmationStudy | None, worke
         return
     if not confirming.race().missing:
         return
-    candidates = confirming.plan.candidates
-    trials = f"trial{'s' if len(candidates) > 1 else ''} {_enumerate(candidates)}"
     rules = confirming.plan.rules
     is_fixed = rules.fixed or len(rules.seeds) == MIN_PAIRS
     seeds = f"{len(rules.seeds)}" if is_fixed else f"{MIN_PAIRS} to {len(rules.seeds)}"
     print_text(
-        f"{study.plan.name}: confirming {trials} against the baseline on {seeds} fresh seeds: "
-        f"{_cost(study, confirming, workers)}"
+        f"{study.plan.name}: confirming {_trials(confirming.plan.candidates)} against the baseline "
+        f"on {seeds} fresh seeds: {_cost(study, confirming, workers)}"
     )
 
 
@@ -59,7 +58,7 @@ class RaceMessages:
             return ""
         parts = [f"{name}: after {n_pairs} seeds {race_state(race, study.settings.metric)}"]
         if race.left:
-            parts.append(f"out of the race: trial {_enumerate(list(race.left))}")
+            parts.append(f"out of the race: {_trials(list(race.left))}")
         if race.outcome is not None:
             parts.append(race.outcome)
         return "; ".join(parts)
@@ -79,6 +78,5 @@ def _cost(study: Study, confirming: ConfirmationStudy, workers: int) -> str:
     return f"{trainings} trainings, about {' to '.join(dict.fromkeys(durations))}"
 
 
-def _enumerate(numbers: Sequence[int]) -> str:
-    *first, last = map(str, numbers)
-    return f"{', '.join(first)} and {last}" if first else last
+def _trials(numbers: Sequence[int]) -> str:
+    return f"trial{'s' if len(numbers) > 1 else ''} {format_list(numbers)}"
