@@ -78,8 +78,9 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     overrides: list[str] = []
     previous = ""
     for argument in arguments:
-        # --info may have no value, and no flag's value looks like an override.
-        is_value = _takes_value(previous) and "=" not in argument
+        # --info may have no value, and none that looks like an override.
+        is_override = _is_info(previous) and "=" in argument
+        is_value = _takes_value(previous) and not is_override
         (flags if argument.startswith("-") or is_value else overrides).append(argument)
         previous = argument
     return flags, overrides
@@ -117,6 +118,10 @@ def _takes_value(flag: str) -> bool:
     # argparse takes the beginning of a long flag too
     is_long = len(flag) > 3 and any(name.startswith(flag) for name in WITH_VALUE)
     return is_long or flag in SHORT_WITH_VALUE
+
+
+def _is_info(flag: str) -> bool:
+    return flag == "-i" or (len(flag) > 2 and "--info".startswith(flag))
 
 
 def _refuse_passwords(arguments: Sequence[str]) -> None:

@@ -42,8 +42,8 @@ def complete(line: str) -> tuple[list[str], str]:
     own = [f"{key}=" for key in settings.leaf_keys()] if is_sweep else ["optuna"]
     commands = [] if typed else list(OPTIONS)
     flags, overrides = expand(["-m", *typed] if is_sweep else typed)
-    hydras = " ".join([program, *flags, *overrides, current])
-    return _beginning(current, [*own, *commands]), hydras
+    line_for_hydra = " ".join([program, *flags, *overrides, current])
+    return _beginning(current, [*own, *commands]), line_for_hydra
 
 
 def _beginning(start: str, options: Sequence[str]) -> list[str]:

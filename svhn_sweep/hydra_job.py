@@ -44,9 +44,10 @@ def train(composed: DictConfig) -> None:
     job = HydraConfig.get()
     folder = Path(job.runtime.output_dir)
     output_folders.check_no_run("hydra.run.dir", folder)  # another process may have been faster
+    config = _resolve(to_config(composed), job)
     try:
         with BackgroundUploader([folder], RUN_FOLDERS) as uploader:
-            outcome = _run(composed, job)
+            outcome = _run(composed, config, job)
     except (KeyboardInterrupt, Terminated):
         run_header.print_interrupted(folder)
         raise
@@ -70,15 +71,16 @@ def train_in_grid(composed: DictConfig, grid: GridRun) -> None:
         return
     grid.begin(path)
     try:
-        outcome = _run(composed, job, grid)
+        outcome = _run(composed, _resolve(to_config(composed), job, grid), job, grid)
     finally:
         grid.record(path)
     run_header.print_summary(outcome, folder, sent=False)
 
 
-def _run(composed: DictConfig, job: HydraConf, grid: GridRun | None = None) -> TrialOutcome:
+def _run(
+    composed: DictConfig, config: Config, job: HydraConf, grid: GridRun | None = None
+) -> TrialOutcome:
     """Trains and records a run; one of a grid is resumable and nested in the grid's run."""
-    config = _resolve(to_config(composed), job, grid)
     folder = Path(job.runtime.output_dir)
     typed = typed_overrides(job.overrides.task)
     splits = data.load(config.data, test=bool(config.evaluation.test))
@@ -119,7 +121,7 @@ def _run(composed: DictConfig, job: HydraConf, grid: GridRun | None = None) -> T
     return outcome
 
 
-def _resolve(config: Config, job: HydraConf, grid: GridRun | None) -> Config:
+def _resolve(config: Config, job: HydraConf, grid: GridRun | None = None) -> Config:
     """Replaces what the config leaves open by what it means on this machine and for this job.
 
     A grid that is continued on another machine keeps its number of threads and its precision.

@@ -400,6 +400,13 @@ def test_cfg_job_shows_the_composed_config(svhn_sweep: Command, arguments: list[
     assert "seed: 7" in result.stdout
 
 
+def test_a_flags_value_may_look_like_an_override(svhn_sweep: Command, tmp_path: Path) -> None:
+    (tmp_path / "lr=1").mkdir()
+    result = svhn_sweep("--cfg", "job", "--config-dir", "lr=1", "model=model1")
+    assert result.returncode == 0, result.stderr
+    assert "name: model1" in result.stdout
+
+
 def test_an_override_may_follow_a_flag_without_its_value(svhn_sweep: Command) -> None:
     result = svhn_sweep("--info", "model=model1", "seed=7")
     assert result.returncode == 0, result.stderr

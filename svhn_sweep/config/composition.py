@@ -63,8 +63,8 @@ def _origin(error: Exception) -> str:
 def _explain_group(overrides: Sequence[str]) -> str:
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.key_or_group
-        # Of the keys without a dot, seed alone is no group.
-        names_option = "." not in key and key != "seed" and not override.is_delete()
+        is_group = "." not in key and key not in ("seed", "evaluation")
+        names_option = is_group and not override.is_delete()
         if names_option and not isinstance(override.value(), str | list):
             return (
                 f"{key} is a group of conf/ and must be the name of a file in it "

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 from svhn_sweep.errors import FailedError, UserError
 from svhn_sweep.tracking import tracking_uri
 
-MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # the latter for an alias too
+# MLflow's codes for a thing that does not exist; the second is that of an alias.
+MISSING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 
 
 @contextmanager

@@ -29,9 +29,12 @@ def main() -> None:
 
 
 def _end_with_input() -> None:
-    """Ends this process and its children, which are its process group, when the input ends."""
-    os.read(sys.stdin.fileno(), 1)
-    os.killpg(0, signal.SIGKILL)
+    """Ends this process, and its group if it is its own, when the input ends."""
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ class Progress(keras.callbacks.Callback):
         if not prints_line and now - self.last_update <= MIN_SECONDS_BETWEEN_UPDATES:
             return
         done = min(batch + 1, self.steps)  # the last call may have fewer batches than Keras counts
-        loss = f"loss {logs['loss']:.3f}"  # waits until a GPU has computed it
+        loss = f"loss {logs['loss']:.3f}"
         self.last_update = now
         self.bars.update(self.batch_task, completed=done, loss=loss)
         if prints_line:

@@ -39,7 +39,7 @@ from svhn_sweep.sweep.report.pareto_figure import value_by_size
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 from svhn_sweep.sweep.study.trial_values import direction_sign, finite_values
 
-TOP_TRIALS = 5  # whose hyperparameters are compared with those of at least as many others
+TOP_TRIALS = 5  # at least, whose hyperparameters are compared with those of all trials
 MAX_LEVEL_LABELS = 7  # of parallel coordinates: more would overlap
 
 
@@ -94,12 +94,14 @@ def importances(study: optuna.Study, metric: str) -> Figure:
 
     PED-ANOVA (https://arxiv.org/abs/2304.10255) is the one of Optuna's evaluators that handles log
     scales and conditions; it draws no random numbers. The best trials are a tenth of all that are
-    complete or pruned, but at least five, as its documentation asks.
+    complete or pruned, but at least five, as its documentation asks, and all complete.
     """
     ranked = _pruned_last(study)
     values = sorted(trial.value for trial in ranked.trials if trial.value is not None)
-    top = max(math.ceil(len(values) / 10), TOP_TRIALS)
-    if len(values) < 2 * TOP_TRIALS or values[top - 1] == values[-1]:
+    n_complete = sum(trial.state == TrialState.COMPLETE for trial in study.trials)
+    top = min(max(math.ceil(len(values) / 10), TOP_TRIALS), n_complete)
+    is_early = top < TOP_TRIALS or len(values) < 2 * TOP_TRIALS
+    if is_early or values[top - 1] == values[-1]:
         text = (
             f"This takes {2 * TOP_TRIALS} complete or pruned trials, at least {TOP_TRIALS} of them "
             f"complete and not all alike; so far {len(values)}."

@@ -134,14 +134,14 @@ def to_cells(rows: Sequence[Row], metric: str, *, effort: bool = True) -> list[l
         columns += [
             ("best epoch", lambda row: str(row.best_epoch or "")),
             ("epochs", lambda row: str(row.epochs)),
-            ("training time", lambda row: _format(row.seconds, "{:.0f} s".format)),
-            ("parameters", lambda row: _format(row.parameters, "{:,}".format)),
-            ("multiply-adds", lambda row: _format(row.multiply_adds, format_count)),
+            ("training time", lambda row: _or_empty(row.seconds, "{:.0f} s".format)),
+            ("parameters", lambda row: _or_empty(row.parameters, "{:,}".format)),
+            ("multiply-adds", lambda row: _or_empty(row.multiply_adds, format_count)),
         ]
     if effort and any(row.seconds_per_1000_images is not None for row in rows):
-        columns.append(
-            ("1,000 images", lambda row: _format(row.seconds_per_1000_images, format_seconds))
-        )
+        columns += [
+            ("1,000 images", lambda row: _or_empty(row.seconds_per_1000_images, format_seconds))
+        ]
     names = short_names(param_keys(rows), [title for title, _ in columns])
     columns += [(name, partial(_format_param, key)) for key, name in names.items()]
     if any(row.reason for row in rows):
@@ -150,7 +150,7 @@ def to_cells(rows: Sequence[Row], metric: str, *, effort: bool = True) -> list[l
     return [titles, *([cell(row) for _, cell in columns] for row in rows)]
 
 
-def _format(value: float | None, form: Callable[[float], str]) -> str:
+def _or_empty(value: float | None, form: Callable[[float], str]) -> str:
     return "" if value is None else form(value)
 
 

@@ -34,7 +34,7 @@ DELTA_DECIMALS = 7  # of a difference of two float32
 SUMMARY = "findings.md"
 
 
-@dataclass
+@dataclass(eq=False)
 class StudyRun:
     """Writes the leaderboard, the description, the figures and the report of a study's run.
 

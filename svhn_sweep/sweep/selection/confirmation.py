@@ -89,7 +89,7 @@ class ConfirmationStudy(Study):
             for trial in self.finished()
             if trial.user_attrs["state"] == TrialStatus.failed
         }
-        self._race = -1, Race()  # with the finished trainings that it is held over
+        self._race = -1, Race()  # the number of finished trainings, and their race
 
     def results(self) -> dict[int, dict[int, float | None]]:
         """Returns the metric by trial of the search and seed; None if it failed or diverged."""

@@ -193,6 +193,17 @@ def test_a_hyperparameter_that_only_pruned_trials_vary_has_an_importance() -> No
 
 
 @pytest.mark.parametrize(
+    ("n_complete", "n_pruned", "top"), [(10, 0, 5), (5, 5, 5), (60, 10, 7), (6, 64, 6)]
+)
+def test_the_best_trials_are_a_tenth_but_at_least_five_and_complete(
+    n_complete: int, n_pruned: int, top: int
+) -> None:
+    states = [TrialState.COMPLETE] * n_complete + [TrialState.PRUNED] * n_pruned
+    figure = figures.importances(study_of(states), "val/accuracy")
+    assert figure.get_suptitle().startswith(f"What sets the best {top} of {len(states)} trials")
+
+
+@pytest.mark.parametrize(
     ("n_complete", "n_pruned"), [(0, 0), (1, 0), (9, 0), (8, 1), (4, 20), (5, 4)]
 )
 def test_importances_of_too_few_trials_are_a_message(n_complete: int, n_pruned: int) -> None:
