@@ -53,8 +53,8 @@ def _trial(number: int, state: TrialState, value: float) -> FrozenTrial:
         state=state,
         value=value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
         params={
-            "training.learning_rate": 10 ** (-3.5 + number / 20),
-            "model.dropout": 0.5 - number / 50,
+            "training.learning_rate": 10 ** (-3.5 + number % 25 / 20),
+            "model.dropout": 0.5 - number % 25 / 50,
             "model.filters.conv1": 8 + 8 * (number % 4),
             "training.optimizer": "adam" if number % 2 else "sgd",
             "training.seed": 3,
