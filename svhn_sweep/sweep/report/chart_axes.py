@@ -34,6 +34,7 @@ GREY = "0.55"
 DPI = 150
 UNFINISHED = (TrialStatus.running, TrialStatus.interrupted)
 FAILED = "diverged or failed"  # in legends
+MAX_LEGEND_COLUMNS = 5
 
 
 @dataclass(frozen=True)
@@ -65,16 +66,20 @@ def message_figure(title: str, text: str) -> Figure:
 
 
 def add_legend(figure: Figure, axes: Axes) -> None:
-    """Adds one legend below the figure, with each label of these axes once."""
-    lines = {
-        line.get_label(): line
-        for line in axes.get_lines()
-        if not str(line.get_label()).startswith("_")
-    }
-    columns = 5 if figure.get_figwidth() > PAGE_WIDTH else 4
-    figure.legend(
-        handles=list(lines.values()), loc="outside lower center", ncols=columns, frameon=False
-    )
+    """Adds one legend below the figure, with each label of these axes once, in few rows."""
+    handles, labels = axes.get_legend_handles_labels()
+    by_label = dict(zip(labels, handles, strict=True))
+    for columns in range(min(len(by_label), MAX_LEGEND_COLUMNS), 0, -1):
+        legend = figure.legend(
+            by_label.values(),
+            by_label.keys(),
+            loc="outside lower center",
+            ncols=columns,
+            frameon=False,
+        )
+        if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def metric_formatter(metric: str) -> Formatter:

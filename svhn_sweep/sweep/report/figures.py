@@ -4,6 +4,7 @@ Each function draws one figure. None needs a display, and none needs a finished 
 """
 
 import math
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -108,7 +109,10 @@ def importances(study: optuna.Study, metric: str) -> Figure:
         )
         return message_figure("Importance of each hyperparameter: too early to say", text)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=top / len(values))
-    shares = optuna.importance.get_param_importances(ranked, evaluator=evaluator)
+    with warnings.catch_warnings():
+        # Optuna's, if only one trial has a key that others lack; it would stand in the terminal.
+        warnings.filterwarnings("ignore", message="Some regimes for parameter")
+        shares = optuna.importance.get_param_importances(ranked, evaluator=evaluator)
     keys = sorted(shares, key=lambda key: (shares[key], key))
     title = (
         f"What sets the best {top} of {len(values)} trials apart: importance of each hyperparameter"

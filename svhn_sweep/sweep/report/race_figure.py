@@ -24,7 +24,8 @@ SPREAD = 0.4  # of the candidates' bars around each number of pairs, in pairs
 def race(result: Race, metric: str, margin: float) -> Figure:
     """Draws each candidate's difference to the baseline and its interval after each pair.
 
-    The y axis holds the later half of the intervals: the first are too wide to show the others.
+    The y axis holds the baseline and the later half of the intervals: the first are too wide to
+    show the others.
 
     Args:
         result: A race with at least one look.
@@ -33,7 +34,7 @@ def race(result: Race, metric: str, margin: float) -> Figure:
     """
     figure = new_figure(_title(result, metric), PAGE_WIDTH, 4)
     axes = figure.subplots()
-    axes.axhspan(-margin, margin, color="0.92", label="margin", zorder=0)
+    axes.axhspan(-margin, margin, color="0.92", label="within the margin", zorder=0)
     axes.axhline(0, color="black", linestyle="--", linewidth=1.2, label="baseline")
     numbers = [number for number, looks in result.looks.items() if looks]
     offsets = np.linspace(-SPREAD / 2, SPREAD / 2, len(numbers)) if len(numbers) > 1 else [0.0]
@@ -73,11 +74,11 @@ def race(result: Race, metric: str, margin: float) -> Figure:
 
 
 def _limit(axes: Axes, result: Race) -> None:
-    """Limits the axes to all means and to the later half of the intervals."""
+    """Limits the axes to the baseline, all means and the later half of the intervals."""
     looks = [look for looks in result.looks.values() for look in looks]
     last = max(look.pairs for look in looks)
     later = [look for look in looks if look.pairs > (MIN_PAIRS + last) / 2] or looks
-    ends = [end for look in later for end in (look.low, look.high)]
+    ends = [0.0, *(end for look in later for end in (look.low, look.high))]
     ends += [look.difference for look in looks]
     room = 0.05 * (max(ends) - min(ends))
     axes.set(xlim=(MIN_PAIRS - 0.5, max(last, MIN_PAIRS + 1) + 0.5))

@@ -68,6 +68,15 @@ def test_the_title_tells_whether_the_best_candidate_is_ahead_and_the_verdict(
     assert title.endswith(": better" if maximize else ": worse")
 
 
+def test_the_baseline_is_in_sight() -> None:
+    ahead = [value + 0.04 + 0.001 * (-1) ** index for index, value in enumerate(BASELINE)]
+    results = {0: dict(enumerate(BASELINE)), 7: dict(enumerate(ahead))}
+    result = hold_race(results, [7], RaceRules(range(5), fixed=False, margin=0, maximize=True))
+    (axes,) = race(result, "val/accuracy", 0.005).axes
+    low, high = axes.get_ylim()
+    assert low < 0 < 0.04 < high
+
+
 def test_differences_of_accuracy_are_in_points() -> None:
     figure = race(held(4), "val/accuracy", 0.005)
     figure.draw_without_rendering()

@@ -5,6 +5,7 @@ from typing import Literal
 import numpy as np
 import optuna
 import pytest
+from matplotlib.figure import Figure
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
@@ -99,6 +100,20 @@ def test_each_figure_is_drawn_at_any_stage(study: optuna.Study, tmp_path: Path) 
         assert (pixels < 128).mean() > 0.001  # not empty axes
 
 
+@pytest.mark.parametrize(
+    "draw", [figures.history, figures.learning_curves, figures.value_by_size, figures.slices]
+)
+def test_the_legend_fits_into_the_figure(
+    draw: Callable[[optuna.Study, str], Figure],
+) -> None:
+    states = [*STATES * 4, TrialState.RUNNING]
+    study = study_of(states, last_value=lambda number: 0.9 + 0.001 * number if number else 0.2)
+    figure = draw(study, "val/accuracy")
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) > 2
+    assert legend.get_window_extent().width <= figure.bbox.width
+
+
 @pytest.mark.parametrize("runs", [1, 5])
 def test_cells_that_improve_are_blue_and_cells_that_worsen_are_orange(
     tmp_path: Path, runs: int
@@ -171,6 +186,15 @@ def test_history_of_a_minimized_metric_has_the_lowest_value_as_best() -> None:
     figure = figures.history(study_of([TrialState.COMPLETE] * 3, "minimize"), "val/loss")
     assert figure.get_suptitle() == "val/loss: baseline is the best with 0.7000"
     assert np.allclose(figure.axes[0].get_lines()[0].get_ydata(), 0.7)
+
+
+def test_a_hyperparameter_of_one_trial_is_no_warning_in_the_terminal() -> None:
+    study = study_of([TrialState.COMPLETE] * 20)
+    trial = _trial(20, TrialState.COMPLETE, 0.5)
+    trial.params["patience"], trial.distributions["patience"] = 2, IntDistribution(1, 3)
+    study.add_trial(trial)
+    axes = figures.importances(study, "val/accuracy").axes[0]
+    assert "patience" in [label.get_text() for label in axes.get_yticklabels()]
 
 
 def test_importances_are_the_same_each_time_and_sum_to_one() -> None:
