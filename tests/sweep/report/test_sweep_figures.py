@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from PIL import Image
 
 from svhn_sweep.sweep.report import figures
+from svhn_sweep.sweep.report.pareto_figure import value_by_size
 from svhn_sweep.sweep.selection.confusion_differences import ConfusionMatrices
 
 SPACE: dict[str, BaseDistribution] = {
@@ -101,7 +102,7 @@ def test_each_figure_is_drawn_at_any_stage(study: optuna.Study, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "draw", [figures.history, figures.learning_curves, figures.value_by_size, figures.slices]
+    "draw", [figures.history, figures.learning_curves, value_by_size, figures.slices]
 )
 def test_the_legend_fits_into_the_figure(
     draw: Callable[[optuna.Study, str], Figure],
