@@ -28,7 +28,7 @@ def trial_name(number: int) -> str:
     return "baseline" if number == BASELINE_NUMBER else f"trial {number}"
 
 
-def name_of(number: int) -> str:
+def trial_in_sentence(number: int) -> str:
     """Returns a trial's name within a sentence: `the baseline`, or for example `trial 7`."""
     return "the baseline" if number == BASELINE_NUMBER else f"trial {number}"
 

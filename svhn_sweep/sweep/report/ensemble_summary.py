@@ -3,7 +3,7 @@
 from statistics import mean
 
 from svhn_sweep.sweep.plan.formatting import format_difference, format_limits
-from svhn_sweep.sweep.plan.plan import name_of
+from svhn_sweep.sweep.plan.plan import trial_in_sentence
 from svhn_sweep.sweep.selection.champion import BASELINE, Recommendation
 from svhn_sweep.sweep.selection.ensemble import Ensemble
 from svhn_sweep.sweep.selection.ensemble_run import ENSEMBLE, ensemble_metrics
@@ -54,7 +54,7 @@ def calibration_and_ensemble_metrics(recommendation: Recommendation) -> dict[str
 def _compared(ensemble: Ensemble) -> str:
     """Its verdict against the best trial, the difference and its accuracy."""
     interval = ensemble.interval
-    best = name_of(ensemble.result.best)
+    best = trial_in_sentence(ensemble.result.best)
     return (
         f"is {COMPARISONS[ensemble.outcome].format(best)}: "
         f"{format_difference(ensemble.difference, ACCURACY)} "

@@ -11,7 +11,7 @@ from svhn_sweep.sweep.plan.formatting import (
     format_seconds,
     is_accuracy,
 )
-from svhn_sweep.sweep.plan.plan import name_of
+from svhn_sweep.sweep.plan.plan import trial_in_sentence
 from svhn_sweep.sweep.report.leaderboard import Row
 
 # What counts as nearly the best: about as much as another seed changes. By loss it is a share,
@@ -103,9 +103,10 @@ def size_sentence(rows: Sequence[Row], metric: str) -> str:
         return ""
     best = rows[0]
     return (
-        f"the smallest config {nearness(metric)}, on one seed, is {name_of(smallest.number)}: "
+        f"the smallest config {nearness(metric)}, on one seed, is "
+        f"{trial_in_sentence(smallest.number)}: "
         f"{format_metric(smallest.value, metric)} with {format_price(smallest)}; "
-        f"{name_of(best.number)}, the best, has "
+        f"{trial_in_sentence(best.number)}, the best, has "
         f"{format_metric(best.value, metric)} with {format_price(best)}"
     )
 

@@ -10,7 +10,7 @@ from matplotlib.ticker import EngFormatter, FixedLocator, MaxNLocator, NullLocat
 from matplotlib.transforms import Bbox
 
 from svhn_sweep.figure_size import PAGE_WIDTH
-from svhn_sweep.sweep.plan.plan import name_of
+from svhn_sweep.sweep.plan.plan import trial_in_sentence
 from svhn_sweep.sweep.report.chart_axes import (
     ORANGE,
     add_legend,
@@ -67,7 +67,7 @@ def _title(trial_rows: Sequence[Row], metric: str) -> str:
     row = smallest or trial_rows[0]
     config = "The smallest config" if smallest else "The best config is also the smallest"
     size = f", {row.parameters:,} parameters" if row.parameters else ""
-    return f"{config} {nearness(metric)}: {name_of(row.number)}{size}"
+    return f"{config} {nearness(metric)}: {trial_in_sentence(row.number)}{size}"
 
 
 def _draw_panel(

@@ -10,7 +10,7 @@ from svhn_sweep.sweep.plan.formatting import (
     format_limits,
     format_metric,
 )
-from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, name_of
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, trial_in_sentence
 from svhn_sweep.sweep.report.ensemble_summary import (
     calibration_and_ensemble_metrics,
     ensemble_result,
@@ -176,7 +176,7 @@ def _recommendation_sentences(
     if recommendation.candidate is not candidate:
         return [_not_tested(candidate, recommendation.candidate)] if candidate.has_model else []
     return [
-        f"this sweep recommends {name_of(candidate.recommended_number)}",
+        f"this sweep recommends {trial_in_sentence(candidate.recommended_number)}",
         recommendation.registration,
         _test_result(recommendation),
         ensemble_result(recommendation),
@@ -190,7 +190,7 @@ def _test_result(recommendation: Recommendation) -> str:
         (BASELINE, BASELINE_NUMBER),
     ):
         if accuracies := recommendation.test_accuracies.get(config):
-            part = f"{name_of(number)} has {mean(accuracies):.2%}"
+            part = f"{trial_in_sentence(number)} has {mean(accuracies):.2%}"
             if len(accuracies) > 1:
                 part += f" ({min(accuracies):.2%} to {max(accuracies):.2%})"
             parts.append(part)

@@ -8,7 +8,7 @@ from statistics import mean
 from optuna.trial import TrialState
 
 from svhn_sweep.config.data_sources import source_name
-from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, name_of, trial_name
+from svhn_sweep.sweep.plan.plan import BASELINE_NUMBER, trial_in_sentence, trial_name
 from svhn_sweep.sweep.selection.confirmation import WINNER, ConfirmationStudy
 from svhn_sweep.sweep.selection.ensemble import Ensemble, find_ensemble
 from svhn_sweep.sweep.selection.ensemble_run import ENSEMBLE, record_ensemble, register_ensemble
@@ -265,7 +265,7 @@ def _describe(champion: Candidate, test_accuracy: float) -> str:
     """Returns the description of the champion's version in MLflow's registry."""
     config = champion.recommended_config
     plan = champion.study.plan
-    trial = name_of(champion.recommended_number)
+    trial = trial_in_sentence(champion.recommended_number)
     seeds = len(champion.runs[config])
     means = f", means over {seeds} seeds" if seeds > 1 else ""
     return (
