@@ -79,8 +79,8 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     previous = ""
     for argument in arguments:
         # --info may have no value, and none that looks like an override.
-        is_override = _is_info(previous) and "=" in argument
-        is_value = _takes_value(previous) and not is_override
+        is_override = _is_flag(previous, "-i", "--info") and "=" in argument
+        is_value = _is_flag(previous, *SHORT_WITH_VALUE, *WITH_VALUE) and not is_override
         (flags if argument.startswith("-") or is_value else overrides).append(argument)
         previous = argument
     return flags, overrides
@@ -114,14 +114,9 @@ def _check_modes(flags: argparse.Namespace) -> None:
         )
 
 
-def _takes_value(flag: str) -> bool:
-    # argparse takes the beginning of a long flag too
-    is_long = len(flag) > 3 and any(name.startswith(flag) for name in WITH_VALUE)
-    return is_long or flag in SHORT_WITH_VALUE
-
-
-def _is_info(flag: str) -> bool:
-    return flag == "-i" or (len(flag) > 2 and "--info".startswith(flag))
+def _is_flag(typed: str, *flags: str) -> bool:
+    """Returns whether it is one of the flags; argparse takes the beginning of a long one too."""
+    return typed in flags or (len(typed) > 3 and any(flag.startswith(typed) for flag in flags))
 
 
 def _refuse_passwords(arguments: Sequence[str]) -> None:

@@ -98,11 +98,11 @@ def importances(study: optuna.Study, metric: str) -> Figure:
     complete or pruned, but at least five, as its documentation asks, and all complete.
     """
     ranked = _pruned_last(study)
-    values = sorted(trial.value for trial in ranked.trials if trial.value is not None)
-    n_complete = sum(trial.state == TrialState.COMPLETE for trial in study.trials)
+    trials = ranked.get_trials(deepcopy=False)
+    values = sorted(trial.value for trial in trials if trial.value is not None)
+    n_complete = len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)))
     top = min(max(math.ceil(len(values) / 10), TOP_TRIALS), n_complete)
-    is_early = top < TOP_TRIALS or len(values) < 2 * TOP_TRIALS
-    if is_early or values[top - 1] == values[-1]:
+    if top < TOP_TRIALS or len(values) < 2 * TOP_TRIALS or values[top - 1] == values[-1]:
         text = (
             f"This takes {2 * TOP_TRIALS} complete or pruned trials, at least {TOP_TRIALS} of them "
             f"complete and not all alike; so far {len(values)}."
